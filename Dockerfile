@@ -1,0 +1,42 @@
+# The Python and the Debian release that the checks run on; a rebuild takes their security fixes.
+ARG PYTHON_TAG=3.11-slim-bookworm
+
+FROM python:${PYTHON_TAG} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+RUN python -m venv /opt/callisto
+# The pinned packages come first, in a layer of their own that a change of the source does not touch. All of them are
+# wheels: the slim image has no compiler.
+COPY requirements.lock ./
+RUN /opt/callisto/bin/pip install --require-hashes --only-binary :all: -r requirements.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY callisto_telnetd ./callisto_telnetd
+RUN /opt/callisto/bin/pip install --no-deps --no-build-isolation .
+
+FROM python:${PYTHON_TAG}
+# Port 23 without root and without a file capability: since version 20.10 Docker sets
+# net.ipv4.ip_unprivileged_port_start=0 inside a container's own network, so any user may listen on any port there.
+# A file capability on the interpreter would be worse: it is lost under no-new-privileges, it keeps the interpreter from
+# starting at all under `--cap-drop ALL`, and it makes the process undumpable, so that it cannot read its own /proc.
+# Elsewhere: Podman wants `--sysctl net.ipv4.ip_unprivileged_port_start=23`, Kubernetes the same sysctl in the pod's
+# securityContext; with the host's network, give a higher port: `serve --host 0.0.0.0 --port 2323`.
+RUN groupadd --gid 10023 callisto \
+    && useradd --uid 10023 --gid callisto --no-create-home --home-dir /var/lib/callisto \
+        --shell /usr/sbin/nologin callisto \
+    && install --directory --owner callisto --group callisto --mode 0750 /var/lib/callisto
+COPY --from=build /opt/callisto /opt/callisto
+ENV PATH=/opt/callisto/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    CALLISTO_DATA=/var/lib/callisto
+USER 10023:10023
+WORKDIR /var/lib/callisto
+VOLUME /var/lib/callisto
+EXPOSE 23
+# Asks the running server through its local socket, whatever port and addresses the owner has chosen.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=15s --retries=3 \
+    CMD ["callisto-telnetd", "information", "--data", "/var/lib/callisto"]
+ENTRYPOINT ["callisto-telnetd"]
+CMD ["serve", "--host", "0.0.0.0", "--port", "23", "--data", "/var/lib/callisto"]

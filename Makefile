@@ -1,0 +1,74 @@
+# Everything happens inside .venv; the system's Python is only asked to make it.
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 2323
+DATA ?= data
+# `make lock LOCK=--upgrade` takes the newest releases; without it, pins that still fit are kept.
+LOCK ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --extra fast $(LOCK)
+# What the installed script and its metadata are made from.
+PROJECT := pyproject.toml callisto_telnetd/__init__.py
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help run test test-long bench format lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: $(VENV)/.runtime ## Serve on HOST=127.0.0.1 PORT=2323 with the data folder DATA=data
+	$(BIN)/callisto-telnetd serve --host "$(HOST)" --port "$(PORT)" --data "$(DATA)"
+
+test: $(VENV)/.dev ## Run every check: format, lint, types, layers, tests with branch coverage
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+test-long: $(VENV)/.dev ## Run the tests that take minutes
+	$(BIN)/python -m pytest -m long
+
+bench: $(VENV)/.dev ## Measure speed and memory
+	$(BIN)/python -m bench
+
+format: $(VENV)/.dev ## Format the code and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(VENV)/.dev ## Pin the closure of pyproject.toml again (LOCK=--upgrade: the newest releases)
+	$(COMPILE) --group build --output-file requirements.lock pyproject.toml
+	$(COMPILE) --group dev --constraints requirements.lock --output-file requirements-dev.lock pyproject.toml
+
+clean: ## Remove what make made; the data folder stays
+	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
+		.pytest_cache .ruff_cache
+	find bench callisto_telnetd tests -type d -name __pycache__ -exec rm -rf {} +
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "callisto-telnetd: $(PYTHON) is not Python 3.11 or newer; name one that is, as in: make run PYTHON=python3.11" >&2; \
+		exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.made requirements.lock $(PROJECT)
+	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The development closure holds the one of run time, pinned alike.
+$(VENV)/.dev: $(VENV)/.made requirements-dev.lock $(PROJECT)
+	$(PIP) install --require-hashes -r requirements-dev.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.runtime

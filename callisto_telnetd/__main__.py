@@ -1,0 +1,5 @@
+"""``python -m callisto_telnetd``."""
+
+from callisto_telnetd.cli import main
+
+main()

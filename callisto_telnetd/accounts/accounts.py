@@ -1,0 +1,192 @@
+"""The administrators' accounts: held in memory, every change durable first.
+
+A changed or removed account ends its sessions. There is always one account left.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from callisto_telnetd.accounts.audit import Audit
+from callisto_telnetd.accounts.passwords import PasswordHashes, random_password, require_rule
+from callisto_telnetd.accounts.presence import Presence
+from callisto_telnetd.clock import Clock
+from callisto_telnetd.db.store import Statement, Store
+from callisto_telnetd.errors import AccountError, quoted
+from callisto_telnetd.origin import SYSTEM, Origin
+
+FIRST_NAME = "admin"
+NAME_RULE = "a letter, then at most 31 letters, digits, '.', '_' or '-'"
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """When, from where and through which door an account was used."""
+
+    at: str
+    source: str
+    door: str
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An administrator."""
+
+    name: str
+    password_hash: str
+    created_at: str
+    last_access: Access | None = None
+
+
+class Accounts:
+    """All administrators of the appliance; made by :meth:`load`."""
+
+    def __init__(self, store: Store, hashes: PasswordHashes, audit: Audit, presence: Presence, clock: Clock) -> None:
+        self._store = store
+        self._hashes = hashes
+        self._audit = audit
+        self._presence = presence
+        self._clock = clock
+        self._accounts: dict[str, Account] = {}
+
+    async def load(self) -> None:
+        """Read the accounts from the database."""
+        rows = await self._store.fetch(
+            "SELECT name, password_hash, created_at, last_access_at, last_access_source, last_access_door"
+            " FROM account ORDER BY name"
+        )
+        self._accounts = {
+            row[0]: Account(row[0], row[1], row[2], Access(row[3], row[4], row[5]) if row[3] else None) for row in rows
+        }
+
+    def all(self) -> list[Account]:
+        """Return the accounts by name."""
+        return sorted(self._accounts.values(), key=lambda account: account.name)
+
+    async def check(self, name: str, password: str) -> Account | None:
+        """Return the account if the password is its own; an unknown name takes the same time."""
+        account = self._accounts.get(name)
+        right = await self._hashes.check(account.password_hash if account else None, password)
+        # Looked up again: the account may have been changed or removed while the hash was made.
+        return account if right and account and self._hash_of(name) == account.password_hash else None
+
+    def _hash_of(self, name: str) -> str | None:
+        account = self._accounts.get(name)
+        return account.password_hash if account else None
+
+    async def note_access(self, account: Account, origin: Origin, password: str) -> None:
+        """Keep the access, as far as the database can; renew a hash of older parameters."""
+        access = Access(self._clock.now().isoformat(timespec="seconds"), origin.source, origin.door)
+        known = account.password_hash
+        if self._hashes.outdated(known):
+            known = await self._hashes.make(password)
+        statement: Statement = (
+            (
+                "UPDATE account SET last_access_at = ?, last_access_source = ?, last_access_door = ?, password_hash = ?"
+                " WHERE name = ? AND password_hash = ?"
+            ),
+            (access.at, access.source, access.door, known, account.name, account.password_hash),
+        )
+        if self._accounts.get(account.name) == account:
+            self._accounts[account.name] = replace(account, last_access=access, password_hash=known)
+        await self._audit.note("logged in", origin, also=(statement,))
+
+    async def add(self, name: str, password: str, by: Origin) -> None:
+        """Add an administrator.
+
+        Raises:
+            AccountError: the name or the password is outside its rule, or the name is taken.
+            StoreError: it could not be kept.
+        """
+        if not _NAME.fullmatch(name):
+            raise AccountError(f"{quoted(name)} is no name for an account; allowed: {NAME_RULE}")
+        if name in self._accounts:
+            raise AccountError(f"an account named {name} exists already")
+        require_rule(password)
+        account = Account(name, await self._hashes.make(password), self._clock.now().isoformat(timespec="seconds"))
+        if name in self._accounts:
+            raise AccountError(f"an account named {name} exists already")
+        await self._store.apply(
+            [
+                (
+                    "INSERT INTO account (name, password_hash, created_at) VALUES (?, ?, ?)",
+                    (account.name, account.password_hash, account.created_at),
+                ),
+                *self._audit.statements("account added", by, name),
+            ],
+            then=lambda _: self._accounts.update({name: account}),
+        )
+
+    async def set_password(self, name: str, password: str, by: Origin, session: int | None = None) -> int:
+        """Change an account's password and end its sessions, but the one of that number; return how many ended.
+
+        Raises:
+            AccountError: no such account, or the password is outside the rule.
+            StoreError: it could not be kept.
+        """
+        self.require(name)
+        require_rule(password)
+        known = await self._hashes.make(password)
+        account = self.require(name)
+        await self._store.apply(
+            [
+                ("UPDATE account SET password_hash = ? WHERE name = ?", (known, name)),
+                *self._audit.statements("password changed", by, name),
+            ],
+            then=lambda _: self._accounts.update({name: replace(account, password_hash=known)}),
+        )
+        return self._presence.end_sessions_of(name, "the password of this account was changed", but=session)
+
+    async def remove(self, name: str, by: Origin, session: int | None = None) -> int:
+        """Remove an account and end its sessions, but the one of that number; return how many ended.
+
+        Raises:
+            AccountError: no such account, or the only one.
+            StoreError: it could not be kept.
+        """
+        self.require(name)
+        if len(self._accounts) == 1:
+            raise AccountError(f"{name} is the only account; add another before it is removed")
+        await self._store.apply(
+            [("DELETE FROM account WHERE name = ? AND (SELECT count(*) FROM account) > 1", (name,))],
+            then=lambda _: self._forget(name),
+            grows=False,
+        )
+        await self._audit.note("account removed", by, name)
+        return self._presence.end_sessions_of(name, "this account was removed", but=session)
+
+    def _forget(self, name: str) -> None:
+        if len(self._accounts) > 1:
+            self._accounts.pop(name, None)
+
+    def require(self, name: str) -> Account:
+        """Return the account of that name.
+
+        Raises:
+            AccountError: there is none.
+        """
+        if name not in self._accounts:
+            known: Sequence[str] = [account.name for account in self.all()]
+            raise AccountError(f"no account named {quoted(name)}; there are: {', '.join(known[:20]) or 'none'}")
+        return self._accounts[name]
+
+    async def make_first(self, password: str | None) -> str | None:
+        """Make ``admin`` where there is no account at all.
+
+        Args:
+            password: The password to give it; without one a random one is made.
+
+        Returns:
+            The random password, to be shown once; None where nothing was made or the password was given.
+
+        Raises:
+            AccountError: the given password is outside the rule.
+        """
+        if self._accounts:
+            return None
+        made = None if password else random_password()
+        await self.add(FIRST_NAME, password or made or "", SYSTEM)
+        return made

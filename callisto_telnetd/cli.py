@@ -1,0 +1,210 @@
+"""The command line: ``serve``, and every command of the shell without a terminal.
+
+Exit codes: 0 done, 1 failed, 2 misused. A command goes down the local socket of a running server; where none runs, it
+works on the data folder itself, under the folder's lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import pwd
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from callisto_telnetd import __version__
+from callisto_telnetd.errors import CallistoError, UsageError, quoted
+from callisto_telnetd.listeners.local_client import NoServerError, call, connect
+from callisto_telnetd.settings import Settings, default_data_folder, load_settings
+
+_MAX_INPUT = 64 << 10
+_MAX_SECRET = 4096
+
+app = typer.Typer(
+    name="callisto-telnetd",
+    help="Callisto's management server, and its commands without a terminal.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[Path | None, typer.Option("--data", help="The data folder; else $CALLISTO_DATA.", show_default=False)]
+Config = Annotated[Path | None, typer.Option("--config", help="The settings; else callisto.toml in the data folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
+Words = Annotated[
+    list[str] | None, typer.Argument(help="The words of the shell's command; see 'help'.", show_default=False)
+]
+Secret = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input, one line.")]
+
+
+@app.command()
+def serve(
+    data: Data = None,
+    config: Config = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; default 127.0.0.1.", show_default=False)
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="TCP port; default 23, 0 takes a free one.", show_default=False)
+    ] = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    from callisto_telnetd import appliance  # noqa: PLC0415 - heavy, and only needed here
+
+    folder = data or default_data_folder()
+    telnet = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+    settings = load_settings(folder, config, {"telnet": telnet} if telnet else {})
+    appliance.run(appliance.serve(settings, folder, _print))
+
+
+@app.command()
+def user(
+    words: Words = None, data: Data = None, config: Config = None, as_json: Json = False, password_stdin: Secret = False
+) -> None:
+    """Administrators: add NAME, passwd NAME, list, remove NAME yes."""
+    secret = _read_line() if password_stdin else None
+    _command(["user", *(words or ["list"])], data, config, as_json=as_json, secret=secret)
+
+
+@app.command()
+def variables(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
+    """System variables: list, diff, show, set, reset, history, undo, export, import FILE|- [yes]."""
+    words = words or ["list"]
+    text = None
+    if words[0] == "import":
+        if len(words) < 2:
+            raise UsageError("usage: variables import FILE|- [note=TEXT] [yes]")
+        text = _read_text(words.pop(1))
+    _command(["variables", *words], data, config, as_json=as_json, text=text)
+
+
+@app.command()
+def trace(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
+    """Trace: list, show FILE, delete FILE yes, tail, processes, or the words of a capture such as for=30s."""
+    _command(["trace", *(words or ["list"])], data, config, as_json=as_json)
+
+
+@app.command()
+def information(data: Data = None, config: Config = None, as_json: Json = False) -> None:
+    """System information."""
+    _command(["information"], data, config, as_json=as_json)
+
+
+@app.command()
+def repair(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
+    """Check the database: repair yes."""
+    _command(["repair", *(words or [])], data, config, as_json=as_json)
+
+
+@app.command()
+def date(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
+    """Show or set the appliance's clock: YYYY-MM-DD HH:MM:SS, zone NAME, sync."""
+    _command(["date", *(words or [])], data, config, as_json=as_json)
+
+
+@app.command()
+def sessions(data: Data = None, config: Config = None, as_json: Json = False) -> None:
+    """Show who is on."""
+    _command(["sessions"], data, config, as_json=as_json)
+
+
+@app.command()
+def audit(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
+    """Show the newest entries of the audit: [COUNT]."""
+    _command(["audit", *(words or [])], data, config, as_json=as_json)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    _print(f"callisto-telnetd {__version__}")
+
+
+def _command(
+    words: list[str],
+    data: Path | None,
+    config: Path | None,
+    *,
+    as_json: bool,
+    secret: str | None = None,
+    text: str | None = None,
+) -> None:
+    folder = data or default_data_folder()
+    settings = load_settings(folder, config)
+    terminal = sys.stdin.isatty() and text is None and secret is None
+    request = {"words": words, "json": as_json, "input": text, "secret": secret, "terminal": terminal}
+    try:
+        with connect(folder / "run" / "control.sock") as connection:
+            code = call(connection, request, _print, _print_error, _ask)
+    except NoServerError:
+        code = _offline(settings, folder, request)
+    if code:
+        raise typer.Exit(code)
+
+
+def _offline(settings: Settings, folder: Path, request: dict[str, Any]) -> int:
+    from callisto_telnetd.appliance import Request, run, run_offline  # noqa: PLC0415 - heavy, and seldom needed
+
+    async def ask(question: str, secret: bool) -> str:
+        return await asyncio.to_thread(_ask, question, secret)
+
+    who = pwd.getpwuid(os.geteuid()).pw_name
+    asked = Request(request["words"], request["json"], request["input"], request["secret"], request["terminal"])
+    return run(run_offline(settings, folder, who=who, request=asked, out=_print, err=_print_error, ask=ask))
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _print_error(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def _ask(question: str, secret: bool) -> str:
+    if not secret:
+        return input(question)
+    password = getpass.getpass(question)
+    if getpass.getpass("The same again: ") != password:
+        raise UsageError("the two are not the same; nothing was changed")
+    return password
+
+
+def _read_line() -> str:
+    return sys.stdin.readline(_MAX_SECRET).rstrip("\r\n")
+
+
+def _read_text(name: str) -> str:
+    try:
+        data = sys.stdin.buffer.read(_MAX_INPUT + 1) if name == "-" else Path(name).read_bytes()
+        if len(data) > _MAX_INPUT:
+            raise UsageError(f"{quoted(name)} is larger than {_MAX_INPUT // 1024} KiB")
+        return data.decode("utf-8")
+    except OSError as error:
+        raise UsageError(f"{quoted(name)} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{quoted(name)} is not UTF-8 text") from None
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    try:
+        code = app(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except CallistoError as error:
+        _print_error(f"callisto-telnetd: {error}")
+        code = error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = 1
+    except (KeyboardInterrupt, click.Abort, EOFError):
+        code = 1
+    sys.exit(code or 0)

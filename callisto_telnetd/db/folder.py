@@ -1,0 +1,106 @@
+"""The data folder: its parts, their permissions, and the lock that makes one process its owner.
+
+The folder is the appliance. Whoever holds the lock may open the database; nobody else may.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from callisto_telnetd.errors import FolderError, quoted
+
+_SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less its NUL
+
+
+class FolderInUseError(FolderError):
+    """Another process owns the data folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataFolder:
+    """Where the appliance keeps what it is."""
+
+    path: Path
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self.path / "callisto.db"
+
+    @property
+    def trace(self) -> Path:
+        """The folder of captures."""
+        return self.path / "trace"
+
+    @property
+    def backup(self) -> Path:
+        """The folder of backups."""
+        return self.path / "backup"
+
+    @property
+    def control_socket(self) -> Path:
+        """The command line's door."""
+        return self.path / "run" / "control.sock"
+
+    @property
+    def _lock(self) -> Path:
+        return self.path / "run" / "lock"
+
+    def make(self) -> None:
+        """Make the folder and its parts where they are missing, for the owner alone.
+
+        Raises:
+            FolderError: it cannot be made or written to.
+        """
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for part in (self.trace, self.backup, self.control_socket.parent):
+                part.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise FolderError(f"data folder {quoted(str(self.path))} cannot be used: {error.strerror}") from None
+        if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
+            raise FolderError(f"data folder {quoted(str(self.path))} cannot be written to: permission denied")
+        if len(os.fsencode(self.control_socket)) > _SOCKET_PATH_BYTES:
+            room = _SOCKET_PATH_BYTES - len("/run/control.sock")
+            raise FolderError(f"data folder {quoted(str(self.path))}: its path is longer than {room} bytes")
+
+    def lock(self) -> FolderLock:
+        """Become the folder's one owner.
+
+        Raises:
+            FolderInUseError: another process is.
+            FolderError: the lock file cannot be written.
+        """
+        try:
+            descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise FolderError(f"{quoted(str(self._lock))} cannot be opened: {error.strerror}") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise FolderInUseError(f"data folder {quoted(str(self.path))} is in use by another process") from None
+        return FolderLock(descriptor)
+
+
+class FolderLock:
+    """Held while a process owns the data folder; the system lets go of it when the process dies."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Let the next process have the folder."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()

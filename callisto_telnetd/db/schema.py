@@ -1,0 +1,81 @@
+"""The schema's version and the migrations that lead to it: one SQL file a version, each one transaction.
+
+``application_id`` and ``user_version`` (SQLite, "Pragma statements") stamp the file as Callisto's and tell its version.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from importlib import resources
+from pathlib import Path
+
+from callisto_telnetd.errors import DamagedDatabaseError, NewerSchemaError, StoreError, quoted
+
+APPLICATION_ID = 0x43414C4C
+"""``CALL`` in ASCII: tells a database of Callisto's from any other SQLite file."""
+
+# SQLite, "Database File Format", sections 1.3 (the header) and 3 (the rollback journal).
+_MAGIC = b"SQLite format 3\0"
+_HEADER_BYTES = 100
+_USER_VERSION_AT = 60
+_APPLICATION_ID_AT = 68
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+
+
+def migrations() -> dict[int, str]:
+    """Return the SQL that leads to each version from the one before it."""
+    folder = resources.files(__package__) / "migrations"
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
+    return {int(file.name[:4]): file.read_text(encoding="utf-8") for file in files}
+
+
+def require_known(file: Path) -> None:
+    """Refuse a file that this version must not open; reads its first 100 bytes, changes nothing.
+
+    A hot journal is left to SQLite, which rolls it back on opening: what stands in the file is then not yet true.
+    Call it only while no connection is open (a closed descriptor would drop SQLite's locks).
+
+    Raises:
+        DamagedDatabaseError: the file is no database, or not one of Callisto's.
+        NewerSchemaError: a newer version wrote it.
+    """
+    try:
+        header = _first_bytes(file, _HEADER_BYTES)
+        journal = _first_bytes(file.with_name(file.name + "-journal"), len(_JOURNAL_MAGIC))
+    except OSError as error:
+        raise StoreError(f"database {quoted(str(file))} cannot be read: {error.strerror}") from None
+    if not header or journal == _JOURNAL_MAGIC:
+        return
+    if not header.startswith(_MAGIC) or len(header) < _HEADER_BYTES:
+        raise DamagedDatabaseError(f"{quoted(str(file))} is not a SQLite database, or its first page is damaged")
+    version, application_id = (
+        int.from_bytes(header[at : at + 4], "big") for at in (_USER_VERSION_AT, _APPLICATION_ID_AT)
+    )
+    if application_id != APPLICATION_ID:
+        raise DamagedDatabaseError(f"{quoted(str(file))} is not a database of Callisto's")
+    newest = max(migrations())
+    if version > newest:
+        raise NewerSchemaError(
+            f"database {quoted(str(file))} has schema {version}, this version knows {newest}:"
+            " use a newer callisto-telnetd"
+        )
+
+
+def _first_bytes(file: Path, count: int) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(count)
+    except FileNotFoundError:
+        return b""
+
+
+def statements(script: str) -> list[str]:
+    """Return the single statements of a migration; SQLite itself tells where each ends."""
+    result, pending = [], ""
+    for line in re.sub(r"--[^\n]*", "", script).splitlines():
+        pending += line + "\n"
+        if sqlite3.complete_statement(pending):
+            result.append(pending.strip())
+            pending = ""
+    return [statement for statement in result if statement]

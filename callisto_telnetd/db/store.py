@@ -1,0 +1,202 @@
+"""The database of the appliance: one connection, one transaction at a time, each durable before it is answered.
+
+Rules:
+* The store is the only opener of the file (the folder's lock sees to that).
+* A transaction is one task of the store's own, shielded from the caller: a cancelled caller leaves it whole.
+* Rollback journal with ``synchronous=EXTRA``: the journal survives until the change is on disk (SQLite, "Atomic Commit
+  In SQLite"). It is kept between transactions (``PERSIST``), so that a deletion finds its room on a full disk.
+* A change needs ``_RESERVE_BYTES`` of free disk; a deletion does not.
+* ``sqlite3.Error`` goes no further than this file: it becomes one of our errors, by its code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+
+from callisto_telnetd.db.schema import APPLICATION_ID, migrations, require_known, statements
+from callisto_telnetd.errors import DamagedDatabaseError, DiskFullError, StoreError, quoted
+
+Statement = tuple[str, Sequence[object]]
+Row = tuple[Any, ...]
+
+_RESERVE_BYTES = 1 << 20
+_PRAGMAS = (
+    "PRAGMA page_size=4096",
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA trusted_schema=OFF",
+    "PRAGMA cell_size_check=ON",
+    "PRAGMA secure_delete=ON",
+    "PRAGMA mmap_size=0",
+    "PRAGMA journal_mode=PERSIST",
+    "PRAGMA journal_size_limit=1048576",
+    "PRAGMA synchronous=EXTRA",
+    "PRAGMA busy_timeout=5000",
+)
+
+
+def translate(error: sqlite3.Error) -> StoreError:
+    """Return our error for SQLite's, told by its result code (SQLite, "Result and Error Codes")."""
+    name = getattr(error, "sqlite_errorname", None) or type(error).__name__
+    if name.startswith("SQLITE_FULL"):
+        return DiskFullError("the disk is full; nothing was changed")
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return DamagedDatabaseError(f"the database is damaged ({name}); nothing was changed")
+    return StoreError(f"the database failed ({name}); nothing was changed")
+
+
+class Store:
+    """The open database; made by :func:`open_store`."""
+
+    def __init__(self, file: Path, connection: aiosqlite.Connection) -> None:
+        self.file = file
+        self._failed = False
+        self._connection = connection
+        self._lock = asyncio.Lock()
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def fetch(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """Return all rows of a query.
+
+        Raises:
+            StoreError: the database could not answer.
+        """
+        try:
+            async with self._lock, self._connection.execute(sql, parameters) as cursor:
+                return [tuple(row) for row in await cursor.fetchall()]
+        except sqlite3.Error as error:
+            raise translate(error) from None
+
+    async def apply(
+        self, statements: Sequence[Statement], then: Callable[[list[int]], None] | None = None, *, grows: bool = True
+    ) -> list[int]:
+        """Make one durable transaction of the statements and return the row id that each left.
+
+        Args:
+            statements: SQL with its parameters, in order.
+            then: Called right after the commit, before any other transaction: memory follows disk, even where the
+                caller has been cancelled meanwhile.
+            grows: Whether room is needed; a deletion is let through on a full disk.
+
+        Raises:
+            DiskFullError: there is no room; nothing has changed.
+            StoreError: nothing has changed.
+        """
+        task = asyncio.create_task(self._transact(statements, then, grows=grows))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def get_state(self, key: str) -> str | None:
+        """Return what the appliance remembers under ``key``."""
+        rows = await self.fetch("SELECT value FROM state WHERE key = ?", (key,))
+        return str(rows[0][0]) if rows else None
+
+    async def set_state(self, key: str, value: str) -> None:
+        """Remember ``value`` under ``key``."""
+        await self.apply(
+            [("INSERT INTO state VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value))]
+        )
+
+    async def schema_version(self) -> int:
+        """Return the version of the schema."""
+        return int((await self.fetch("PRAGMA user_version"))[0][0])
+
+    async def _transact(
+        self, statements: Sequence[Statement], then: Callable[[list[int]], None] | None, *, grows: bool
+    ) -> list[int]:
+        async with self._lock:
+            if self._failed:
+                raise StoreError("the disk failed to keep an earlier change; check the disk, then restart the server")
+            if grows:
+                self._require_room()
+            ids: list[int] = []
+            try:
+                await self._connection.execute("BEGIN IMMEDIATE")
+                for sql, parameters in statements:
+                    async with self._connection.execute(sql, parameters) as cursor:
+                        ids.append(cursor.lastrowid or 0)
+                await self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                # After a failed fsync the kernel calls the pages clean: nothing written since can be trusted to last.
+                self._failed = "FSYNC" in (error.sqlite_errorname or "")
+                await self._roll_back()
+                raise translate(error) from None
+            if then is not None:
+                then(ids)
+            return ids
+
+    def _require_room(self) -> None:
+        disk = os.statvfs(self.file.parent)
+        free = disk.f_bavail * disk.f_frsize
+        if free < _RESERVE_BYTES:
+            raise DiskFullError(
+                f"the disk is full: {free // 1024} KiB free, a change needs {_RESERVE_BYTES // 1024} KiB;"
+                " nothing was changed"
+            )
+
+    async def _roll_back(self) -> None:
+        """End the transaction that SQLite may or may not have rolled back by itself."""
+        if self._connection.in_transaction:
+            try:
+                await self._connection.execute("ROLLBACK")
+            except sqlite3.Error:
+                if self._connection.in_transaction:
+                    raise
+
+    async def close(self) -> None:
+        """Wait for the transaction that runs, then close the file."""
+        if self._running:
+            await asyncio.wait(self._running)
+        await self._connection.close()
+
+
+async def _migrate(connection: aiosqlite.Connection) -> None:
+    async with connection.execute("PRAGMA user_version") as cursor:
+        row = await cursor.fetchone()
+    version = int(row[0]) if row else 0
+    for target, script in sorted(migrations().items()):
+        if target <= version:
+            continue
+        await connection.execute("BEGIN IMMEDIATE")
+        for statement in statements(script):
+            await connection.execute(statement)
+        await connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        await connection.execute(f"PRAGMA user_version={target}")
+        await connection.execute("COMMIT")
+
+
+@asynccontextmanager
+async def open_store(file: Path) -> AsyncIterator[Store]:
+    """Open the database, make or migrate it where that is due, and close it whole at the end.
+
+    Raises:
+        DamagedDatabaseError: the file is damaged, or no database of Callisto's.
+        NewerSchemaError: a newer version wrote it; nothing has been changed.
+        StoreError: it cannot be opened.
+    """
+    require_known(file)
+    try:
+        connection = await aiosqlite.connect(file, isolation_level=None)
+    except sqlite3.Error as error:
+        raise StoreError(f"database {quoted(str(file))} cannot be opened: {error.sqlite_errorname}") from None
+    try:
+        file.chmod(0o600)
+        for pragma in _PRAGMAS:
+            await connection.execute(pragma)
+        await _migrate(connection)
+    except sqlite3.Error as error:
+        await connection.close()
+        raise translate(error) from None
+    store = Store(file, connection)
+    try:
+        yield store
+    finally:
+        await store.close()

@@ -1,0 +1,102 @@
+"""What a user may be told.
+
+Every error that is raised on purpose is a :class:`CallistoError`; ``str(error)`` is one line, safe to print, that says
+what is wrong and what is allowed. Foreign exceptions are translated into these where they enter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+_QUOTED_LENGTH = 64
+
+
+def quoted(text: str) -> str:
+    """Return ``text`` from outside in quotes: bounded, with everything that is not printable escaped."""
+    return repr(text if len(text) <= _QUOTED_LENGTH else text[: _QUOTED_LENGTH - 3] + "...")
+
+
+def listed(words: Sequence[str], conjunction: str = "or") -> str:
+    """Return the words as a sentence has them: ``a``, ``a or b``, ``a, b or c``."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} {conjunction} {words[-1]}"
+
+
+class CallistoError(Exception):
+    """Base of every error raised on purpose; ``str(error)`` is one line for the user."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(CallistoError):
+    """A line, a word or a value that cannot be taken; nothing has changed."""
+
+    exit_code = 2
+
+
+class SettingsError(UsageError):
+    """A wrong key or value in the settings; names file, key and what is allowed."""
+
+
+class UnknownVariableError(UsageError):
+    """No system variable has that name."""
+
+    def __init__(self, name: str, near: Sequence[str] = ()) -> None:
+        self.name = name
+        hint = f"; did you mean {near[0]}?" if near else ""
+        super().__init__(f"no variable named {quoted(name)}{hint}")
+
+
+class InvalidValueError(UsageError):
+    """A value that its variable does not take."""
+
+    def __init__(self, name: str, text: str, allowed: str) -> None:
+        self.name = name
+        self.text = text
+        super().__init__(f"{name}: {quoted(text)} is not {allowed}")
+
+
+class UnknownChangeError(UsageError):
+    """No change of a variable has that number, or there is none to undo."""
+
+
+class AccountError(UsageError):
+    """An account that does not exist, exists already, or may not be removed; a password outside the rule."""
+
+
+class ClockError(CallistoError):
+    """The appliance's clock cannot be read from, moved or synchronised as asked."""
+
+
+class StoreError(CallistoError):
+    """The database could not do what was asked; nothing has changed."""
+
+
+class DiskFullError(StoreError):
+    """There is no room for a change; reading, logging in and deleting still work."""
+
+
+class DamagedDatabaseError(StoreError):
+    """The database file is damaged, or is no database of Callisto's."""
+
+
+class NewerSchemaError(StoreError):
+    """The database was written by a newer version."""
+
+
+class FolderError(CallistoError):
+    """The data folder, or a file in it, cannot be used."""
+
+
+class ListenError(CallistoError):
+    """A listener cannot be opened: address, port, permission or TLS files."""
+
+
+class TraceError(CallistoError):
+    """A trace cannot begin, or a captured file cannot be read."""
+
+
+class LoginRefusedError(CallistoError):
+    """The gatekeeper lets nobody in from there now; says why and for how long."""

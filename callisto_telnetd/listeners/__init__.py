@@ -1,0 +1,1 @@
+"""The doors: Telnet and Telnet over TLS, and the local socket of the command line."""

@@ -1,0 +1,176 @@
+"""The local socket: the command line's door, for the owner alone (and root), told by the peer's credentials.
+
+A caller has no password here; the system vouches for him (unix(7), SO_PEERCRED).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pwd
+import socket
+import struct
+from pathlib import Path
+
+import orjson
+
+from callisto_telnetd.errors import CallistoError, ListenError, UsageError, quoted
+from callisto_telnetd.listeners.local_client import MAX_FRAME_BYTES
+from callisto_telnetd.menus.context import Parts
+from callisto_telnetd.origin import Origin
+from callisto_telnetd.terminal.command_door import CommandDoor, Err, Frame, Out, Request, run_command
+
+_MOST_CALLERS = 32
+_REQUEST_S = 10.0
+_ANSWER_S = 300.0
+_CREDENTIALS = struct.Struct("3i")
+_KEYS = {"words", "json", "input", "secret", "terminal"}
+
+
+class LocalListener:
+    """Serves commands on ``run/control.sock``."""
+
+    def __init__(self, parts: Parts, path: Path) -> None:
+        self._parts = parts
+        self._path = path
+        self._server: asyncio.Server | None = None
+        self._callers: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Listen; a socket that a killed server left behind is replaced (the folder's lock says it is nobody's).
+
+        Raises:
+            ListenError: the socket cannot be made.
+        """
+        before = os.umask(0o177)
+        try:
+            self._path.unlink(missing_ok=True)
+            self._server = await asyncio.start_unix_server(self._serve, self._path, limit=MAX_FRAME_BYTES)
+        except OSError as error:
+            raise ListenError(f"{quoted(str(self._path))} cannot be made: {error.strerror}") from None
+        finally:
+            os.umask(before)
+
+    async def close(self) -> None:
+        """Take no more callers, end those there are, and take the socket away."""
+        if self._server is not None:
+            self._server.close()
+        for caller in self._callers:
+            caller.cancel()
+        if self._callers:
+            await asyncio.wait(self._callers, timeout=1.0)
+        self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            return
+        self._callers.add(task)
+        try:
+            if len(self._callers) > _MOST_CALLERS:
+                writer.write(_frame({"err": "Error: too many commands at once; try again"}, {"exit": 1}))
+            elif (who := _caller(writer)) is None:
+                writer.write(
+                    _frame({"err": "Error: only the owner of the data folder may use this socket"}, {"exit": 1})
+                )
+            else:
+                await _Call(self._parts, Origin(who, "local", "local"), reader, writer).run()
+        except (ConnectionError, TimeoutError):
+            pass
+        finally:
+            self._callers.discard(task)
+            writer.close()
+
+
+def _caller(writer: asyncio.StreamWriter) -> str | None:
+    """Return the name of the system's user at the other end; None if he is neither the owner nor root."""
+    connection: socket.socket = writer.get_extra_info("socket")
+    _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    if uid not in (0, os.geteuid()):
+        return None
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+def _frame(*frames: dict[str, object]) -> bytes:
+    return b"".join(orjson.dumps(frame) + b"\n" for frame in frames)
+
+
+class _Call:
+    """One command of one caller."""
+
+    def __init__(
+        self, parts: Parts, origin: Origin, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._parts = parts
+        self._origin = origin
+        self._reader = reader
+        self._writer = writer
+        self._answer: asyncio.Future[str] | None = None
+        self._door: CommandDoor | None = None
+
+    async def run(self) -> None:
+        try:
+            request = _parse_request(await asyncio.wait_for(self._reader.readline(), _REQUEST_S))
+        except (CallistoError, ValueError) as error:
+            self._writer.write(_frame({"err": f"Error: {error}"}, {"exit": 2}))
+            return
+        self._door = CommandDoor(request, self._emit, self._ask, self._writer.drain)
+        command = asyncio.create_task(run_command(self._parts, self._origin, self._door))
+        listening = asyncio.create_task(self._listen(command))
+        try:
+            self._writer.write(_frame({"exit": await command}))
+            await self._writer.drain()
+        except asyncio.CancelledError:
+            if not command.cancelled():
+                raise
+            with contextlib.suppress(ConnectionError):
+                self._writer.write(_frame({"err": "Error: interrupted"}, {"exit": 1}))
+        finally:
+            for task in (command, listening):
+                task.cancel()
+            await asyncio.wait((command, listening))
+
+    async def _listen(self, command: asyncio.Task[int]) -> None:
+        """Take answers; a caller who stops or goes ends what he watches, else his command."""
+        while line := await self._reader.readline():
+            frame = orjson.loads(line)
+            if "answer" in frame and self._answer is not None and not self._answer.done():
+                self._answer.set_result(str(frame["answer"]))
+            elif "stop" in frame:
+                break
+        if self._door is not None and self._door.stop is not None:
+            self._door.stop()
+        else:
+            command.cancel()
+
+    def _emit(self, frame: Frame) -> None:
+        match frame:
+            case Out(text):
+                self._writer.write(_frame({"out": text}))
+            case Err(text):
+                self._writer.write(_frame({"err": text}))
+
+    async def _ask(self, question: str, secret: bool) -> str:
+        self._answer = asyncio.get_running_loop().create_future()
+        self._writer.write(_frame({"ask": question, "secret": secret}))
+        await self._writer.drain()
+        try:
+            return await asyncio.wait_for(self._answer, _ANSWER_S)
+        except TimeoutError:
+            raise UsageError("no answer; nothing was changed") from None
+
+
+def _parse_request(line: bytes) -> Request:
+    frame = orjson.loads(line)
+    if not isinstance(frame, dict) or not set(frame) <= _KEYS or not isinstance(frame.get("words"), list):
+        raise UsageError("not a request")
+    texts = [frame.get("input"), frame.get("secret"), *frame["words"]]
+    if not all(text is None or isinstance(text, str) for text in texts):
+        raise UsageError("not a request")
+    return Request(
+        frame["words"], bool(frame.get("json")), frame.get("input"), frame.get("secret"), bool(frame.get("terminal"))
+    )

@@ -1,0 +1,147 @@
+"""The TCP ports: opening them with errors that say what to do, and owning the sessions that run on them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+
+from callisto_telnetd.accounts.gatekeeper import Place
+from callisto_telnetd.errors import ListenError, quoted
+from callisto_telnetd.listeners.telnet import TelnetProtocol
+from callisto_telnetd.menus.context import Parts
+from callisto_telnetd.terminal.session import Session, SessionLimits
+
+_BACKLOG = 256
+_HANDSHAKE_S = 10.0
+_GOODBYE_S = 2.0
+
+
+def open_tls(certificate: Path, key: Path) -> ssl.SSLContext:
+    """Return the TLS context of a server with that certificate chain and key.
+
+    Raises:
+        ListenError: a file cannot be read, is not PEM, or the two do not belong together.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except (OSError, ValueError) as error:
+        reason = (
+            error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else _tls_reason(error)
+        )
+        raise ListenError(
+            f"telnet.tls: certificate {quoted(str(certificate))} and key {quoted(str(key))} cannot be used: {reason}"
+        ) from None
+    return context
+
+
+def _no_password() -> str:
+    msg = "the key is protected by a password"
+    raise ValueError(msg)
+
+
+def _tls_reason(error: Exception) -> str:
+    reason = getattr(error, "reason", None)
+    return reason.replace("_", " ").lower() if isinstance(reason, str) else str(error) or "not a PEM file"
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Take a port on every address of ``host``; nobody is let in before a listener serves it.
+
+    Raises:
+        ListenError: one line that names the address and what to do.
+    """
+    taken: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            sock = socket.socket(family, kind, protocol)
+            taken.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(address)
+    except OSError as error:
+        for sock in taken:
+            sock.close()
+        if isinstance(error, socket.gaierror):
+            raise ListenError(f"{quoted(host)} is no address to listen on: {error.strerror}") from None
+        raise ListenError(_listen_reason(error, host, port)) from None
+    return taken
+
+
+class TelnetListener:
+    """One port, with or without TLS, and its connections."""
+
+    def __init__(
+        self, parts: Parts, limits: SessionLimits, *, always_echo: bool, context: ssl.SSLContext | None = None
+    ) -> None:
+        self._parts = parts
+        self._limits = limits
+        self._context = context
+        self._servers: list[asyncio.Server] = []
+        self.gatekeeper = parts.gatekeeper
+        self.always_echo = always_echo
+        self.protocols: set[TelnetProtocol] = set()
+        self.name = "telnets" if context else "telnet"
+
+    async def open(self, sockets: Sequence[socket.socket]) -> list[str]:
+        """Let peers in through the sockets of :func:`bind`, and return their addresses with ports.
+
+        Raises:
+            ListenError: the port was taken by another program meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+        addresses = []
+        for sock in sockets:
+            host, port = sock.getsockname()[:2]
+            try:
+                server = await loop.create_server(
+                    lambda: TelnetProtocol(self),
+                    sock=sock,
+                    ssl=self._context,
+                    backlog=_BACKLOG,
+                    ssl_handshake_timeout=_HANDSHAKE_S if self._context else None,
+                )
+            except OSError as error:
+                raise ListenError(_listen_reason(error, host, port)) from None
+            self._servers.append(server)
+            addresses.append(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        return addresses
+
+    def open_session(self, wire: TelnetProtocol, place: Place, address: str) -> Session:
+        """Return the session that runs on a connection."""
+        return Session(self._parts, wire, place=place, source=address, door=self.name, limits=self._limits)
+
+    def refuse(self, address: str, reason: str) -> None:
+        """Take note of a connection that was refused."""
+        self._parts.log.debug("connection refused", source=address, reason=reason)
+
+    async def close(self) -> None:
+        """Take no more connections, tell the sessions, and wait for them a short while."""
+        for server in self._servers:
+            server.close()
+        tasks = [protocol.task for protocol in self.protocols if protocol.task is not None]
+        for protocol in list(self.protocols):
+            protocol.end_session("the server stops")
+        if tasks:
+            await asyncio.wait(tasks, timeout=_GOODBYE_S)
+        for task in tasks:
+            task.cancel()
+        for protocol in list(self.protocols):
+            protocol.abort()
+
+
+def _listen_reason(error: OSError, host: str, port: int) -> str:
+    where = f"{host} port {port}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"{where} needs the capability CAP_NET_BIND_SERVICE; grant it, or name another port with --port"
+    if error.errno == errno.EADDRINUSE:
+        return f"{where} is in use by another program; stop it, or name another port with --port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{where} cannot be listened on: this machine does not have that address"
+    return f"{where} cannot be listened on: {error.strerror or error}"

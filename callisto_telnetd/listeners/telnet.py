@@ -1,0 +1,403 @@
+"""Telnet, on telnetlib3 with a fence around it; the only module that imports it.
+
+What the fence is for (telnetlib3 5.0.1, each seen by running it):
+
+* Its shell waits for the client's answers to options: ours starts at once, and the offers are our own.
+* It takes every option's data, inflates, and keeps what it is sent: ours passes NAWS and TERMINAL-TYPE on, bounded,
+  keeps the state of five options and refuses the rest. Requests are answered by RFC 1143's rules: once, no loops.
+* Its reader is not used: bytes go straight to the session's editor, read into one buffer of 4 KiB, and reading pauses
+  while they are not worked off, while Telnet commands come faster than a person or program needs, and while the peer
+  does not take the answers.
+* ``drain()`` returns when the peer has gone, the end of the input does not close the output, and the session's task
+  has an owner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import socket
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+from telnetlib3.server_base import BaseServer
+from telnetlib3.stream_writer import Option, TelnetWriter
+from telnetlib3.telopt import BINARY, DO, DONT, ECHO, IAC, IS, LOGOUT, NAWS, SB, SE, SEND, SGA, TM, TTYPE, WILL, WONT
+
+from callisto_telnetd.accounts.gatekeeper import Gatekeeper, Place
+from callisto_telnetd.errors import LoginRefusedError
+from callisto_telnetd.terminal.session import Session
+
+_READ_BYTES = 4096
+_HIGH_WATER_BYTES = 8 << 10
+_LOW_WATER_BYTES = 2 << 10
+_MAX_OWED_BYTES = 2 * _HIGH_WATER_BYTES
+_MAX_SUBNEGOTIATION = 64
+_COLUMNS = (20, 500)
+_ROWS = (5, 200)
+_COMMANDS_BURST = 256
+_COMMANDS_PER_S = 1000.0
+_LINGER_S = 2.0
+
+_LOCAL = frozenset({ECHO, SGA, BINARY})
+"""Options that the server may perform."""
+_REMOTE = frozenset({NAWS, TTYPE, SGA, BINARY})
+"""Options that the client may perform."""
+_IAC = IAC[0]
+
+
+class _FewOptions(Option):
+    """Keeps the state of the options that are known; what a client sends of others is kept nowhere."""
+
+    def __setitem__(self, key: bytes, value: bool) -> None:
+        if key[-1:] in _LOCAL or key[-1:] in _REMOTE:
+            super().__setitem__(key, value)
+
+
+class _Subnegotiation(collections.deque[bytes]):
+    """Holds the beginning of a sub-negotiation; one that is longer than any we know is dropped when it ends."""
+
+    def append(self, byte: bytes) -> None:
+        if len(self) < _MAX_SUBNEGOTIATION:
+            super().append(byte)
+
+
+class TelnetOptions(TelnetWriter):
+    """telnetlib3's state machine of Telnet commands, reduced to what a management shell needs."""
+
+    slc_simulated = False
+
+    def __init__(self, transport: asyncio.Transport, protocol: Any, **keywords: Any) -> None:
+        super().__init__(transport, protocol, **keywords)
+        self.compression = False
+        self.pending_option = _FewOptions("pending_option", self.log, on_change=self._check_waiters)
+        self.local_option = _FewOptions("local_option", self.log, on_change=self._check_waiters)
+        self.remote_option = _FewOptions("remote_option", self.log, on_change=self._check_waiters)
+        self._sb_buffer = _Subnegotiation()
+        self._asked_type = False
+
+    def offer(self) -> None:
+        """Send our four offers at once; nothing waits for the answers."""
+        for command, option in ((WILL, ECHO), (WILL, SGA), (DO, NAWS), (DO, TTYPE)):
+            self.pending_option[command + option] = True
+        self.send_iac(b"".join((IAC + WILL + ECHO, IAC + WILL + SGA, IAC + DO + NAWS, IAC + DO + TTYPE)))
+
+    # RFC 1143: a request is answered where it changes something, and never where it answers ours.
+
+    def handle_do(self, opt: bytes) -> bool:
+        """Agree to perform ECHO, SGA and BINARY; answer TIMING-MARK (RFC 860) and LOGOUT (RFC 727); refuse the rest."""
+        if opt == TM:
+            self._protocol.flush()
+            self.send_iac(IAC + WILL + TM)
+            return False
+        if opt == LOGOUT:
+            self.send_iac(IAC + WILL + LOGOUT)
+            self._protocol.end_session("")
+            return False
+        if opt not in _LOCAL:
+            self.send_iac(IAC + WONT + opt)
+            return False
+        if not self.local_option.enabled(opt) and not self.pending_option.enabled(WILL + opt):
+            self.send_iac(IAC + WILL + opt)
+        if opt == ECHO:
+            self._protocol.set_echo(agreed=True)
+        return True
+
+    def handle_dont(self, opt: bytes) -> None:
+        """Stop performing an option."""
+        if self.local_option.enabled(opt):
+            self.send_iac(IAC + WONT + opt)
+        if opt == ECHO:
+            self._protocol.set_echo(agreed=False)
+
+    def handle_will(self, opt: bytes) -> None:
+        """Let the client perform NAWS, TERMINAL-TYPE, SGA and BINARY; refuse the rest."""
+        if opt not in _REMOTE:
+            self.send_iac(IAC + DONT + opt)
+            return
+        if not self.remote_option.enabled(opt) and not self.pending_option.enabled(DO + opt):
+            self.send_iac(IAC + DO + opt)
+        self.remote_option[opt] = True
+        if opt == TTYPE and not self._asked_type:
+            self._asked_type = True
+            self.send_iac(IAC + SB + TTYPE + SEND + IAC + SE)
+
+    def handle_wont(self, opt: bytes) -> None:
+        """Take note that the client does not perform an option."""
+        if self.remote_option.enabled(opt):
+            self.send_iac(IAC + DONT + opt)
+        self.remote_option[opt] = False
+
+    def handle_subnegotiation(self, buf: collections.deque[bytes]) -> None:
+        """Take window size (RFC 1073) and terminal type (RFC 1091) where agreed; drop the rest unread."""
+        if len(buf) >= _MAX_SUBNEGOTIATION or not self.remote_option.enabled(buf[0]):
+            return
+        data = b"".join(buf)
+        if data[:1] == NAWS and len(data) == 5:
+            columns, rows = int.from_bytes(data[1:3], "big"), int.from_bytes(data[3:5], "big")
+            self._protocol.set_window(_clamp(columns, _COLUMNS), _clamp(rows, _ROWS))
+        elif data[:2] == TTYPE + IS:
+            self._protocol.terminal_type = "".join(chr(code) for code in data[2:] if 0x21 <= code < 0x7F)
+
+    # RFC 854's functions
+
+    def handle_ip(self, _cmd: bytes) -> None:
+        """Interrupt Process."""
+        self._protocol.console.interrupt()
+
+    def handle_brk(self, _cmd: bytes) -> None:
+        """Break."""
+        self._protocol.console.interrupt()
+
+    def handle_ao(self, _cmd: bytes) -> None:
+        """Abort Output."""
+        self._protocol.console.abort_output()
+
+    def handle_ayt(self, _cmd: bytes) -> None:
+        """Are You There: answer visibly, whatever goes on."""
+        self._protocol.console.show_above("[callisto: yes]")
+
+    def handle_ec(self, _cmd: bytes) -> None:
+        """Erase Character."""
+        self._protocol.console.erase_character()
+
+    def handle_el(self, _cmd: bytes) -> None:
+        """Erase Line."""
+        self._protocol.console.erase_line()
+
+
+def _clamp(number: int, bounds: tuple[int, int]) -> int:
+    """Return the number within its bounds; 0 stays, it says that the client does not know."""
+    return number and min(max(number, bounds[0]), bounds[1])
+
+
+class _Inbox:
+    """Stands where telnetlib3 has its reader: what is not a Telnet command goes straight to the session."""
+
+    def __init__(self, **_: Any) -> None:
+        self.feed_data: Callable[[bytes], None] = _ignore
+
+    def feed_eof(self) -> None:
+        """Take the end of the input; the protocol has seen it."""
+
+    def set_exception(self, exc: Exception) -> None:
+        """Take the loss of the connection; the protocol has seen it."""
+
+    def exception(self) -> None:
+        """Have none: the protocol's drain tells of a lost connection."""
+
+
+def _ignore(_data: bytes) -> None:
+    """Take nothing."""
+
+
+class Host(Protocol):
+    """The listener, as its connections see it."""
+
+    gatekeeper: Gatekeeper
+    always_echo: bool
+    protocols: set[TelnetProtocol]
+
+    def open_session(self, wire: TelnetProtocol, place: Place, address: str) -> Session:
+        """Return the session that runs on a connection."""
+
+    def refuse(self, address: str, reason: str) -> None:
+        """Take note of a connection that was refused."""
+
+
+class TelnetProtocol(BaseServer, asyncio.BufferedProtocol):
+    """One connection: bytes from the wire to the session's console, and back."""
+
+    _shared_buffer = memoryview(bytearray(_READ_BYTES))
+    # One buffer serves every connection: the loop fills it and hands it over in one step, and nothing of it is kept.
+
+    def __init__(self, listener: Host) -> None:
+        super().__init__(encoding=False, reader_factory=_Inbox, writer_factory=TelnetOptions)
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._session: Session | None = None
+        self.task: asyncio.Task[None] | None = None
+        self._reading = True
+        self._hold_input = False
+        self._throttle: asyncio.TimerHandle | None = None
+        self._tokens = float(_COMMANDS_BURST)
+        self._tokens_at = self._loop.time()
+        self._linger: asyncio.TimerHandle | None = None
+        self.writable = True
+        self.terminal_type = ""
+
+    # The connection's life
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Give the peer a session, or one line that says why not."""
+        transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+        address = (transport.get_extra_info("peername") or ("local",))[0]
+        try:
+            place = self._listener.gatekeeper.admit(address)
+        except LoginRefusedError as refused:
+            self._listener.refuse(address, str(refused))
+            transport.write(f"{refused}\r\n".encode())
+            self._transport = transport
+            self.close()
+            return
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        transport.set_write_buffer_limits(_HIGH_WATER_BYTES, _LOW_WATER_BYTES)
+        super().connection_made(transport)
+        self._listener.protocols.add(self)
+        self._session = self._listener.open_session(self, place, address)
+        self.console = self._session.console
+        self.console.editor.echo = self._listener.always_echo
+        self._options = cast("TelnetOptions", self.writer)
+        cast("_Inbox", self.reader).feed_data = self.console.receive
+        self._waiter_connected.set_result(None)
+
+    def begin_negotiation(self) -> None:
+        """Send nothing here: the offers went out with the session's start."""
+
+    def check_negotiation(self, final: bool = False) -> bool:
+        """Wait for no answer."""
+        return True
+
+    def begin_shell(self, future: asyncio.Future[None]) -> None:
+        """Send the offers and start the session, in one step."""
+        if future.cancelled() or self._session is None or self._transport is None:
+            return
+        self._options.offer()
+        self.task = self._loop.create_task(self._serve(self._session))
+
+    async def _serve(self, session: Session) -> None:
+        try:
+            await session.run()
+        finally:
+            self.close()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's protocols may; telnetlib3's closes instead
+        """Let the session work off what has come, and send its output, before the connection closes."""
+        if self._session is not None:
+            self._session.console.end_of_input()
+        return self.get_extra_info("ssl_object") is None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the session of a peer that has gone."""
+        if self._closing:
+            return
+        for timer in (self._linger, self._throttle):
+            if timer is not None:
+                timer.cancel()
+        self._listener.protocols.discard(self)
+        if self.writer is None:
+            return
+        asyncio.streams.FlowControlMixin.connection_lost(self, exc)
+        super().connection_lost(exc)
+        self.writer.close()
+        if self.task is not None:
+            self.task.cancel()
+
+    def close(self) -> None:
+        """Close once all is sent; a peer that does not take it within two seconds is cut off."""
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            transport.close()
+            self._linger = self._loop.call_later(_LINGER_S, transport.abort)
+
+    # Input
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Lend the buffer to the loop for one read."""
+        return self._shared_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read: plain bytes by the short way, Telnet commands through telnetlib3."""
+        if self._session is None:
+            return
+        data = bytes(self._shared_buffer[:nbytes])
+        if _IAC not in data and not self._options.is_oob:
+            self.console.receive(data)
+            return
+        super().data_received(data)
+        if self._transport is not None:
+            self._spend(data.count(_IAC))
+            if self._transport.get_write_buffer_size() > _MAX_OWED_BYTES:
+                self._set_reading()
+
+    def _spend(self, commands: int) -> None:
+        """Read no more for a while where commands come faster than 1,000 a second."""
+        now = self._loop.time()
+        self._tokens = min(_COMMANDS_BURST, self._tokens + (now - self._tokens_at) * _COMMANDS_PER_S) - commands
+        self._tokens_at = now
+        if self._tokens < 0 and self._throttle is None:
+            self._throttle = self._loop.call_later(-self._tokens / _COMMANDS_PER_S, self._end_throttle)
+            self._set_reading()
+
+    def _end_throttle(self) -> None:
+        self._throttle = None
+        self._set_reading()
+
+    def pause_reading(self) -> None:
+        """Read no more until the console has worked off what waits."""
+        self._hold_input = True
+        self._set_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        self._hold_input = False
+        self._set_reading()
+
+    def _set_reading(self) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        owed = not self.writable and transport.get_write_buffer_size() > _MAX_OWED_BYTES
+        wanted = not (self._hold_input or self._throttle is not None or owed)
+        if wanted != self._reading:
+            self._reading = wanted
+            (transport.resume_reading if wanted else transport.pause_reading)()
+
+    # Output
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of UTF-8 text, which never hold IAC."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the peer has taken enough; raises ConnectionResetError where it has gone."""
+        await self._drain_helper()  # type: ignore[attr-defined]  # of asyncio's FlowControlMixin, untyped
+
+    def pause_writing(self) -> None:
+        """Take note that the peer is slower than the session."""
+        super().pause_writing()
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        """Take note that the peer has caught up."""
+        super().resume_writing()
+        self.writable = True
+        self._set_reading()
+
+    # What the options change
+
+    def flush(self) -> None:
+        """Send what the console has joined."""
+        self.console.flush()
+
+    def set_echo(self, *, agreed: bool) -> None:
+        """Echo while the client has agreed, or always where the owner wants that."""
+        self.console.editor.echo = agreed or self._listener.always_echo
+
+    def set_window(self, columns: int, rows: int) -> None:
+        """Note the size of the client's window, in characters; 0 is not known."""
+        self.console.editor.columns = columns
+        self._extra["rows"] = rows
+
+    def end_session(self, reason: str) -> None:
+        """End the session; the peer has asked for it."""
+        if self._session is not None:
+            self._session.end(reason)
+
+    def abort(self) -> None:
+        """Cut the connection off."""
+        if self._transport is not None:
+            self._transport.abort()

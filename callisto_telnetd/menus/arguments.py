@@ -1,0 +1,100 @@
+"""The words behind a command: taking options off, and refusing what is too much or too little."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from callisto_telnetd.errors import UsageError, listed, quoted
+
+FLOWING_OPTION = "note"
+"""The option whose text goes on over the words behind it."""
+
+
+def take_options(words: Sequence[str], allowed: Collection[str]) -> tuple[list[str], dict[str, str]]:
+    """Part plain words from ``key=value`` options of the allowed keys.
+
+    The text of ``note=`` goes on to the next option or the end of the line, so it needs no quotes.
+
+    Raises:
+        UsageError: an option stands twice.
+    """
+    plain: list[str] = []
+    options: dict[str, str] = {}
+    flowing = False
+    for word in words:
+        key, mark, value = word.partition("=")
+        key = key.lower()
+        if mark and key in allowed:
+            if key in options:
+                raise UsageError(f"{key}= stands twice")
+            options[key] = value
+            flowing = key == FLOWING_OPTION
+        elif flowing:
+            options[FLOWING_OPTION] = f"{options[FLOWING_OPTION]} {word}".strip()
+        else:
+            plain.append(word)
+    return plain, options
+
+
+def require_count(words: Sequence[str], least: int, most: int, usage: str) -> None:
+    """Refuse too few or too many words.
+
+    Raises:
+        UsageError: shows the usage.
+    """
+    if not least <= len(words) <= most:
+        raise UsageError(f"usage: {usage}")
+
+
+def parse_whole(text: str, name: str, least: int, most: int) -> int:
+    """Return a whole number.
+
+    Raises:
+        UsageError: names the range.
+    """
+    if text.isascii() and text.isdigit() and len(text) <= len(str(most)) and least <= int(text) <= most:
+        return int(text)
+    raise UsageError(f"{name}: {quoted(text)} is not a whole number from {least} to {most}")
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def parse_duration(text: str, name: str, most_s: int = 86_400) -> float:
+    """Return the seconds of ``30s``, ``5m``, ``1h`` or a plain number.
+
+    Raises:
+        UsageError: names what is allowed.
+    """
+    number, unit = (text[:-1], text[-1:].lower()) if not text[-1:].isdigit() else (text, "s")
+    if number.isascii() and number.isdigit() and len(number) <= 6 and unit in _SECONDS:
+        seconds = int(number) * _SECONDS[unit]
+        if 1 <= seconds <= most_s:
+            return float(seconds)
+    raise UsageError(f"{name}: {quoted(text)} is not a time such as 30s, 5m or 1h, from 1s to {most_s // 3600}h")
+
+
+def parse_bytes(text: str, name: str, least: int, most: int) -> int:
+    """Return the bytes of ``10M``, ``64k`` or a plain number.
+
+    Raises:
+        UsageError: names what is allowed.
+    """
+    number, unit = (text[:-1], text[-1:].lower()) if not text[-1:].isdigit() else (text, "")
+    if number.isascii() and number.isdigit() and len(number) <= 12 and unit in _BYTES:
+        size = int(number) * _BYTES[unit]
+        if least <= size <= most:
+            return size
+    raise UsageError(f"{name}: {quoted(text)} is not a size such as 64k, 10M or 1G, from {least} to {most} bytes")
+
+
+def parse_words(text: str, name: str, allowed: Sequence[str]) -> str:
+    """Return the one of the allowed words that the text is.
+
+    Raises:
+        UsageError: names them.
+    """
+    if text.lower() in allowed:
+        return text.lower()
+    raise UsageError(f"{name}: {quoted(text)} is not {listed(list(allowed))}")

@@ -1,0 +1,113 @@
+"""What a command works with: the appliance's parts, who calls it, and how to ask him something."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from callisto_telnetd.accounts.accounts import Accounts
+from callisto_telnetd.accounts.audit import Audit
+from callisto_telnetd.accounts.gatekeeper import Gatekeeper
+from callisto_telnetd.accounts.presence import Presence
+from callisto_telnetd.clock import Clock
+from callisto_telnetd.db.folder import DataFolder
+from callisto_telnetd.db.store import Store
+from callisto_telnetd.errors import UsageError
+from callisto_telnetd.origin import Origin
+from callisto_telnetd.services.processes import ProcessTable
+from callisto_telnetd.trace.captures import Captures
+from callisto_telnetd.trace.hub import Hub
+from callisto_telnetd.trace.logs import Log
+from callisto_telnetd.variables import Registry
+
+if TYPE_CHECKING:
+    from callisto_telnetd.menus.tree import Menu
+
+EDITION_NAMES = {"ucm": "UCM", "ucme": "UCM Express", "one": "One"}
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What the box says of itself."""
+
+    version: str
+    edition: str
+    hostname: str
+    serial: str
+    banner: str = ""
+
+    @property
+    def product(self) -> str:
+        """Product, version and edition in one line; the first that a client sees unless the owner has his own."""
+        return self.banner or f"Callisto {self.version} ({EDITION_NAMES[self.edition]})"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The appliance's parts, shared by all sessions."""
+
+    identity: Identity
+    folder: DataFolder
+    clock: Clock
+    hub: Hub
+    captures: Captures
+    log: Log
+    store: Store
+    variables: Registry
+    accounts: Accounts
+    audit: Audit
+    presence: Presence
+    gatekeeper: Gatekeeper
+    processes: ProcessTable
+    trace_size_bytes: int
+    started_at: float
+    """When the server started, in seconds of the monotonic clock."""
+    repairing: asyncio.Lock
+    """Held while the database is checked: one at a time."""
+
+
+class Dialogue(Protocol):
+    """How a command speaks with its caller, whatever the door."""
+
+    async def ask(self, question: str, default: str | None = None, *, secret: bool = False) -> str:
+        """Ask one question and return the answer; an empty one is the default."""
+
+    def watch(self, stop: Callable[[], None], *, until_end_of_input: bool) -> AbstractContextManager[None]:
+        """Call ``stop`` at Enter, ``q`` or an interrupt while the block runs, or where the caller's input has ended."""
+
+    def history(self) -> list[str]:
+        """Return the lines that were typed, oldest first."""
+
+    def show_notices(self, *, at_once: bool) -> None:
+        """Show notices at once, above the prompt, or before the next prompt."""
+
+
+@dataclass(slots=True)
+class Context:
+    """One caller's context; a session has one, and the command line one a call."""
+
+    parts: Parts
+    origin: Origin
+    dialogue: Dialogue
+    menu: Menu
+    """The menu whose words are understood now."""
+    session: int | None = None
+    """The number of the session in the list of those present."""
+    input: str | None = field(default=None)
+    """Text that came with the command: the file of an import at the command line."""
+
+    async def confirm(self, question: str, arguments: list[str]) -> None:
+        """Return if the caller confirms, or has said ``yes`` as the last word (which is taken off the arguments).
+
+        Raises:
+            UsageError: not confirmed; nothing has changed.
+        """
+        if arguments and arguments[-1].lower() == "yes":
+            arguments.pop()
+            return
+        answer = await self.dialogue.ask(f"{question} [y/N]: ")
+        if answer.strip().lower() not in {"y", "yes"}:
+            raise UsageError("not confirmed; nothing was changed")

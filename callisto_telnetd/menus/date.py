@@ -1,0 +1,140 @@
+"""Set Date/Time: the appliance's clock, its zone, and its comparison with a time server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from datetime import datetime
+
+from callisto_telnetd.clock import ClockState, format_moment
+from callisto_telnetd.menus.answers import Answer, Done, Fact
+from callisto_telnetd.menus.arguments import require_count
+from callisto_telnetd.menus.context import Context
+from callisto_telnetd.menus.tree import Command, Menu
+from callisto_telnetd.services.time_server import measure_offset
+
+CLOCK_STATE = "clock"
+"""The key under which the clock is kept in the database."""
+
+
+def _clock_fact(context: Context) -> Fact:
+    clock = context.parts.clock
+    now = clock.now()
+    data = {"time": now.isoformat(), "zone": clock.zone_name, "source": clock.source}
+    return Fact(
+        data,
+        (f"Time: {format_moment(now)} {now:%Z} (UTC{now:%z})", f"Zone: {clock.zone_name}", f"Source: {clock.source}"),
+    )
+
+
+async def show_clock(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Show the clock, or set it to the date and time that follow."""
+    if words:
+        yield await _move(context, context.parts.clock.parse_moment(" ".join(words)))
+        return
+    yield _clock_fact(context)
+    yield Done(format_moment(context.parts.clock.now()))
+
+
+async def ask_moment(context: Context, _words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Show the clock and ask for date and time; an empty answer keeps them."""
+    yield _clock_fact(context)
+    now = format_moment(context.parts.clock.now())
+    answer = (await context.dialogue.ask(f"New date and time [{now}]: ", default="")).strip()
+    if answer:
+        yield await _move(context, context.parts.clock.parse_moment(answer))
+    else:
+        yield Done("date and time kept")
+
+
+async def _move(context: Context, moment: datetime) -> Done:
+    clock = context.parts.clock
+    before = format_moment(clock.now())
+    state = clock.state()
+    clock.move_to(moment)
+    await _keep(context, state, "date and time set", f"{format_moment(moment)} (was {before})")
+    return Done(f"{format_moment(moment)} (was {before})")
+
+
+async def set_zone(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Set the zone of the appliance's clock."""
+    require_count(words, 1, 1, "date zone NAME")
+    clock = context.parts.clock
+    before, state = clock.zone_name, clock.state()
+    clock.use_zone(words[0])
+    await _keep(context, state, "zone set", f"{clock.zone_name} (was {before})")
+    yield Done(f"zone {clock.zone_name} (was {before}), {format_moment(clock.now())}")
+
+
+async def synchronise(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Ask the time server of gTimeServer and set the clock by it."""
+    require_count(words, 0, 0, "date sync")
+    clock = context.parts.clock
+    server = context.parts.variables.text("gTimeServer")
+    # Measured against the system's clock: that difference is what the own offset has to be.
+    measured = await measure_offset(server)
+    state = clock.state()
+    moved_s = measured.offset_s - clock.offset_s
+    clock.move_by(moved_s)
+    clock.note_sync(server)
+    await _keep(context, state, "clock synchronised", f"{server}, moved by {moved_s:+.3f} s")
+    data = {
+        "server": server,
+        "moved_s": round(moved_s, 6),
+        "delay_s": round(measured.delay_s, 6),
+        "stratum": measured.stratum,
+    }
+    yield Fact(data, ())
+    yield Done(f"{format_moment(clock.now())}, moved by {moved_s:+.3f} s by {server} (stratum {measured.stratum})")
+
+
+async def _keep(context: Context, before: ClockState, event: str, detail: str) -> None:
+    """Keep the clock's state; where that fails, the clock goes back and the caller is told."""
+    parts = context.parts
+    text = parts.clock.state().to_json()
+    try:
+        await parts.store.apply(
+            [
+                (
+                    "INSERT INTO state VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                    (CLOCK_STATE, text),
+                ),
+                *parts.audit.statements(event, context.origin, detail),
+            ]
+        )
+    except BaseException:
+        parts.clock.restore(before)
+        raise
+    parts.log.info(event, who=context.origin.who, source=context.origin.source, detail=detail)
+
+
+def _complete_zone(context: Context, words: Sequence[str]) -> Sequence[str]:
+    return () if words else context.parts.clock.zones()
+
+
+DATE_MENU = Menu(
+    word="date",
+    number="5",
+    title="Set Date/Time",
+    help="show or set the appliance's date, time and zone",
+    bare=Command(
+        word="date",
+        usage="[YYYY-MM-DD HH:MM:SS]",
+        help="show or set date and time",
+        run=show_clock,
+        dialogue=ask_moment,
+        details=("Without words, shows the clock; the menu's number asks for date and time.",),
+        facts="one",
+        changes=True,
+    ),
+    entries=(
+        Command(
+            word="zone",
+            usage="NAME",
+            help="set the zone, such as Europe/Zurich",
+            run=set_zone,
+            complete=_complete_zone,
+            changes=True,
+        ),
+        Command(word="sync", help="set the clock by the time server of gTimeServer", run=synchronise, facts="one"),
+    ),
+)

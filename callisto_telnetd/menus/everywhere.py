@@ -1,0 +1,146 @@
+"""The commands that work in every menu: help, who is on, what was typed, notices, the way up and out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+
+from callisto_telnetd.clock import format_moment
+from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, Move
+from callisto_telnetd.menus.arguments import parse_words, require_count
+from callisto_telnetd.menus.context import Context
+from callisto_telnetd.menus.resolver import find_entry
+from callisto_telnetd.menus.tree import Command, Entry, Menu
+
+
+def menu_lines(context: Context, menu: Menu) -> list[str]:
+    """Return what is shown where a menu is entered: its own lines, or its numbered entries."""
+    if menu.show is not None:
+        return list(menu.show(context))
+    numbered = [entry for entry in menu.entries if entry.number]
+    return [menu.title, *(f"  {entry.number}  {entry.title}" for entry in numbered)]
+
+
+async def show_help(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Show the menu and its words, or explain one word."""
+    if words:
+        entry = find_entry(context.menu, EVERYWHERE, words)
+        for line in _explanation(entry):
+            yield Line(line)
+        yield Done(f"help for {entry.word}")
+        return
+    for line in menu_lines(context, context.menu):
+        yield Line(line)
+    yield Line("Commands (any unambiguous beginning will do):")
+    own = {entry.word for entry in context.menu.entries}
+    for each in (*context.menu.entries, *(command for command in EVERYWHERE if command.word not in own)):
+        yield Line(f"  {_usage(each):<34} {each.help}")
+    yield Done("help")
+
+
+def _usage(entry: Entry) -> str:
+    return f"{entry.word} {entry.usage}".strip() if isinstance(entry, Command) else f"{entry.word} …"
+
+
+def _explanation(entry: Entry) -> list[str]:
+    if isinstance(entry, Command):
+        return [f"{_usage(entry)}: {entry.help}", *(f"  {line}" for line in entry.details)]
+    lines = [f"{entry.word}: {entry.help}"]
+    if entry.bare is not None:
+        lines += [f"  {entry.word} {entry.bare.usage}".rstrip(), *(f"    {line}" for line in entry.bare.details)]
+    return lines + [f"  {entry.word} {_usage(each)}: {each.help}" for each in entry.entries]
+
+
+async def show_typed(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Yield the lines that were typed in this session."""
+    require_count(words, 0, 0, "history")
+    lines = context.dialogue.history()
+    for number, line in enumerate(lines, 1):
+        yield Fact({"number": number, "line": line}, (f"{number:>4}  {line}",))
+    yield Done(f"{len(lines)} lines")
+
+
+async def show_self(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Yield who is on in this session."""
+    require_count(words, 0, 0, "whoami")
+    origin = context.origin
+    yield Fact({"account": origin.who, "source": origin.source, "door": origin.door}, ())
+    yield Done(str(origin))
+
+
+async def list_sessions(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Yield every session that is on."""
+    require_count(words, 0, 0, "sessions")
+    present = context.parts.presence.all()
+    for entry in present:
+        since = format_moment(entry.since)
+        own = " (this session)" if entry.number == context.session else ""
+        data = {
+            "number": entry.number,
+            "account": entry.origin.who,
+            "source": entry.origin.source,
+            "door": entry.origin.door,
+            "since": entry.since.isoformat(),
+        }
+        yield Fact(data, (f"{entry.number:>4}  {entry.origin} since {since}{own}",))
+    yield Done(f"{len(present)} sessions")
+
+
+async def switch_notices(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Show notices at once, or before the next prompt."""
+    require_count(words, 1, 1, "notices on|off")
+    chosen = parse_words(words[0], "notices", ("on", "off"))
+    context.dialogue.show_notices(at_once=chosen == "on")
+    yield Done("notices are shown at once" if chosen == "on" else "notices are shown before the next prompt")
+
+
+async def go_up(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Leave the menu; from the main menu, log out."""
+    require_count(words, 0, 0, "back")
+    if context.menu.word == "main":
+        yield Done("logged out")
+        yield Move.LOGOUT
+    else:
+        yield Done("main menu")
+        yield Move.UP
+
+
+async def log_out(_context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """End the session."""
+    require_count(words, 0, 0, "logout")
+    yield Done("logged out")
+    yield Move.LOGOUT
+
+
+def _complete_help(context: Context, words: Sequence[str]) -> Sequence[str]:
+    return () if words else [entry.word for entry in (*context.menu.entries, *EVERYWHERE)]
+
+
+def _complete_switch(_context: Context, words: Sequence[str]) -> Sequence[str]:
+    return () if words else ("on", "off")
+
+
+LOGOUT = Command(word="logout", number="0", title="Logout", help="end the session", run=log_out)
+
+EVERYWHERE: tuple[Command, ...] = (
+    Command(
+        word="help",
+        usage="[WORD]",
+        number="?",
+        help="show this menu, or explain a word",
+        run=show_help,
+        complete=_complete_help,
+    ),
+    Command(word="history", help="list the lines that were typed", run=show_typed),
+    Command(word="whoami", help="show who is on in this session", run=show_self, facts="one"),
+    Command(word="sessions", help="show who is on", run=list_sessions),
+    Command(
+        word="notices",
+        usage="on|off",
+        help="show notices at once, or before the next prompt",
+        run=switch_notices,
+        complete=_complete_switch,
+    ),
+    Command(word="back", number="0", help="leave the menu", run=go_up),
+    Command(word="exit", help="leave the menu", run=go_up),
+    Command(word="logout", help="end the session", run=log_out),
+)

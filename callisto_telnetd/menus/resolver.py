@@ -1,0 +1,136 @@
+"""From a typed line to the command it means: pure, no I/O.
+
+An entry is chosen by its number, its word or any unambiguous beginning of it, in upper or lower case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from callisto_telnetd.errors import UsageError, listed, quoted
+from callisto_telnetd.menus.tree import Command, Entry, Menu, Run
+
+_PLAIN = frozenset("\"'")
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What a line means."""
+
+    path: str
+    """The words of the tree that lead there: ``variables set``."""
+    entry: Entry
+    run: Run | None
+    """None: the entry is a menu, to be entered."""
+    arguments: list[str]
+
+
+def split(line: str) -> list[str]:
+    """Return the words of a line; blanks part them, quotes ``"…"`` or ``'…'`` at a word's start keep them together.
+
+    Raises:
+        UsageError: a quote is not closed.
+    """
+    if not _PLAIN.intersection(line):
+        return line.split()
+    words: list[str] = []
+    at, end = 0, len(line)
+    while at < end:
+        if line[at].isspace():
+            at += 1
+            continue
+        word, at = _quoted_word(line, at)
+        words.append(word)
+    return words
+
+
+def _quoted_word(line: str, at: int) -> tuple[str, int]:
+    """Read one word; a quote counts where the word starts or right behind ``=``."""
+    start = at
+    word = ""
+    while at < len(line) and not line[at].isspace():
+        mark = line[at]
+        if mark in _PLAIN and (at == start or line[at - 1] == "="):
+            close = line.find(mark, at + 1)
+            if close < 0:
+                raise UsageError(f"the quote {mark} is not closed")
+            word += line[at + 1 : close]
+            at = close + 1
+        else:
+            word += mark
+            at += 1
+    return word, at
+
+
+def resolve(menu: Menu, everywhere: Sequence[Command], words: Sequence[str]) -> Resolution:
+    """Return what the words mean in ``menu``.
+
+    Args:
+        menu: The menu whose prompt was shown.
+        everywhere: The commands that work in every menu; the menu's own words come first.
+        words: At least one.
+
+    Raises:
+        UsageError: no such word, or more than one begins with it.
+    """
+    first, rest = words[0], list(words[1:])
+    if first.isdigit() and menu.pick is not None and first != "0":
+        return Resolution(f"{menu.word} {menu.pick.word}", menu.pick, menu.pick.run, [first, *rest])
+    entry = _choose(first, (*menu.entries, *everywhere), menu.word)
+    return _descend(entry, rest, "", by_number=first.isdigit())
+
+
+def _descend(entry: Entry, rest: list[str], path: str, *, by_number: bool) -> Resolution:
+    path = f"{path} {entry.word}".strip()
+    if isinstance(entry, Command):
+        return _run(entry, rest, path, by_number=by_number)
+    if rest:
+        if rest[0].isdigit() and entry.pick is not None:
+            return Resolution(f"{path} {entry.pick.word}", entry.pick, entry.pick.run, rest)
+        if entry.bare is None or _matches(rest[0], entry.entries):
+            chosen = _choose(rest[0], entry.entries, entry.word)
+            return _descend(chosen, rest[1:], path, by_number=rest[0].isdigit())
+    if entry.bare is not None:
+        return _run(entry.bare, rest, path, by_number=by_number)
+    return Resolution(path, entry, None, rest)
+
+
+def _run(command: Command, rest: list[str], path: str, *, by_number: bool) -> Resolution:
+    run = command.dialogue if by_number and not rest and command.dialogue else command.run
+    return Resolution(path, command, run, rest)
+
+
+def _matches(word: str, entries: Iterable[Entry]) -> list[Entry]:
+    lower = word.lower()
+    found: dict[str, Entry] = {}
+    for entry in entries:
+        if lower in (entry.word.lower(), entry.number):
+            return [entry]
+        if entry.word.lower().startswith(lower):
+            found.setdefault(entry.word, entry)
+    return list(found.values())
+
+
+def _choose(word: str, entries: Sequence[Entry], place: str) -> Entry:
+    found = _matches(word, entries)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"{quoted(word)} is ambiguous: {listed([entry.word for entry in found])}")
+    where = "" if place == "main" else f" in the {place} menu"
+    raise UsageError(f"no command {quoted(word)}{where}; 'help' lists the commands")
+
+
+def find_entry(menu: Menu, everywhere: Sequence[Command], words: Sequence[str]) -> Entry:
+    """Return the entry that the words name, for its help.
+
+    Raises:
+        UsageError: there is none.
+    """
+    entry = _choose(words[0], (*menu.entries, *everywhere), menu.word)
+    for word in words[1:]:
+        if isinstance(entry, Command):
+            raise UsageError(f"{entry.word} has no command {quoted(word)}")
+        entry = _choose(word, entry.entries, entry.word)
+    return entry

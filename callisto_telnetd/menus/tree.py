@@ -1,0 +1,69 @@
+"""The tree's vocabulary: commands and menus, as data."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from callisto_telnetd.menus.answers import Answer
+from callisto_telnetd.menus.context import Context
+
+Run = Callable[[Context, list[str]], AsyncGenerator[Answer, None]]
+Complete = Callable[[Context, Sequence[str]], Sequence[str]]
+"""Given the words before the one that is typed, returns all words that may stand there."""
+
+
+def no_completion(_context: Context, _words: Sequence[str]) -> Sequence[str]:
+    """Know no words."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """Something to do, chosen by its word."""
+
+    word: str
+    help: str
+    """One line: what it does."""
+    run: Run
+    usage: str = ""
+    """The words that may follow, as in ``NAME VALUE [note=TEXT]``."""
+    details: tuple[str, ...] = ()
+    number: str = ""
+    """Its number in the menu; without one it is chosen by word alone."""
+    title: str = ""
+    dialogue: Run | None = None
+    """Runs instead where a menu user has chosen the bare number."""
+    complete: Complete = no_completion
+    facts: Literal["one", "many", "stream"] = "many"
+    """How its facts become JSON: one object, a list of them, or a line each as they come."""
+    changes: bool = False
+    """Whether it changes something: it is then not interrupted half-way."""
+    private: bool = False
+    """Whether its arguments stay out of log and history."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Menu:
+    """A place with commands of its own."""
+
+    word: str
+    title: str
+    help: str
+    entries: tuple[Command | Menu, ...]
+    number: str = ""
+    bare: Command | None = None
+    """Runs for the menu's word where no entry's word follows; without one, the menu is entered."""
+    show: Callable[[Context], Sequence[str]] | None = None
+    """The lines shown when the menu is entered, in place of its numbered entries."""
+    pick: Command | None = None
+    """Runs with a number that is typed in the menu."""
+
+    @property
+    def facts(self) -> str:
+        """Menus show text alone."""
+        return "many"
+
+
+Entry = Command | Menu

@@ -1,0 +1,125 @@
+"""``user``: the administrators' accounts, and ``audit``: what was done."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+
+from callisto_telnetd.accounts.passwords import RULE, require_rule
+from callisto_telnetd.errors import UsageError
+from callisto_telnetd.menus.answers import Answer, Done, Fact, Move
+from callisto_telnetd.menus.arguments import parse_whole, require_count
+from callisto_telnetd.menus.context import Context
+from callisto_telnetd.menus.tree import Command, Menu
+
+_MOST_AUDIT = 1000
+
+
+async def list_users(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Yield the accounts with their last access."""
+    require_count(words, 0, 0, "user list")
+    accounts = context.parts.accounts.all()
+    for account in accounts:
+        access = account.last_access
+        data = {
+            "name": account.name,
+            "created": account.created_at,
+            "last_access": {"at": access.at, "source": access.source, "door": access.door} if access else None,
+        }
+        when = f"{access.at[:19].replace('T', ' ')} from {access.source} ({access.door})" if access else "never"
+        yield Fact(data, (f"{account.name}  last access {when}",))
+    yield Done(f"{len(accounts)} accounts")
+
+
+async def _ask_new_password(context: Context, name: str) -> str:
+    password = await context.dialogue.ask(f"New password for {name}: ", secret=True)
+    require_rule(password)
+    if context.session is not None and await context.dialogue.ask("The same again: ", secret=True) != password:
+        raise UsageError("the two are not the same; nothing was changed")
+    return password
+
+
+async def add_user(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Add an administrator; the password is asked for, never given in the line."""
+    require_count(words, 1, 1, "user add NAME; the password is asked for, never given in the line")
+    password = await _ask_new_password(context, words[0])
+    await context.parts.accounts.add(words[0], password, by=context.origin)
+    context.parts.log.info("account added", account=words[0], who=context.origin.who, source=context.origin.source)
+    yield Done(f"account {words[0]} added")
+
+
+async def change_password(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Change an account's password, by default one's own, and end its other sessions."""
+    require_count(words, 0, 1, "user passwd [NAME]; the password is asked for, never given in the line")
+    name = words[0] if words else context.origin.who
+    context.parts.accounts.require(name)
+    password = await _ask_new_password(context, name)
+    ended = await context.parts.accounts.set_password(name, password, by=context.origin, session=context.session)
+    context.parts.log.info("password changed", account=name, who=context.origin.who, source=context.origin.source)
+    yield Done(f"password of {name} changed, {ended} other sessions ended")
+
+
+async def remove_user(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Remove an account and end its sessions."""
+    require_count([word for word in words if word.lower() != "yes"], 1, 1, "user remove NAME [yes]")
+    name = context.parts.accounts.require(words[0]).name
+    await context.confirm(f"Remove the account {name} and end its sessions", words)
+    ended = await context.parts.accounts.remove(name, by=context.origin, session=context.session)
+    yield Done(f"account {name} removed, {ended} other sessions ended")
+    if name == context.origin.who and context.session is not None:
+        yield Move.LOGOUT
+
+
+async def show_audit(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Yield the newest entries of the audit, oldest first."""
+    require_count(words, 0, 1, "audit [COUNT]")
+    count = parse_whole(words[0], "COUNT", 1, _MOST_AUDIT) if words else 20
+    entries = await context.parts.audit.entries(count)
+    for entry in entries:
+        data = {name: getattr(entry, name) for name in ("number", "at", "event", "who", "door", "source", "detail")}
+        when = entry.at[:19].replace("T", " ")
+        line = f"{entry.number}: {when} {entry.event} by {entry.who} from {entry.source} ({entry.door}) {entry.detail}"
+        yield Fact(data, (line.rstrip(),))
+    yield Done(f"{len(entries)} entries")
+
+
+def _complete_name(context: Context, words: Sequence[str]) -> Sequence[str]:
+    return () if words else [account.name for account in context.parts.accounts.all()]
+
+
+USER_MENU = Menu(
+    word="user",
+    title="Accounts",
+    help="add, change and remove the administrators' accounts",
+    entries=(
+        Command(word="list", help="list the accounts with their last access", run=list_users),
+        Command(
+            word="add",
+            usage="NAME",
+            help="add an account",
+            run=add_user,
+            details=(f"The password is asked for: {RULE}.",),
+            changes=True,
+            private=True,
+        ),
+        Command(
+            word="passwd",
+            usage="[NAME]",
+            help="change the password of an account; its other sessions end",
+            run=change_password,
+            details=(f"The password is asked for: {RULE}.",),
+            complete=_complete_name,
+            changes=True,
+            private=True,
+        ),
+        Command(
+            word="remove",
+            usage="NAME [yes]",
+            help="remove an account; its sessions end",
+            run=remove_user,
+            complete=_complete_name,
+            changes=True,
+        ),
+    ),
+)
+
+AUDIT = Command(word="audit", usage="[COUNT]", help="show the newest entries of the audit", run=show_audit)

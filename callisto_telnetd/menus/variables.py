@@ -1,0 +1,345 @@
+"""System Variables: list, show, set, reset, history, undo, export and import."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+
+from callisto_telnetd.clock import format_moment
+from callisto_telnetd.errors import UsageError
+from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
+from callisto_telnetd.menus.arguments import parse_whole, require_count, take_options
+from callisto_telnetd.menus.context import Context
+from callisto_telnetd.menus.tree import Command, Menu
+from callisto_telnetd.variables import Change, RestartPlan, Variable
+
+_BLANKS = frozenset({'""', "''"})
+_MOST_HISTORY = 1000
+_MOST_IMPORT_LINES = 2000
+
+
+def _value_line(context: Context, variable: Variable) -> str:
+    variables = context.parts.variables
+    mark = "" if variables.is_default(variable.name) else " *"
+    return f"{variable.name} = {variables.text(variable.name)}".rstrip() + mark
+
+
+def _row(context: Context, variable: Variable) -> Fact:
+    variables = context.parts.variables
+    data = {
+        "name": variable.name,
+        "value": variables.text(variable.name),
+        "default": variables.default_text(variable.name),
+        "changed": not variables.is_default(variable.name),
+    }
+    return Fact(data, (_value_line(context, variable),))
+
+
+async def list_variables(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Yield a row a variable, or those whose names match a pattern."""
+    require_count(words, 0, 1, "list [PATTERN]")
+    chosen = context.parts.variables.select(words[0]) if words else context.parts.variables.variables
+    for variable in chosen:
+        yield _row(context, variable)
+    yield Done(f"{len(chosen)} variables")
+
+
+async def list_differing(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Yield the variables that differ from their defaults."""
+    require_count(words, 0, 0, "diff")
+    differing = context.parts.variables.differing()
+    for variable in differing:
+        default = context.parts.variables.default_text(variable.name)
+        row = _row(context, variable)
+        yield Fact(row.data, (f"{row.lines[0]} (default {default or 'blank'})",))
+    yield Done(f"{len(differing)} variables differ from their defaults")
+
+
+async def show_variable(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Yield all that is known of one variable."""
+    require_count(words, 1, 1, "show NAME")
+    variable = context.parts.variables.find(words[0])
+    yield _description(context, variable)
+    yield Done(_value_line(context, variable).removesuffix(" *"))
+
+
+def _description(context: Context, variable: Variable) -> Fact:
+    variables = context.parts.variables
+    text, value = variables.text(variable.name), variables.value(variable.name)
+    change = variables.last_change(variable.name)
+    meanings = variable.kind.meanings()
+    data = {
+        "name": variable.name,
+        "value": text,
+        "meaning": variable.explain(value),
+        "default": variables.default_text(variable.name),
+        "help": variable.help,
+        "allowed": variable.kind.allowed,
+        "values": {allowed or '""': meaning for allowed, meaning in meanings},
+        "unit": getattr(variable.kind, "unit", "") or "",
+        "editions": list(variable.editions),
+        "reconstructed": list(variable.reconstructed),
+        "last_change": _change_data(change) if change else None,
+    }
+    lines = [
+        f"Name: {variable.name}",
+        f"Now: {text or 'blank'} ({data['meaning']})",
+        f"Default: {variables.default_text(variable.name) or 'blank'}",
+        f"Does: {variable.help}",
+        f"Allowed: {variable.kind.allowed}",
+        *(f"  {allowed or 'blank'}: {meaning}" for allowed, meaning in meanings),
+    ]
+    if isinstance(value, RestartPlan):
+        run = value.next_run(context.parts.clock.now())
+        data["next_run"] = run.isoformat() if run else None
+        lines.append(f"Next run: {format_moment(run) if run else 'none'}")
+    if variable.reconstructed:
+        lines.append(f"Reconstructed: {', '.join(variable.reconstructed)}")
+    lines.append(f"Last change: {_change_line(change) if change else 'none'}")
+    return Fact(data, tuple(lines))
+
+
+def _change_data(change: Change) -> dict[str, object]:
+    return {
+        "id": change.id,
+        "at": change.at,
+        "name": change.name,
+        "old": change.old,
+        "new": change.new,
+        "who": change.who,
+        "door": change.door,
+        "source": change.source,
+        "note": change.note,
+        "undoes": change.undoes,
+    }
+
+
+def _change_line(change: Change) -> str:
+    old, new = ("default" if text is None else text or "blank" for text in (change.old, change.new))
+    undoes = f" undoes {change.undoes}" if change.undoes is not None else ""
+    note = f" note={change.note}" if change.note else ""
+    when = change.at[:19].replace("T", " ")
+    who = f"by {change.who} from {change.source} ({change.door})"
+    return f"{change.id}: {when} {change.name} = {new} (was {old}) {who}{undoes}{note}"
+
+
+def _outcome(context: Context, change: Change) -> str:
+    variables = context.parts.variables
+    old = variables.shown(change.name, change.old)
+    return f"{change.name} = {variables.text(change.name) or 'blank'} (was {old or 'blank'})"
+
+
+async def set_variable(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Set a variable; durable before the last line."""
+    plain, options = take_options(words, {"note"})
+    if plain and "=" in plain[0]:
+        name, _, value = plain[0].partition("=")
+        plain = [name, *([value] if value else []), *plain[1:]]
+    elif plain[1:2] == ["="]:
+        del plain[1]
+    require_count(plain, 2, 16, 'set NAME VALUE [note=TEXT]; VALUE "" is blank')
+    yield await _assign(context, plain[0], " ".join(plain[1:]), options.get("note", ""))
+
+
+async def _assign(context: Context, name: str, text: str, note: str) -> Done:
+    variable = context.parts.variables.find(name)
+    change = await context.parts.variables.assign(variable.name, text, by=context.origin, note=note)
+    if change is None:
+        return Done(f"{variable.name} = {context.parts.variables.text(variable.name) or 'blank'} (unchanged)")
+    return Done(_outcome(context, change))
+
+
+async def reset_variable(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Give a variable its default again."""
+    plain, options = take_options(words, {"note"})
+    require_count(plain, 1, 1, "reset NAME [note=TEXT]")
+    variable = context.parts.variables.find(plain[0])
+    change = await context.parts.variables.reset(variable.name, by=context.origin, note=options.get("note", ""))
+    if change is None:
+        yield Done(f"{variable.name} = {context.parts.variables.text(variable.name) or 'blank'} (unchanged)")
+    else:
+        yield Done(_outcome(context, change))
+
+
+async def pick_variable(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Show the variable of a number and ask for its new value; an empty answer keeps it."""
+    variables = context.parts.variables.variables
+    require_count(words, 1, 1, "NUMBER")
+    number = parse_whole(words[0], "number", 1, len(variables))
+    variable = variables[number - 1]
+    yield _description(context, variable)
+    now = context.parts.variables.text(variable.name)
+    hint = f"[{now or 'blank'}]" if now == "" or variable.kind.allowed.find("blank") < 0 else f'[{now}] ("" for blank)'
+    answer = (await context.dialogue.ask(f"New value {hint}: ", default="")).strip()
+    if not answer:
+        yield Done(f"{variable.name} = {now or 'blank'} (unchanged)")
+    else:
+        yield await _assign(context, variable.name, "" if answer in _BLANKS else answer, "")
+
+
+async def show_history(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Yield the last changes of one variable or of all, the newest last."""
+    plain, options = take_options(words, {"limit"})
+    require_count(plain, 0, 1, "history [NAME] [limit=NUMBER]")
+    limit = parse_whole(options.get("limit", "50"), "limit", 1, _MOST_HISTORY)
+    changes = await context.parts.variables.history(plain[0] if plain else None, limit)
+    for change in changes:
+        yield Fact(_change_data(change), (_change_line(change),))
+    yield Done(f"{len(changes)} changes")
+
+
+async def undo_change(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Put back what the last change, or the change of an ID, replaced."""
+    require_count(words, 0, 1, "undo [ID]")
+    number = parse_whole(words[0], "ID", 1, 10**15) if words else None
+    changes = await context.parts.variables.undo(number, by=context.origin)
+    if len(changes) == 1:
+        undone = f", undoes change {changes[0].undoes}" if changes[0].undoes is not None else ""
+        yield Done(_outcome(context, changes[0]) + undone)
+        return
+    for change in changes:
+        yield Fact(_change_data(change), (_outcome(context, change),))
+    yield Done(f"{len(changes)} variables put back" if changes else "nothing to put back; the value is there already")
+
+
+async def export_variables(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Yield every variable in the form that import takes."""
+    require_count(words, 0, 0, "export")
+    text = context.parts.variables.export()
+    values = {
+        variable.name: context.parts.variables.text(variable.name) for variable in context.parts.variables.variables
+    }
+    yield Fact(values, tuple(text.splitlines()))
+    yield Done(f"{len(values)} variables exported")
+
+
+async def import_variables(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Take an export: all or nothing, and first shown as a diff."""
+    plain, options = take_options(words, {"note"})
+    confirmed = plain[-1:] == ["yes"]
+    require_count(plain, 0, 1 if confirmed else 0, "import [note=TEXT] [yes]")
+    if context.input is not None:
+        text = context.input
+    else:
+        yield Line("Type or paste the lines of an export; end with a line that holds a single dot.")
+        text = await _ask_lines(context)
+    differences = context.parts.variables.differences(text)
+    for each in differences:
+        data = {"name": each.name, "now": each.now, "then": each.then}
+        yield Fact(data, (f"{each.name} = {each.then or 'blank'} (now {each.now or 'blank'})",))
+    if not differences:
+        yield Done("nothing to change")
+        return
+    await context.confirm(f"Change {len(differences)} variables", plain)
+    changes = await context.parts.variables.apply_import(differences, by=context.origin, note=options.get("note", ""))
+    yield Done(f"{len(changes)} variables imported")
+
+
+async def _ask_lines(context: Context) -> str:
+    lines: list[str] = []
+    while (line := await context.dialogue.ask("")) != ".":
+        lines.append(line)
+        if len(lines) > _MOST_IMPORT_LINES:
+            raise UsageError(f"an import has at most {_MOST_IMPORT_LINES} lines; nothing was changed")
+    return "\n".join(lines)
+
+
+def _complete_name(context: Context, words: Sequence[str]) -> Sequence[str]:
+    return () if words else [variable.name for variable in context.parts.variables.variables]
+
+
+def _complete_value(context: Context, words: Sequence[str]) -> Sequence[str]:
+    if len(words) != 1:
+        return _complete_name(context, words)
+    try:
+        return context.parts.variables.find(words[0]).kind.completions()
+    except UsageError:
+        return ()
+
+
+def _numbered(context: Context) -> Sequence[str]:
+    lines = [
+        f"{number:>3}  {_value_line(context, variable)}"
+        for number, variable in enumerate(context.parts.variables.variables, 1)
+    ]
+    return ["System Variables", *lines, "  0  Back", "A number picks a variable; 'help' lists the commands."]
+
+
+PICK = Command(
+    word="NUMBER",
+    help="show the variable of a number and ask for its value",
+    run=pick_variable,
+    facts="one",
+    changes=True,
+)
+
+VARIABLES_MENU = Menu(
+    word="variables",
+    number="3",
+    title="System Variables",
+    help="show and change system variables",
+    show=_numbered,
+    pick=PICK,
+    entries=(
+        Command(
+            word="list",
+            usage="[PATTERN]",
+            help="list the variables; * marks those that differ from the default",
+            run=list_variables,
+            details=("PATTERN is a part of a name, or holds * and ?.",),
+            complete=_complete_name,
+        ),
+        Command(word="diff", help="list the variables that differ from their defaults", run=list_differing),
+        Command(
+            word="show",
+            usage="NAME",
+            help="explain a variable: values, default, last change",
+            run=show_variable,
+            complete=_complete_name,
+            facts="one",
+        ),
+        Command(
+            word="set",
+            usage="NAME VALUE [note=TEXT]",
+            help="change a variable; it takes effect at once",
+            run=set_variable,
+            details=(
+                'VALUE "" is blank. A restart plan is 9,02:00 or sun,wed 02:00.',
+                "Every change is kept with who, when, from where and the note; 'undo' puts it back.",
+            ),
+            complete=_complete_value,
+            changes=True,
+        ),
+        Command(
+            word="reset",
+            usage="NAME [note=TEXT]",
+            help="give a variable its default again",
+            run=reset_variable,
+            complete=_complete_name,
+            changes=True,
+        ),
+        Command(
+            word="history",
+            usage="[NAME] [limit=NUMBER]",
+            help="list the changes, the newest last",
+            run=show_history,
+            complete=_complete_name,
+        ),
+        Command(
+            word="undo",
+            usage="[ID]",
+            help="put back what the last change, or the change of that ID, replaced",
+            run=undo_change,
+            changes=True,
+        ),
+        Command(
+            word="export", help="print every variable in the form that import takes", run=export_variables, facts="one"
+        ),
+        Command(
+            word="import",
+            usage="[note=TEXT] [yes]",
+            help="take the lines of an export: all or nothing, after a diff",
+            run=import_variables,
+            changes=True,
+        ),
+    ),
+)

@@ -1,0 +1,23 @@
+"""Where an action comes from: kept with every change, log-in and record of the audit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who acts, through which door, from where."""
+
+    who: str
+    """The account's name, or the system user's at the local socket."""
+    door: str
+    """``telnet``, ``telnets``, ``local`` or ``system``."""
+    source: str
+    """The peer's address without port, or ``local``."""
+
+    def __str__(self) -> str:
+        return f"{self.who} from {self.source} ({self.door})"
+
+
+SYSTEM = Origin(who="system", door="system", source="local")

@@ -1,0 +1,184 @@
+"""Asking a time server (NTP, RFC 5905) how far the system's clock is off.
+
+Rules:
+
+* Resolver and sockets run in a daemon thread of their own: a resolver that hangs can hold up neither the event loop,
+  nor the pool that other work needs, nor the exit of the process. Who waits leaves at the deadline; the thread's late
+  answer is dropped.
+* ntplib takes any packet for an answer. Here one counts only if it answers our request (its originate timestamp lies
+  within the exchange) and comes from a server that says its own clock is right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+
+import ntplib
+
+from callisto_telnetd.errors import ClockError, quoted
+
+_NTP_PORT = 123
+_NTP_VERSION = 4
+_MODE_SERVER = 4
+_LEAP_UNSYNCHRONISED = 3
+_MAX_STRATUM = 15
+_MAX_ADDRESSES = 4
+"""Addresses tried of one name: enough for IPv6 without a route beside IPv4, and each still gets time to answer."""
+_STAMP_SLACK_S = 0.001
+"""Rounding of a timestamp on its way through the packet and back."""
+_MAX_SERVER_LENGTH = 261
+"""A host name of 253 characters, brackets, colon and port."""
+_SERVER = re.compile(r"(?:\[(?P<v6>[^\s\[\]]+)\]|(?P<host>[^\s:\[\]/@]+))(?::(?P<port>\d{1,5}))?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What a time server answered."""
+
+    server: str
+    """As it was asked for."""
+    offset_s: float
+    """Seconds by which the server's clock is ahead of the *system's*, whatever the appliance's own offset."""
+    delay_s: float
+    """Seconds that the packets were under way; the offset is wrong by half of it at most."""
+    stratum: int
+    """1 (has a reference clock) to 15."""
+
+
+async def measure_offset(server: str, deadline_s: float = 5.0) -> Measurement:
+    """Ask ``server`` (``host``, ``host:port``, ``[v6]:port``) for the time.
+
+    Args:
+        server: its name or address; port 123 unless given.
+        deadline_s: seconds for resolver and answer together.
+
+    Raises:
+        ClockError: no such server, no answer in time, or an answer that is not to be trusted; names server and reason.
+    """
+    host, port = parse_server(server)
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Measurement] = loop.create_future()
+
+    def settle(outcome: Measurement | Exception) -> None:
+        if answer.done():
+            return  # the deadline came first, or the caller was cancelled
+        if isinstance(outcome, Exception):
+            answer.set_exception(outcome)
+        else:
+            answer.set_result(outcome)
+
+    def hand_over() -> None:
+        outcome = _outcome(lambda: _ask(server, host, port, deadline_s))
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any longer
+            loop.call_soon_threadsafe(settle, outcome)
+
+    try:
+        async with asyncio.timeout(deadline_s):
+            threading.Thread(target=hand_over, name="time-server", daemon=True).start()
+            return await answer
+    except TimeoutError as error:
+        raise _no_answer(server, deadline_s) from error
+
+
+def parse_server(text: str) -> tuple[str, int]:
+    """Return host and port of ``host``, ``host:port``, ``[v6]:port`` or a bare IPv6 address.
+
+    Raises:
+        ClockError: it is none of them.
+    """
+    if _is_ipv6(text):
+        return text, _NTP_PORT
+    match = _SERVER.fullmatch(text) if len(text) <= _MAX_SERVER_LENGTH else None
+    port = int(match["port"] or _NTP_PORT) if match else 0
+    if match is None or not 1 <= port <= 65535 or not (match["v6"] is None or _is_ipv6(match["v6"])):
+        raise ClockError(f"time server {quoted(text)}: write it as host, host:port or [IPv6]:port, port 1 to 65535")
+    return match["v6"] or match["host"], port
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return text.isprintable()  # a scope may hold any character
+
+
+def _outcome(ask: Callable[[], Measurement]) -> Measurement | Exception:
+    try:
+        return ask()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is raised again where somebody waits
+        return error
+
+
+def _ask(server: str, host: str, port: int, deadline_s: float) -> Measurement:
+    """Try the addresses of the server in turn, each with an equal share of the time that is left."""
+    ends = time.monotonic() + deadline_s
+    addresses = _resolve(server, host, port)
+    refusals = []
+    for tried, address in enumerate(addresses):
+        share_s = (ends - time.monotonic()) / (len(addresses) - tried)
+        if share_s <= 0:
+            break
+        try:
+            return _exchange(server, address, port, share_s)
+        except ClockError as error:
+            refusals.append(error)
+    # the first one tells: the system has put the addresses that it can reach first (RFC 6724)
+    raise refusals[0] if refusals else _no_answer(server, deadline_s)
+
+
+def _resolve(server: str, host: str, port: int) -> list[str]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    except socket.gaierror as error:
+        raise _refused(server, f"its name cannot be resolved ({error.strerror})") from error
+    except (OSError, UnicodeError) as error:  # UnicodeError: a label that is empty or longer than 63 characters
+        raise _refused(server, "its name cannot be resolved") from error
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))[:_MAX_ADDRESSES]
+
+
+def _exchange(server: str, address: str, port: int, timeout_s: float) -> Measurement:
+    begun = ntplib.system_to_ntp_time(time.time())
+    try:
+        answer = ntplib.NTPClient().request(address, version=_NTP_VERSION, port=port, timeout=timeout_s)
+    except ntplib.NTPException as error:
+        if isinstance(error.__context__, TimeoutError):
+            raise _no_answer(server, timeout_s) from error
+        raise _refused(server, f"no NTP answer ({error})") from error
+    except OSError as error:
+        raise _refused(server, f"it cannot be reached ({error.strerror})") from error
+    if flaw := _flaw(answer, begun):
+        raise _refused(server, flaw)
+    return Measurement(server, float(answer.offset), float(answer.delay), int(answer.stratum))
+
+
+def _flaw(answer: ntplib.NTPStats, begun: float) -> str:
+    """Return why an answer is not to be trusted; blank where it is (RFC 5905, sections 7.3, 7.4 and 8)."""
+    if not begun - _STAMP_SLACK_S <= answer.orig_timestamp <= answer.dest_timestamp + _STAMP_SLACK_S:
+        return "its answer belongs to no request of ours"
+    if answer.mode != _MODE_SERVER:
+        return "its answer is no time server's"
+    if answer.stratum == 0:
+        code = int(answer.ref_id).to_bytes(4, "big")
+        return f"it refuses to answer ({code.decode()})" if code.isalpha() else "it refuses to answer"
+    if answer.stratum > _MAX_STRATUM or answer.leap == _LEAP_UNSYNCHRONISED:
+        return "its own clock is not synchronised"
+    if answer.recv_timestamp == 0 or answer.tx_timestamp == 0:
+        return "its answer holds no time"
+    return ""
+
+
+def _no_answer(server: str, waited_s: float) -> ClockError:
+    return _refused(server, f"no answer within {waited_s:.2g} s")
+
+
+def _refused(server: str, reason: str) -> ClockError:
+    return ClockError(f"time server {quoted(server)}: {reason}")

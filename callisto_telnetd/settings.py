@@ -1,0 +1,288 @@
+"""The owner's settings: a TOML file, then the environment (``CALLISTO_…``), then flags; later wins.
+
+Every key stands in the models below with its default, range and meaning; an unknown key or a bad value is a
+:class:`~callisto_telnetd.errors.SettingsError` that names where it stands, the key and what is allowed.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as SourceError
+
+from callisto_telnetd.errors import SettingsError, listed, quoted
+
+SETTINGS_FILE = "callisto.toml"
+_PREFIX = "CALLISTO_"
+_OTHER_ENVIRONMENT = frozenset({"CALLISTO_DATA", "CALLISTO_ADMIN_PASSWORD"})
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def parse_size(value: object) -> object:
+    """Return the bytes of ``10M``, ``64k`` or a plain number; anything else is left for the type to refuse."""
+    if (
+        isinstance(value, str)
+        and value
+        and value[-1].lower() in _UNITS
+        and value[:-1].isascii()
+        and value[:-1].isdigit()
+    ):
+        return int(value[:-1]) * _UNITS[value[-1].lower()]
+    return value
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        msg = "must be printable text of one line"
+        raise ValueError(msg)
+    return value
+
+
+Size = Annotated[int, BeforeValidator(parse_size)]
+OneLine = Annotated[str, AfterValidator(_printable)]
+Network = IPv4Network | IPv6Network
+
+
+class Section(BaseModel):
+    """A table of the settings; keys that it does not name are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ApplianceSettings(Section):
+    """``[appliance]``: what this box says of itself."""
+
+    edition: Literal["ucm", "ucme", "one"] = Field("ucm", description="edition: ucm, ucme (Express) or one")
+    hostname: str = Field(
+        "callisto",
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?$",
+        description="1 to 63 letters, digits, . and -",
+    )
+    serial: OneLine = Field("", max_length=64, description="serial number, at most 64 characters")
+    banner: OneLine = Field("", max_length=200, description="first line that a client sees; blank: product and version")
+
+
+class TlsSettings(Section):
+    """``[telnet.tls]``: Telnet over TLS (telnets), beside or without the clear-text port."""
+
+    certificate: Path = Field(description="PEM file of the certificate chain")
+    key: Path = Field(description="PEM file of the private key")
+    port: int = Field(992, ge=0, le=65535, description="TCP port, 0 to 65535")
+
+
+class TelnetSettings(Section):
+    """``[telnet]``: the listener."""
+
+    host: OneLine = Field("127.0.0.1", min_length=1, max_length=255, description="address or host name to listen on")
+    port: int = Field(23, ge=0, le=65535, description="TCP port, 0 to 65535")
+    allow: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_split)] = Field(
+        (), max_length=256, description="networks that may connect, such as 10.0.0.0/8; none named: all"
+    )
+    echo: Literal["negotiated", "always"] = Field("negotiated", description="negotiated or always")
+    tls: TlsSettings | None = Field(None, description="certificate, key and port of Telnet over TLS")
+
+
+class LimitSettings(Section):
+    """``[limits]``: how many sessions, and how long they may take."""
+
+    sessions: int = Field(100, ge=1, le=100_000, description="sessions in all, 1 to 100000")
+    sessions_per_source: int = Field(20, ge=1, le=100_000, description="sessions from one address, 1 to 100000")
+    pending: int = Field(32, ge=1, le=100_000, description="sessions not yet logged in, 1 to 100000")
+    login_s: int = Field(60, ge=1, le=3600, description="seconds to finish a login, 1 to 3600")
+    idle_s: int = Field(900, ge=1, le=86_400, description="seconds without input until a session ends, 1 to 86400")
+
+
+class ClockSettings(Section):
+    """``[clock]``: whether the appliance keeps its own offset or moves the system's clock."""
+
+    mode: Literal["offset", "system"] = Field("offset", description="offset or system")
+
+
+class TraceSettings(Section):
+    """``[trace]``: what is held in memory, and the bounds of a capture."""
+
+    held_records: int = Field(5000, ge=0, le=1_000_000, description="records held in memory, 0 to 1000000")
+    held_bytes: Size = Field(1 << 20, ge=0, le=1 << 30, description="bytes of records held in memory, 0 to 1G")
+    size: Size = Field(10 << 20, ge=1 << 10, le=1 << 40, description="default bound of one capture, 1k to 1024G")
+    free: Size = Field(16 << 20, ge=0, le=1 << 40, description="free disk below which captures stop, 0 to 1024G")
+
+
+class LogSettings(Section):
+    """``[log]``: the log on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
+    format: Literal["readable", "json"] = Field("readable", description="readable or json")
+
+
+class Settings(BaseSettings):
+    """All settings, frozen; made by :func:`load_settings`."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=_PREFIX, env_nested_delimiter="__", env_ignore_empty=True
+    )
+
+    appliance: ApplianceSettings = ApplianceSettings()
+    telnet: TelnetSettings = TelnetSettings()
+    limits: LimitSettings = LimitSettings()
+    clock: ClockSettings = ClockSettings()
+    trace: TraceSettings = TraceSettings()
+    log: LogSettings = LogSettings()
+    variables: dict[str, dict[str, Any]] = Field({}, description="the owner's own system variables")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take only what :func:`load_settings` has merged: it knows where each key came from."""
+        return (init_settings,)
+
+
+def default_data_folder() -> Path:
+    """Return ``$CALLISTO_DATA``, else the system's state folder for root, the user's for others."""
+    if named := os.environ.get("CALLISTO_DATA"):
+        return Path(named)
+    if os.geteuid() == 0:
+        return Path("/var/lib/callisto")
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "callisto"
+
+
+def load_settings(data: Path, config: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
+    """Merge file, environment and flags into one frozen model.
+
+    Args:
+        data: The data folder; its ``callisto.toml`` is read if there is one.
+        config: A settings file named by the owner; it must exist.
+        flags: What the command line sets, nested like the file.
+
+    Raises:
+        SettingsError: names the place, the key and what is allowed.
+    """
+    file = config or data / SETTINGS_FILE
+    sources = [(str(file), _read_file(file, needed=config is not None)), ("environment", _read_environment())]
+    sources.append(("command line", dict(flags or {})))
+    merged: dict[str, Any] = {}
+    for _, values in sources:
+        merged = _merged(merged, values)
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, sources)) from None
+
+
+def _read_file(file: Path, *, needed: bool) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if needed:
+            raise SettingsError(f"{file}: no such settings file") from None
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: not TOML: {quoted(str(error))}") from None
+    except OSError as error:
+        raise SettingsError(f"{file}: {error.strerror}") from None
+
+
+def _read_environment() -> dict[str, Any]:
+    try:
+        values = EnvSettingsSource(Settings)()
+    except SourceError as error:
+        raise SettingsError(f"environment: {quoted(str(error))}") from None
+    for name in sorted(os.environ):
+        if not name.startswith(_PREFIX) or name in _OTHER_ENVIRONMENT or not os.environ[name]:
+            continue
+        path = name[len(_PREFIX) :].lower().split("__")
+        if path[0] not in Settings.model_fields or len(path) < 2:
+            known = listed([f"{_PREFIX}{field.upper()}__…" for field in Settings.model_fields])
+            raise SettingsError(f"environment: {quoted(name)} is no setting; allowed: {known}")
+    return values
+
+
+def _merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(below)
+    for key, value in above.items():
+        old = result.get(key)
+        result[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
+
+
+def _explain(error: ValidationError, sources: list[tuple[str, dict[str, Any]]]) -> str:
+    first = error.errors(include_url=False)[0]
+    path = _path_of_key(first["loc"])
+    held = path[:-1] if first["type"] == "missing" else path
+    where = next((name for name, values in reversed(sources) if _holds(values, held)), sources[0][0])
+    key = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        return f"{where}: {quoted(key)} is no setting; allowed: {listed(_siblings(path))}"
+    if first["type"] == "missing":
+        return f"{where}: {key} is missing: {_allowed(path)}"
+    return f"{where}: {key}: {quoted(str(first['input']))} is not allowed; allowed: {_allowed(path)}"
+
+
+def _holds(values: object, path: tuple[str, ...]) -> bool:
+    for part in path:
+        if not isinstance(values, Mapping) or part not in values:
+            return False
+        values = values[part]
+    return True
+
+
+def _path_of_key(location: tuple[int | str, ...]) -> tuple[str, ...]:
+    """Return the location as far as it names keys: what follows a plain value is pydantic's own."""
+    path: tuple[str, ...] = ()
+    for part in location:
+        path += (str(part),)
+        if _model_at(path) is None:
+            break
+    return path
+
+
+def _model_at(path: tuple[str, ...]) -> type[BaseModel] | None:
+    model: type[BaseModel] = Settings
+    for part in path:
+        field = model.model_fields.get(part)
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+        models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not models:
+            return None
+        model = models[0]
+    return model
+
+
+def _section(path: tuple[str, ...]) -> Mapping[str, FieldInfo]:
+    model = _model_at(path)
+    return model.model_fields if model else {}
+
+
+def _siblings(path: tuple[str, ...]) -> list[str]:
+    return list(_section(path[:-1]))
+
+
+def _allowed(path: tuple[str, ...]) -> str:
+    """Say what the key takes, from the model itself: its words, else its meaning, type and range."""
+    field = _section(path[:-1]).get(path[-1])
+    if field is None:
+        return listed(list(_section(path)))
+    if get_origin(field.annotation) is Literal:
+        return listed([str(value) for value in get_args(field.annotation)])
+    if field.description:
+        return field.description
+    return f"a table with {listed(list(_section(path)))}"

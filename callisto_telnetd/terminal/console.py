@@ -1,0 +1,317 @@
+"""The console: one line editor joined to one wire; what a session reads lines from and writes lines to.
+
+Rules:
+* Input waits in the editor, bounded: past ``_MAX_PENDING`` bytes the wire is read no more until they are worked off.
+* Output is joined and sent once a loop turn; past ``_MAX_UNSENT`` bytes whoever writes waits for the peer.
+* While an action runs, only an interrupt is looked for in the input; a watch looks for the keys that end it.
+* A peer that types ahead for a long time gets a slice of the loop's time, then others have their turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from callisto_telnetd.errors import CallistoError, UsageError
+from callisto_telnetd.terminal.editor import (
+    MAX_LINE_BYTES,
+    EndOfInput,
+    Interrupt,
+    Line,
+    LineEditor,
+    LineTooLong,
+)
+from callisto_telnetd.terminal.rendering import line_of
+
+_MAX_PENDING = 8 << 10
+_MAX_UNSENT = 16 << 10
+_SLICE_S = 0.002
+
+
+class Wire(Protocol):
+    """A door's connection, as a console needs it."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether the peer takes what it is sent."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; what the peer does not take yet is kept."""
+
+    async def drain(self) -> None:
+        """Wait until the peer has taken enough; raises ConnectionError if it never will."""
+
+    def pause_reading(self) -> None:
+        """Read no more."""
+
+    def resume_reading(self) -> None:
+        """Read again."""
+
+
+class EndOfInputError(Exception):
+    """The peer's input has ended: half-closed, or Ctrl-D on an empty line."""
+
+
+class InterruptedLineError(CallistoError):
+    """An interrupt at a prompt or a question."""
+
+
+class Console:
+    """Lines in, lines out, and the keys that matter while something runs."""
+
+    __slots__ = (
+        "_ended",
+        "_flush_due",
+        "_interrupted",
+        "_loop",
+        "_muted",
+        "_on_interrupt",
+        "_paused",
+        "_prompt",
+        "_slice_end",
+        "_unsent",
+        "_unsent_bytes",
+        "_waiter",
+        "_watch",
+        "_watch_to_end",
+        "_wire",
+        "editor",
+        "input_at",
+    )
+
+    def __init__(self, wire: Wire, on_interrupt: Callable[[], None]) -> None:
+        self._wire = wire
+        self._loop = asyncio.get_running_loop()
+        self.editor = LineEditor()
+        self._on_interrupt = on_interrupt
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
+        self._flush_due: asyncio.Handle | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._watch: Callable[[], None] | None = None
+        self._watch_to_end = False
+        self._prompt: str | None = None
+        self._interrupted = False
+        self._muted = False
+        self._paused = False
+        self._ended = False
+        self._slice_end = 0.0
+        self.input_at = self._loop.time()
+        """When the peer last sent input, on the loop's clock."""
+
+    # What the door hands in
+
+    def receive(self, data: bytes) -> None:
+        """Take input: the bytes that are left when Telnet commands are taken out."""
+        self.input_at = self._loop.time()
+        self.editor.feed(data)
+        if self._waiter is not None:
+            self._wake()
+        elif self._watch is not None:
+            self._look_for_stop()
+        elif self.editor.interrupt_pending() and self.editor.take_interrupt():
+            self._on_interrupt()
+        if self.editor.pending_bytes > _MAX_PENDING and not self._paused:
+            self._paused = True
+            self._wire.pause_reading()
+            if self._watch is not None:  # nobody could end the view any more: the keys would not be read
+                self._watch()
+
+    def end_of_input(self) -> None:
+        """Note that the peer sends no more; what it has sent is worked off."""
+        self._ended = True
+        self._wake()
+        if self._watch is not None and self._watch_to_end:
+            self._watch()
+
+    def interrupt(self) -> None:
+        """IAC IP or BRK: drop what is typed and stop what runs (RFC 854)."""
+        self.input_at = self._loop.time()
+        if self._waiter is not None:
+            self._put(self.editor.take_output() + self.editor.leave())
+            self.editor.discard()
+            self._interrupted = True
+            self._wake()
+            return
+        self.editor.discard()
+        if self._watch is not None:
+            self._watch()
+        else:
+            self._on_interrupt()
+
+    def erase_character(self) -> None:
+        """IAC EC: drop the last character of the half-typed line (RFC 854)."""
+        self.editor.erase_character()
+        self._send_echo()
+
+    def erase_line(self) -> None:
+        """IAC EL: drop the half-typed line (RFC 854)."""
+        self.editor.erase_line()
+        self._send_echo()
+
+    def abort_output(self) -> None:
+        """IAC AO: let what runs go on, but show nothing more of it (RFC 854)."""
+        self._unsent.clear()
+        self._unsent_bytes = 0
+        self._muted = self._waiter is None
+
+    def show_above(self, text: str) -> None:
+        """Print a line at once; where a prompt waits, above it, with the half-typed line shown again."""
+        at_prompt = self._waiter is not None and self._prompt is not None
+        data = (line_of(text) + "\r\n").encode("utf-8", "replace")
+        if at_prompt:
+            data = self.editor.take_output() + self.editor.leave() + data + self.editor.redraw()
+        self._put(data)
+        self._flush_soon()
+
+    # What a session reads
+
+    @property
+    def at_prompt(self) -> bool:
+        """Whether a line is waited for."""
+        return self._waiter is not None
+
+    async def next_line(self, prompt: str, *, secret: bool = False, remember: bool = True) -> str:
+        """Print the prompt and return the next line.
+
+        Raises:
+            InterruptedLineError: an interrupt; the half-typed line is gone.
+            EndOfInputError: the peer sends no more.
+            UsageError: the line was too long; nothing of it is left.
+        """
+        editor = self.editor
+        editor.prompt, editor.secret, editor.remember = prompt, secret, remember
+        self._muted = False
+        self._prompt = prompt
+        self._put(prompt.encode())
+        try:
+            if self.congested:
+                await self.drain()
+            while True:
+                event = editor.next_event()
+                if output := editor.take_output():
+                    self._put(output)
+                if event is not None:
+                    return await self._line_of(event)
+                if self._ended:
+                    if not editor.text:
+                        raise EndOfInputError
+                    editor.feed(b"\r")
+                    continue
+                await self._wait_for_input()
+                if self._interrupted:
+                    self._interrupted = False
+                    raise InterruptedLineError("interrupted")
+        finally:
+            self._prompt = None
+            editor.secret = False
+
+    async def _line_of(self, event: Line | LineTooLong | Interrupt | EndOfInput) -> str:
+        if self._loop.time() > self._slice_end:
+            await asyncio.sleep(0)
+            self._slice_end = self._loop.time() + _SLICE_S
+        if isinstance(event, Line):
+            return event.text
+        if isinstance(event, LineTooLong):
+            raise UsageError(f"the line is longer than {MAX_LINE_BYTES} bytes; nothing was done")
+        if isinstance(event, Interrupt):
+            raise InterruptedLineError("interrupted")
+        raise EndOfInputError
+
+    async def _wait_for_input(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._wire.resume_reading()
+        self.flush()
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+        self._slice_end = self._loop.time() + _SLICE_S
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # What a command asks (the dialogue of its context)
+
+    async def ask(self, question: str, default: str | None = None, *, secret: bool = False) -> str:
+        """Ask one question; an empty answer is the default."""
+        try:
+            answer = await self.next_line(question, secret=secret, remember=False)
+        except EndOfInputError:
+            raise InterruptedLineError("the input ended at a question; nothing was changed") from None
+        except InterruptedLineError:
+            raise InterruptedLineError("interrupted; nothing was changed") from None
+        return answer if answer or default is None else default
+
+    @contextmanager
+    def watch(self, stop: Callable[[], None], *, until_end_of_input: bool) -> Iterator[None]:
+        """Call ``stop`` at Enter, ``q`` or an interrupt while the block runs, or once the input has ended."""
+        self._watch = stop
+        self._watch_to_end = until_end_of_input
+        try:
+            self._look_for_stop()
+            if self._ended and until_end_of_input:
+                stop()
+            yield
+        finally:
+            self._watch = None
+
+    def _look_for_stop(self) -> None:
+        while self.editor.next_key() is not None:
+            if self._watch is not None:
+                self._watch()
+
+    def history(self) -> list[str]:
+        """Return the lines that were typed, oldest first."""
+        return list(self.editor.history)
+
+    # What a session writes
+
+    @property
+    def congested(self) -> bool:
+        """Whether so much waits to be sent that the writer should wait too."""
+        return self._unsent_bytes > _MAX_UNSENT or not self._wire.writable
+
+    @property
+    def in_use(self) -> bool:
+        """Whether something runs whose output the peer takes: use of the session without input."""
+        return self._waiter is None and self._wire.writable
+
+    def say(self, text: str) -> None:
+        """Print one line; it is sent at the end of this turn of the loop."""
+        if not self._muted:
+            self._put((line_of(text) + "\r\n").encode("utf-8", "replace"))
+            self._flush_soon()
+
+    async def drain(self) -> None:
+        """Send all, and wait until the peer has taken enough."""
+        self.flush()
+        await self._wire.drain()
+
+    def _send_echo(self) -> None:
+        if output := self.editor.take_output():
+            self._put(output)
+            self._flush_soon()
+
+    def _put(self, data: bytes) -> None:
+        self._unsent.append(data)
+        self._unsent_bytes += len(data)
+
+    def _flush_soon(self) -> None:
+        if self._flush_due is None:
+            self._flush_due = self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        if self._flush_due is not None:
+            self._flush_due.cancel()
+            self._flush_due = None
+        if self._unsent:
+            data = b"".join(self._unsent)
+            self._unsent.clear()
+            self._unsent_bytes = 0
+            self._wire.write(data)

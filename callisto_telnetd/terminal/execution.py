@@ -1,0 +1,88 @@
+"""Running the command that a line means, the same way at every door.
+
+Errors become answers here and nowhere else: one of ours is its one line; any other is logged once with an incident
+number, and the caller is told the number.
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol
+
+from callisto_telnetd.errors import CallistoError
+from callisto_telnetd.menus.answers import Answer, Done, Line, Move
+from callisto_telnetd.menus.context import Context
+from callisto_telnetd.menus.everywhere import menu_lines
+from callisto_telnetd.menus.resolver import Resolution
+from callisto_telnetd.menus.tree import Menu
+
+_LOGGED_LINE = 200
+
+
+class Door(Protocol):
+    """Where answers are shown."""
+
+    @property
+    def congested(self) -> bool:
+        """Whether to wait before the next answer is shown."""
+
+    def show(self, answer: Answer) -> None:
+        """Show one answer."""
+
+    async def drain(self) -> None:
+        """Wait until more can be shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A command that did not do what it was asked; nothing has changed."""
+
+    text: str
+    exit_code: int
+
+
+def log_command(context: Context, resolution: Resolution) -> None:
+    """Put the command into the trace; private arguments stay out of it."""
+    private = isinstance(resolution.entry, Menu) or resolution.entry.private
+    words = () if private else resolution.arguments
+    line = " ".join((resolution.path, *words))[:_LOGGED_LINE]
+    context.parts.log.debug("command", line=line, who=context.origin.who, source=context.origin.source)
+
+
+async def perform(context: Context, resolution: Resolution, door: Door) -> Move | Menu | None:
+    """Run a command, showing each answer as it comes; return where the session goes next.
+
+    Raises:
+        CallistoError: the command did not do what it was asked.
+    """
+    log_command(context, resolution)
+    if resolution.run is None:
+        return resolution.entry if isinstance(resolution.entry, Menu) else None
+    move: Move | None = None
+    async with aclosing(resolution.run(context, resolution.arguments)) as answers:
+        async for answer in answers:
+            if isinstance(answer, Move):
+                move = answer
+                continue
+            door.show(answer)
+            if door.congested:
+                await door.drain()
+    return move
+
+
+def show_menu(context: Context, menu: Menu, door: Door) -> None:
+    """Show the menu that was entered, and end it like any command."""
+    for line in menu_lines(context, menu):
+        door.show(Line(line))
+    door.show(Done(f"{menu.word} menu"))
+
+
+def failure_of(error: Exception, context: Context) -> Failed:
+    """Return what the caller is told of an error; log it where it was not raised on purpose."""
+    if isinstance(error, CallistoError):
+        return Failed(str(error), error.exit_code)
+    incident = secrets.token_hex(4)
+    context.parts.log.error("unexpected error", incident=incident, who=context.origin.who, exc_info=error)
+    return Failed(f"internal error, incident {incident}; the log tells more", 1)

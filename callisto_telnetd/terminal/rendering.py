@@ -1,0 +1,44 @@
+"""How answers look at a door: clean lines for people, JSON for programs.
+
+No line may look like a prompt to a script: none ends in ``>``, ``#``, ``$`` or ``%``, and none is a single word with a
+colon or in brackets. What comes from outside and would is given a blank and a full stop at its end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, Move
+from callisto_telnetd.trace.sanitiser import clean
+
+_PROMPT_ENDS = ">#$%"
+_WORD_ENDS = ":]"
+
+
+def line_of(text: str) -> str:
+    """Return ``text`` as one clean line that no script takes for a prompt."""
+    line = clean(text)
+    last = line[-1:]
+    if last and (last in _PROMPT_ENDS or (last in _WORD_ENDS and " " not in line.strip())):
+        return line + " ."
+    return line
+
+
+def lines_of(answer: Answer) -> tuple[str, ...]:
+    """Return the lines that tell an answer to people."""
+    match answer:
+        case Fact(_, lines):
+            return lines
+        case Done(text):
+            return (f"OK {text}",)
+        case Line(text):
+            return (text,)
+        case Move():
+            return ()
+
+
+def json_of(data: Any) -> str:
+    """Return data as one line of JSON."""
+    return orjson.dumps(data, default=str).decode()

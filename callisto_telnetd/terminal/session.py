@@ -1,0 +1,331 @@
+"""A session: an administrator logs in, is shown the main menu, and works until he leaves.
+
+Rules:
+* One task a session. What ends it from outside (idle clock, changed account, server stop) gives a line that says why.
+* Two clocks, both monotonic: the log-in has to be finished in time whatever is sent; afterwards, a session without
+  input is closed. A running action counts as use.
+* Nothing comes up by itself while a prompt waits, unless the user has turned notices on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from callisto_telnetd.accounts.accounts import Access, Account
+from callisto_telnetd.accounts.gatekeeper import Place, TooManyFailuresError, source_of
+from callisto_telnetd.accounts.presence import Present
+from callisto_telnetd.clock import format_moment
+from callisto_telnetd.errors import CallistoError, UsageError
+from callisto_telnetd.menus.answers import Answer, Fact, Line, Move
+from callisto_telnetd.menus.context import Context, Parts
+from callisto_telnetd.menus.everywhere import EVERYWHERE, menu_lines
+from callisto_telnetd.menus.main import MAIN_MENU
+from callisto_telnetd.menus.resolver import resolve, split
+from callisto_telnetd.menus.tree import Command, Menu
+from callisto_telnetd.origin import Origin
+from callisto_telnetd.terminal.completion import complete
+from callisto_telnetd.terminal.console import Console, EndOfInputError, InterruptedLineError, Wire
+from callisto_telnetd.terminal.execution import failure_of, perform, show_menu
+from callisto_telnetd.terminal.rendering import lines_of
+
+_TRIES = 3
+_MOST_NOTICES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """How long a log-in and an idle session may take, in seconds."""
+
+    login_s: float
+    idle_s: float
+
+
+class SessionClosedError(Exception):
+    """The session ends now; its text is the last line that the peer sees."""
+
+
+class Session:
+    """One administrator's session on one wire; :meth:`run` is its task."""
+
+    __slots__ = (
+        "_clock",
+        "_door_name",
+        "_end_reason",
+        "_interrupted",
+        "_interruptible",
+        "_limits",
+        "_loop",
+        "_notices",
+        "_notices_at_once",
+        "_parts",
+        "_place",
+        "_present",
+        "_source",
+        "_task",
+        "console",
+    )
+
+    def __init__(
+        self, parts: Parts, wire: Wire, *, place: Place, source: str, door: str, limits: SessionLimits
+    ) -> None:
+        self._parts = parts
+        self._place = place
+        self._source = source
+        self._door_name = door
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self.console = Console(wire, self._interrupt)
+        self._present: Present | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._clock = self._loop.call_later(limits.login_s, self.end, f"not logged in within {limits.login_s:.0f} s")
+        self._end_reason: str | None = None
+        self._interruptible = False
+        self._interrupted = False
+        self._notices: deque[str] | None = None
+        self._notices_at_once = False
+
+    # Its life
+
+    async def run(self) -> None:
+        """Serve the administrator until the session ends; the wire is left open for the door to close."""
+        self._task = asyncio.current_task()
+        try:
+            account, password = await self._log_in()
+            await self._serve(await self._enter(account, password))
+        except EndOfInputError:
+            pass
+        except SessionClosedError as closed:
+            self._say_goodbye(str(closed))
+        except asyncio.CancelledError:
+            if self._end_reason is None:
+                raise
+            self._say_goodbye(self._end_reason)
+        except ConnectionError:
+            pass
+        finally:
+            self._clock.cancel()
+            self._place.release()
+            await self._leave()
+
+    def end(self, reason: str) -> None:
+        """End the session with a line that says why."""
+        if self._end_reason is None and self._task is not None and not self._task.done():
+            self._end_reason = reason
+            self._task.cancel()
+
+    def _say_goodbye(self, reason: str) -> None:
+        if reason:
+            self.console.say("")
+            self.console.say(f"Closed: {reason}.")
+        self.console.flush()
+
+    async def _enter(self, account: Account, password: str) -> Context:
+        """Make the log-in known, and show what an administrator sees first."""
+        last = account.last_access
+        origin = Origin(account.name, self._door_name, self._source)
+        self._place.logged_in()
+        self._present = self._parts.presence.enter(origin, self._parts.clock.now(), self.notify, self.end)
+        context = Context(self._parts, origin, self, MAIN_MENU, session=self._present.number)
+        self._clock.cancel()
+        self._clock = self._loop.call_later(self._limits.idle_s, self._look_at_idle_clock)
+        await self._parts.accounts.note_access(account, origin, password)
+        self.console.editor.complete = partial(complete, context)
+        self.console.say(f"Last access {_access_text(last)}")
+        for line in menu_lines(context, MAIN_MENU):
+            self.console.say(line)
+        return context
+
+    async def _leave(self) -> None:
+        if self._present is not None:
+            self._parts.presence.leave(self._present)
+            await asyncio.shield(self._parts.audit.note("logged out", self._present.origin, self._end_reason or ""))
+
+    def _look_at_idle_clock(self) -> None:
+        idle_s = 0.0 if self.console.in_use else self._loop.time() - self.console.input_at
+        if idle_s >= self._limits.idle_s:
+            self.end(f"idle for {_minutes(self._limits.idle_s)}")
+        else:
+            self._clock = self._loop.call_later(self._limits.idle_s - idle_s, self._look_at_idle_clock)
+
+    # Log-in
+
+    async def _log_in(self) -> tuple[Account, str]:
+        self.console.say(self._parts.identity.product)
+        for _ in range(_TRIES):
+            name, password = await self._ask_credentials()
+            try:
+                account = await self._check(name, password)
+            except TooManyFailuresError as refused:
+                self.console.say(str(refused))
+                raise SessionClosedError from None
+            if account is not None:
+                return account, password
+            self.console.say("Login incorrect")
+            if wait_s := self._parts.gatekeeper.penalties.wait_s(source_of(self._source)):
+                self.console.say(str(TooManyFailuresError(wait_s)))
+                break
+        raise SessionClosedError
+
+    async def _ask_credentials(self) -> tuple[str, str]:
+        prompt = f"{self._parts.identity.hostname} login: "
+        while True:
+            try:
+                name = (await self.console.next_line(prompt, remember=False)).strip()
+                if name:
+                    return name, await self.console.next_line("Password: ", secret=True, remember=False)
+            except InterruptedLineError:
+                continue
+            except UsageError as error:
+                self.console.say(f"Error: {error}")
+
+    async def _check(self, name: str, password: str) -> Account | None:
+        penalties = self._parts.gatekeeper.penalties
+        source = source_of(self._source)
+        async with penalties.attempt(source):
+            account = await self._parts.accounts.check(name, password)
+            if account is not None:
+                penalties.succeeded(source)
+                return account
+            penalties.failed(source)
+        # An unknown name may be a password typed too early: it is kept nowhere.
+        known = any(other.name == name for other in self._parts.accounts.all())
+        await self._parts.audit.note(
+            "access denied", Origin(name if known else "unknown", self._door_name, self._source)
+        )
+        return None
+
+    # Commands
+
+    async def _serve(self, context: Context) -> None:
+        console = self.console
+        hostname = self._parts.identity.hostname
+        while True:
+            self._show_notices()
+            menu = context.menu
+            prompt = f"{hostname}# " if menu is MAIN_MENU else f"{hostname}({menu.word})# "
+            try:
+                line = await console.next_line(prompt)
+            except InterruptedLineError:
+                continue
+            except UsageError as error:
+                console.say(f"Error: {error}")
+                continue
+            if line and not line.isspace():
+                await self._run_line(context, line)
+
+    async def _run_line(self, context: Context, line: str) -> None:
+        try:
+            resolution = resolve(context.menu, EVERYWHERE, split(line))
+            entry = resolution.entry
+            if isinstance(entry, Command) and entry.private:
+                self.console.editor.history.forget_last()
+            self._interruptible = not (isinstance(entry, Command) and entry.changes)
+            move = await perform(context, resolution, self)
+        except CallistoError as error:
+            self._fail(error, context)
+            return
+        except asyncio.CancelledError:
+            if not self._interrupted or self._end_reason is not None:
+                raise
+            self._interrupted = False
+            if self._task is not None:
+                self._task.uncancel()
+            self.console.say("Error: interrupted")
+            return
+        except (EndOfInputError, ConnectionError):
+            raise
+        except Exception as error:  # noqa: BLE001 - the door: nothing that a command does may end the session
+            self._fail(error, context)
+            return
+        finally:
+            self._interruptible = False
+        if isinstance(move, Menu):
+            context.menu = move
+            show_menu(context, move, self)
+        elif move is Move.UP:
+            context.menu = MAIN_MENU
+        elif move is Move.LOGOUT:
+            raise SessionClosedError
+
+    def _fail(self, error: Exception, context: Context) -> None:
+        failed = failure_of(error, context)
+        self.console.say(f"Error: {failed.text}")
+        if not isinstance(error, UsageError):
+            self._parts.log.warning("command failed", reason=failed.text, who=context.origin.who)
+
+    def _interrupt(self) -> None:
+        """Stop the action that runs; one that changes something runs to its end, which is near."""
+        if self._interruptible and self._task is not None and not self._interrupted:
+            self._interrupted = True
+            self._task.cancel()
+
+    # The door that commands show their answers at, and their dialogue
+
+    @property
+    def congested(self) -> bool:
+        """Whether the peer is slower than the command."""
+        return self.console.congested
+
+    def show(self, answer: Answer) -> None:
+        """Print an answer's lines."""
+        if isinstance(answer, Line):
+            self.console.say(answer.text)
+        elif isinstance(answer, Fact):
+            for line in answer.lines:
+                self.console.say(line)
+        else:
+            for line in lines_of(answer):
+                self.console.say(line)
+
+    async def drain(self) -> None:
+        """Wait for the peer."""
+        await self.console.drain()
+
+    async def ask(self, question: str, default: str | None = None, *, secret: bool = False) -> str:
+        """Ask the user one question."""
+        return await self.console.ask(question, default, secret=secret)
+
+    def watch(self, stop: Callable[[], None], *, until_end_of_input: bool) -> AbstractContextManager[None]:
+        """Call ``stop`` at Enter, ``q`` or an interrupt."""
+        return self.console.watch(stop, until_end_of_input=until_end_of_input)
+
+    def history(self) -> list[str]:
+        """Return what was typed."""
+        return self.console.history()
+
+    def show_notices(self, *, at_once: bool) -> None:
+        """Show notices at once, or before the next prompt."""
+        self._notices_at_once = at_once
+
+    # Notices
+
+    def notify(self, text: str) -> None:
+        """Show a notice before the next prompt, or at once where the user wants that."""
+        if self._notices_at_once and self.console.at_prompt:
+            self.console.show_above(f"Notice: {text}")
+            return
+        if self._notices is None:
+            self._notices = deque(maxlen=_MOST_NOTICES)
+        self._notices.append(text)
+
+    def _show_notices(self) -> None:
+        while self._notices:
+            self.console.say(f"Notice: {self._notices.popleft()}")
+
+
+def _access_text(access: Access | None) -> str:
+    if access is None:
+        return "never"
+    with suppress(ValueError):
+        return f"{format_moment(datetime.fromisoformat(access.at))} from {access.source} ({access.door})"
+    return f"{access.at} from {access.source} ({access.door})"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} s"

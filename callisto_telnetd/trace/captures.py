@@ -1,0 +1,286 @@
+"""Captures: a filtered, bounded stretch of the trace, saved to a file and shown to a viewer at the same time.
+
+Rules:
+* The file is complete. Lines are joined and written once a loop turn; a write that fails ends the capture with its
+  reason, and the file then ends with its last whole line.
+* The viewer has a bounded queue; what does not fit there is counted, never waited for.
+* No capture begins, and none goes on, where less than ``free_bytes`` of disk are left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from callisto_telnetd.errors import TraceError, quoted
+from callisto_telnetd.quantities import format_bytes
+from callisto_telnetd.trace.hub import Hub
+from callisto_telnetd.trace.records import LEVELS, Record, format_record
+
+_VIEWER_LINES = 1000
+_DISK_LOOK_S = 1.0
+_FILE_NAME = re.compile(r"[0-9]{8}-[0-9]{6}-[A-Za-z0-9._-]{1,40}\.log")
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureRequest:
+    """What to capture, and when to stop."""
+
+    who: str
+    processes: frozenset[str] = frozenset()
+    """Names of the processes; none: all."""
+    level: int = LEVELS["debug"]
+    """Records below this level are left out."""
+    duration_s: float | None = None
+    records: int | None = None
+    size_bytes: int = 10 << 20
+    before_s: float = 0.0
+    """How far into the past the capture begins, as far as records are held."""
+    note: str = ""
+
+    def takes(self, record: Record) -> bool:
+        """Whether the filter lets the record through."""
+        return record.level >= self.level and (not self.processes or record.process in self.processes)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a capture ended."""
+
+    file: str
+    records: int
+    not_shown: int
+    size_bytes: int
+    reason: str
+
+    def __str__(self) -> str:
+        counts = f"{self.records} records, {self.not_shown} not shown, {format_bytes(self.size_bytes)}"
+        return f"trace saved to {self.file}, {counts}"
+
+
+class Capture:
+    """One running capture; made by :meth:`Captures.start`."""
+
+    def __init__(self, hub: Hub, request: CaptureRequest, file: Path, free_bytes: int) -> None:
+        self._hub = hub
+        self._request = request
+        self.file = file
+        self._free_bytes = free_bytes
+        self._descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._unwritten: list[str] = []
+        self._flush_due: asyncio.Handle | None = None
+        self._unshown: deque[str] = deque()
+        self._wake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._disk_seen_at = 0.0
+        self._loop = asyncio.get_running_loop()
+        self.records = 0
+        self.not_shown = 0
+        self._missed = 0
+        self.size_bytes = 0
+        self.reason = ""
+
+    @property
+    def running(self) -> bool:
+        """Whether records are still taken."""
+        return self._descriptor >= 0
+
+    def begin(self, header: Sequence[str]) -> None:
+        """Write the header, take what is held since ``before_s`` ago, then every record from now on."""
+        self._write_lines([f"# {line}" for line in header])
+        if self._request.before_s:
+            for record in self._hub.held(self._hub.clock.time() - self._request.before_s):
+                self._offer(record)
+        if self.running:
+            self._hub.attach(self._offer)
+            if self._request.duration_s is not None:
+                self._timer = self._loop.call_later(self._request.duration_s, self.stop, "its time is over")
+
+    def _offer(self, record: Record) -> None:
+        if not self.running or not self._request.takes(record):
+            return
+        line = format_record(record, self._hub.clock.local)
+        self.records += 1
+        self._unwritten.append(line)
+        if self._flush_due is None:
+            self._flush_due = self._loop.call_soon(self._flush)
+        self._show(line)
+        if self._request.records is not None and self.records >= self._request.records:
+            self.stop("it has its number of records")
+
+    def _show(self, line: str) -> None:
+        if len(self._unshown) >= _VIEWER_LINES:
+            self._unshown.popleft()
+            self.not_shown += 1
+            self._missed += 1
+        self._unshown.append(line)
+        self._wake.set()
+
+    def _flush(self) -> None:
+        self._flush_due = None
+        lines, self._unwritten = self._unwritten, []
+        if not lines or not self.running:
+            return
+        if not self._write_lines(lines):
+            return
+        if self.size_bytes >= self._request.size_bytes:
+            self.stop("it has its size")
+        elif self._loop.time() - self._disk_seen_at > _DISK_LOOK_S:
+            self._disk_seen_at = self._loop.time()
+            if _free_bytes(self.file.parent) < self._free_bytes:
+                self.stop("the disk is nearly full")
+
+    def _write_lines(self, lines: Sequence[str]) -> bool:
+        """Write whole lines; where that fails, end the capture with the last whole line and say False."""
+        data = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+        except OSError as error:
+            os.ftruncate(self._descriptor, self.size_bytes)
+            self._close(f"its file cannot be written: {error.strerror}")
+            return False
+        self.size_bytes += len(data)
+        return True
+
+    def stop(self, reason: str = "stopped") -> None:
+        """Take no more records, write the trailer and close the file; a stopped capture stays stopped."""
+        if not self.running:
+            return
+        lines, self._unwritten = self._unwritten, []
+        if self._write_lines([*lines, f"# ended: {reason}; {self.records} records"]):
+            self._close(reason)
+
+    def _close(self, reason: str) -> None:
+        self.reason = reason
+        os.close(self._descriptor)
+        self._descriptor = -1
+        self._hub.detach(self._offer)
+        for timer in (self._timer, self._flush_due):
+            if timer is not None:
+                timer.cancel()
+        self._wake.set()
+
+    async def follow(self) -> AsyncIterator[list[str]]:
+        """Yield the lines to show as they come, in batches, until the capture has stopped and all is shown."""
+        while True:
+            while self._unshown or self._missed:
+                batch = list(self._unshown)
+                self._unshown.clear()
+                if self._missed:
+                    batch.insert(0, f"-- {self._missed:,} records not shown --")
+                    self._missed = 0
+                yield batch
+            if not self.running:
+                return
+            self._wake.clear()
+            await self._wake.wait()
+
+    def summary(self) -> Summary:
+        """Say what is in the file."""
+        return Summary(self.file.name, self.records, self.not_shown, self.size_bytes, self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureFile:
+    """A capture on disk."""
+
+    name: str
+    size_bytes: int
+    modified: float
+    running: bool
+
+
+class Captures:
+    """The folder of captures and those that run."""
+
+    def __init__(self, hub: Hub, folder: Path, free_bytes: int) -> None:
+        self._hub = hub
+        self._folder = folder
+        self._free_bytes = free_bytes
+        self._running: dict[str, Capture] = {}
+
+    def start(self, request: CaptureRequest, header: Sequence[str]) -> Capture:
+        """Begin a capture in a file named by the appliance's time and the user.
+
+        Raises:
+            TraceError: the disk is nearly full, or the file cannot be made.
+        """
+        try:
+            free = _free_bytes(self._folder)
+            if free < self._free_bytes:
+                needed = format_bytes(self._free_bytes)
+                raise TraceError(f"the disk is nearly full: {format_bytes(free)} free, a trace needs {needed}")
+            capture = Capture(self._hub, request, self._new_file(request.who), self._free_bytes)
+        except OSError as error:
+            raise TraceError(f"no trace file can be made in {quoted(str(self._folder))}: {error.strerror}") from None
+        self._running = {name: other for name, other in self._running.items() if other.running}
+        self._running[capture.file.name] = capture
+        capture.begin(header)
+        return capture
+
+    def _new_file(self, who: str) -> Path:
+        safe = re.sub(r"[^A-Za-z0-9._-]", "_", who)[:32]
+        stem = f"{self._hub.clock.now():%Y%m%d-%H%M%S}-{safe}"
+        file, count = self._folder / f"{stem}.log", 1
+        while file.exists():
+            count += 1
+            file = self._folder / f"{stem}-{count}.log"
+        return file
+
+    def files(self) -> list[CaptureFile]:
+        """Return the captures on disk, oldest first.
+
+        Raises:
+            TraceError: the folder cannot be read.
+        """
+        try:
+            with os.scandir(self._folder) as entries:
+                found = [(entry.name, entry.stat()) for entry in entries if _FILE_NAME.fullmatch(entry.name)]
+        except OSError as error:
+            raise TraceError(f"{quoted(str(self._folder))} cannot be read: {error.strerror}") from None
+        return [
+            CaptureFile(name, status.st_size, status.st_mtime, name in self._running and self._running[name].running)
+            for name, status in sorted(found)
+        ]
+
+    def find(self, name: str) -> Path:
+        """Return the path of the capture of that name.
+
+        Raises:
+            TraceError: there is none.
+        """
+        path = self._folder / name
+        if not _FILE_NAME.fullmatch(name) or not path.is_file() or path.is_symlink():
+            raise TraceError(f"no trace file named {quoted(name)}; see 'trace list'")
+        return path
+
+    def delete(self, name: str) -> None:
+        """Delete the capture of that name.
+
+        Raises:
+            TraceError: there is none, it is running, or it cannot be deleted.
+        """
+        path = self.find(name)
+        if name in self._running and self._running[name].running:
+            raise TraceError(f"{name} is running; stop it first")
+        try:
+            path.unlink()
+        except OSError as error:
+            raise TraceError(f"{name} cannot be deleted: {error.strerror}") from None
+
+    def close(self) -> None:
+        """Stop all that run, their files whole."""
+        for capture in self._running.values():
+            capture.stop("the server stops")
+
+
+def _free_bytes(folder: Path) -> int:
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize

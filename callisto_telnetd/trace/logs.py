@@ -1,0 +1,93 @@
+"""The server's own log: a structlog pipeline that feeds the trace first, then writes one line an event to stderr.
+
+``log.info("logged in", who="admin")`` becomes a :class:`~callisto_telnetd.trace.records.Record` in the hub whatever
+its level; the line on stderr appears from the level of ``[log] level`` on, as readable text (the trace's own form) or
+as JSON. What Python's ``logging`` says from WARNING on (asyncio, libraries) goes the same way.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any, Literal, TextIO
+
+import orjson
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+from callisto_telnetd.trace.hub import Hub
+from callisto_telnetd.trace.records import LEVELS, Record, format_record, record_as_dict
+
+Log = structlog.typing.FilteringBoundLogger
+_METHOD_LEVELS = {**LEVELS, "warn": 30, "exception": 40, "critical": 40, "fatal": 40}
+
+
+class _Publish:
+    """Makes the event a record of the hub and hands the record down the pipeline."""
+
+    def __init__(self, hub: Hub, least: int) -> None:
+        self._hub = hub
+        self._least = least
+
+    def __call__(self, _logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        text = str(event.pop("event", ""))
+        level = _METHOD_LEVELS.get(method, 20)
+        record = self._hub.publish(level, text, event)
+        if level < self._least:
+            raise structlog.DropEvent
+        return {"record": record}
+
+
+def _renderer(hub: Hub, form: Literal["readable", "json"]) -> Callable[[WrappedLogger, str, EventDict], str]:
+    def render(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+        record: Record = event["record"]
+        if form == "json":
+            return orjson.dumps(record_as_dict(record, hub.clock.local)).decode()
+        return format_record(record, hub.clock.local)
+
+    return render
+
+
+def open_log(
+    hub: Hub,
+    level: str = "info",
+    form: Literal["readable", "json"] = "readable",
+    stream: TextIO | None = None,
+) -> Log:
+    """Return the server's logger: into ``hub`` always, onto ``stream`` (stderr) from ``level`` on."""
+    log: Log = structlog.wrap_logger(
+        structlog.PrintLogger(stream or sys.stderr),
+        processors=[
+            structlog.processors.format_exc_info,
+            _Publish(hub, LEVELS[level]),
+            _renderer(hub, form),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
+    ).bind()
+    return log
+
+
+class _Bridge(logging.Handler):
+    """Hands what libraries say through ``logging`` to the server's log."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log the record with the name of its logger."""
+        fields: dict[str, Any] = {"logger": record.name}
+        if record.exc_info:
+            fields["exc_info"] = record.exc_info
+        level = min(max(record.levelno // 10 * 10, logging.WARNING), logging.ERROR)
+        self._log.log(level, record.getMessage(), **fields)
+
+
+def bridge_libraries(log: Log) -> None:
+    """Send the libraries' warnings to ``log``; telnetlib3 only from ERROR on, its TRACE level prints passwords."""
+    root = logging.getLogger()
+    root.handlers[:] = [_Bridge(log)]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("telnetlib3").setLevel(logging.ERROR)
+    logging.captureWarnings(capture=True)
