@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-header --extra fast $(LOCK)
+	--no-emit-index-url --no-header $(LOCK)
 # What the installed script and its metadata are made from.
 PROJECT := pyproject.toml callisto_telnetd/__init__.py
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import os
 import resource
 import signal
@@ -26,7 +25,7 @@ from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock, ClockState
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.store import Store, open_store
-from callisto_telnetd.errors import ClockError
+from callisto_telnetd.errors import ClockError, SettingsError
 from callisto_telnetd.listeners.local import LocalListener
 from callisto_telnetd.listeners.tcp import TelnetListener, bind, open_tls
 from callisto_telnetd.menus.context import Identity, Parts
@@ -39,7 +38,7 @@ from callisto_telnetd.terminal.session import SessionLimits
 from callisto_telnetd.trace.captures import Captures
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.logs import Log, bridge_libraries, open_log
-from callisto_telnetd.variables import CATALOGUE, Registry, own_variables
+from callisto_telnetd.variables import CATALOGUE, Registry, Variable, own_variables
 
 __all__ = ["Request", "run", "run_offline", "serve"]
 
@@ -48,12 +47,8 @@ T = TypeVar("T")
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run the work to its end, on uvloop where that is installed, else on asyncio's own loop."""
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
-    with contextlib.suppress(ImportError):
-        loop_factory = importlib.import_module("uvloop").new_event_loop
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        return runner.run(work)
+    """Run the work to its end on asyncio's loop."""
+    return asyncio.run(work)
 
 
 @asynccontextmanager
@@ -73,7 +68,7 @@ async def open_parts(settings: Settings, folder: DataFolder, *, quiet: bool = Fa
         hub = Hub(clock, settings.trace.held_records, settings.trace.held_bytes)
         log = open_log(hub, "error" if quiet else settings.log.level, settings.log.format)
         bridge_libraries(log)
-        catalogue = (*CATALOGUE, *own_variables(settings.variables))
+        catalogue = _catalogue(settings)
         store = await stack.enter_async_context(open_store(folder.database))
         await _restore_clock(clock, store, log)
         variables = await Registry.load(catalogue, store, settings.appliance.edition, clock.now)
@@ -121,6 +116,18 @@ async def open_parts(settings: Settings, folder: DataFolder, *, quiet: bool = Fa
         )
 
 
+def _catalogue(settings: Settings) -> tuple[Variable, ...]:
+    """Return all system variables: the built-in ones and the owner's own.
+
+    Raises:
+        SettingsError: names the file, the key and what is allowed.
+    """
+    try:
+        return (*CATALOGUE, *own_variables(settings.variables))
+    except SettingsError as error:
+        raise SettingsError(f"{settings.file}: {error}") from None
+
+
 async def _restore_clock(clock: Clock, store: Store, log: Log) -> None:
     if state := await store.get_state(CLOCK_STATE):
         try:
@@ -140,6 +147,7 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
     Raises:
         CallistoError: the server cannot start; nothing is left behind.
     """
+    _catalogue(settings)  # a wrong key in it is found before anything is made
     async with AsyncExitStack() as stack:
         doors = _take_ports(settings, stack)
         folder = DataFolder(data)
@@ -208,7 +216,13 @@ async def run_offline(
             command = asyncio.create_task(run_command(parts, Origin(who, "local", "local"), door))
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGINT, lambda: door.stop() if door.stop else command.cancel())
-            return await command
+            try:
+                return await command
+            except asyncio.CancelledError:
+                if not command.cancelled():
+                    raise
+                err("Error: interrupted")
+                return 1
 
 
 async def _no_drain() -> None:

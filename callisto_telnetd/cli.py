@@ -10,11 +10,11 @@ import asyncio
 import getpass
 import os
 import pwd
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from callisto_telnetd import __version__
@@ -29,12 +29,24 @@ app = typer.Typer(
     name="callisto-telnetd",
     help="Callisto's management server, and its commands without a terminal.",
     add_completion=False,
-    no_args_is_help=True,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
-Data = Annotated[Path | None, typer.Option("--data", help="The data folder; else $CALLISTO_DATA.", show_default=False)]
-Config = Annotated[Path | None, typer.Option("--config", help="The settings; else callisto.toml in the data folder.")]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        # Whether it can be read is found out by whoever reads it: exit 1, in our own words.
+        "--data",
+        readable=False,
+        help="The data folder; else $CALLISTO_DATA.",
+        show_default=False,
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", readable=False, help="The settings; else callisto.toml in the data folder."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
 Words = Annotated[
     list[str] | None, typer.Argument(help="The words of the shell's command; see 'help'.", show_default=False)
@@ -151,7 +163,14 @@ def _offline(settings: Settings, folder: Path, request: dict[str, Any]) -> int:
     from callisto_telnetd.appliance import Request, run, run_offline  # noqa: PLC0415 - heavy, and seldom needed
 
     async def ask(question: str, secret: bool) -> str:
-        return await asyncio.to_thread(_ask, question, secret)
+        # Nobody else is served here, so the loop may stand still; Ctrl-C ends the question and the command with it.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return _ask(question, secret)
+        except KeyboardInterrupt:
+            raise asyncio.CancelledError from None
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     who = pwd.getpwuid(os.geteuid()).pw_name
     asked = Request(request["words"], request["json"], request["input"], request["secret"], request["terminal"])
@@ -168,10 +187,13 @@ def _print_error(line: str) -> None:
 
 
 def _ask(question: str, secret: bool) -> str:
-    if not secret:
-        return input(question)
-    password = getpass.getpass(question)
-    if getpass.getpass("The same again: ") != password:
+    try:
+        if not secret:
+            return input(question)
+        password, again = getpass.getpass(question), getpass.getpass("The same again: ")
+    except EOFError:
+        raise UsageError("no answer; nothing was changed") from None
+    if again != password:
         raise UsageError("the two are not the same; nothing was changed")
     return password
 
@@ -196,8 +218,8 @@ def main() -> None:
     """Run the command line and exit with its code."""
     try:
         code = app(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
+    except typer.TyperException as error:
+        _print_error(f"callisto-telnetd: {error.format_message().rstrip('.')}; see 'callisto-telnetd --help'")
         code = 2
     except CallistoError as error:
         _print_error(f"callisto-telnetd: {error}")
@@ -205,6 +227,6 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 1
-    except (KeyboardInterrupt, click.Abort, EOFError):
+    except (KeyboardInterrupt, typer.Abort, EOFError):
         code = 1
     sys.exit(code or 0)

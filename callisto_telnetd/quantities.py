@@ -8,6 +8,12 @@ _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _SPANS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
+def counted(count: int, noun: str) -> str:
+    """Return ``1 session``, ``2 sessions``: a count with its noun."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count} {noun if count == 1 else plural}"
+
+
 def format_bytes(count: int) -> str:
     """Return a size of 0 bytes or more as ``512 B`` or ``12.3 KiB``, in steps of 1024."""
     if count < 1024:

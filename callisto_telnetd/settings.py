@@ -13,12 +13,12 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
-from callisto_telnetd.errors import SettingsError, listed, quoted
+from callisto_telnetd.errors import FolderError, SettingsError, listed, quoted
 
 SETTINGS_FILE = "callisto.toml"
 _PREFIX = "CALLISTO_"
@@ -141,6 +141,12 @@ class Settings(BaseSettings):
     trace: TraceSettings = TraceSettings()
     log: LogSettings = LogSettings()
     variables: dict[str, dict[str, Any]] = Field({}, description="the owner's own system variables")
+    _file: Path = PrivateAttr(Path(SETTINGS_FILE))
+
+    @property
+    def file(self) -> Path:
+        """Where the owner's file stands, or would stand."""
+        return self._file
 
     @classmethod
     def settings_customise_sources(
@@ -175,6 +181,7 @@ def load_settings(data: Path, config: Path | None = None, flags: Mapping[str, An
 
     Raises:
         SettingsError: names the place, the key and what is allowed.
+        FolderError: the data folder's own settings cannot be read.
     """
     file = config or data / SETTINGS_FILE
     sources = [(str(file), _read_file(file, needed=config is not None)), ("environment", _read_environment())]
@@ -183,9 +190,11 @@ def load_settings(data: Path, config: Path | None = None, flags: Mapping[str, An
     for _, values in sources:
         merged = _merged(merged, values)
     try:
-        return Settings(**merged)
+        settings = Settings(**merged)
     except ValidationError as error:
         raise SettingsError(_explain(error, sources)) from None
+    settings._file = file
+    return settings
 
 
 def _read_file(file: Path, *, needed: bool) -> dict[str, Any]:
@@ -198,7 +207,9 @@ def _read_file(file: Path, *, needed: bool) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file}: not TOML: {quoted(str(error))}") from None
     except OSError as error:
-        raise SettingsError(f"{file}: {error.strerror}") from None
+        if needed:
+            raise SettingsError(f"{file}: {error.strerror}") from None
+        raise FolderError(f"settings {quoted(str(file))} cannot be read: {error.strerror}") from None
 
 
 def _read_environment() -> dict[str, Any]:

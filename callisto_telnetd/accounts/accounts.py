@@ -155,7 +155,7 @@ class Accounts:
             then=lambda _: self._forget(name),
             grows=False,
         )
-        await self._audit.note("account removed", by, name)
+        await self._audit.note("account removed", by, name, grows=False)
         return self._presence.end_sessions_of(name, "this account was removed", but=session)
 
     def _forget(self, name: str) -> None:

@@ -135,13 +135,13 @@ class _Call:
             await asyncio.wait((command, listening))
 
     async def _listen(self, command: asyncio.Task[int]) -> None:
-        """Take answers; a caller who stops or goes ends what he watches, else his command."""
-        while line := await self._reader.readline():
-            frame = orjson.loads(line)
-            if "answer" in frame and self._answer is not None and not self._answer.done():
-                self._answer.set_result(str(frame["answer"]))
-            elif "stop" in frame:
-                break
+        """Take answers; a caller who stops, goes or sends what is no frame ends what he watches, else his command."""
+        with contextlib.suppress(ValueError, ConnectionError):
+            while (line := await self._reader.readline()) and isinstance(frame := orjson.loads(line), dict):
+                if "answer" in frame and self._answer is not None and not self._answer.done():
+                    self._answer.set_result(str(frame["answer"]))
+                elif "stop" in frame:
+                    break
         if self._door is not None and self._door.stop is not None:
             self._door.stop()
         else:
@@ -168,8 +168,10 @@ def _parse_request(line: bytes) -> Request:
     frame = orjson.loads(line)
     if not isinstance(frame, dict) or not set(frame) <= _KEYS or not isinstance(frame.get("words"), list):
         raise UsageError("not a request")
-    texts = [frame.get("input"), frame.get("secret"), *frame["words"]]
-    if not all(text is None or isinstance(text, str) for text in texts):
+    texts = (frame.get("input"), frame.get("secret"))
+    if not all(isinstance(word, str) for word in frame["words"]) or not all(
+        text is None or isinstance(text, str) for text in texts
+    ):
         raise UsageError("not a request")
     return Request(
         frame["words"], bool(frame.get("json")), frame.get("input"), frame.get("secret"), bool(frame.get("terminal"))

@@ -16,7 +16,6 @@ from callisto_telnetd.menus.context import Parts
 from callisto_telnetd.terminal.session import Session, SessionLimits
 
 _BACKLOG = 256
-_HANDSHAKE_S = 10.0
 _GOODBYE_S = 2.0
 
 
@@ -82,11 +81,12 @@ class TelnetListener:
     ) -> None:
         self._parts = parts
         self._limits = limits
-        self._context = context
+        self.context = context
         self._servers: list[asyncio.Server] = []
         self.gatekeeper = parts.gatekeeper
         self.always_echo = always_echo
         self.protocols: set[TelnetProtocol] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
         self.name = "telnets" if context else "telnet"
 
     async def open(self, sockets: Sequence[socket.socket]) -> list[str]:
@@ -103,9 +103,7 @@ class TelnetListener:
                 server = await loop.create_server(
                     lambda: TelnetProtocol(self),
                     sock=sock,
-                    ssl=self._context,
                     backlog=_BACKLOG,
-                    ssl_handshake_timeout=_HANDSHAKE_S if self._context else None,
                 )
             except OSError as error:
                 raise ListenError(_listen_reason(error, host, port)) from None
@@ -125,15 +123,16 @@ class TelnetListener:
         """Take no more connections, tell the sessions, and wait for them a short while."""
         for server in self._servers:
             server.close()
-        tasks = [protocol.task for protocol in self.protocols if protocol.task is not None]
         for protocol in list(self.protocols):
             protocol.end_session("the server stops")
-        if tasks:
-            await asyncio.wait(tasks, timeout=_GOODBYE_S)
-        for task in tasks:
-            task.cancel()
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=_GOODBYE_S)
         for protocol in list(self.protocols):
             protocol.abort()
+        for task in list(self.tasks):
+            task.cancel()
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=_GOODBYE_S)
 
 
 def _listen_reason(error: OSError, host: str, port: int) -> str:

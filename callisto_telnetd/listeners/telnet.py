@@ -17,7 +17,8 @@ from __future__ import annotations
 import asyncio
 import collections
 import socket
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, cast
 
 from telnetlib3.server_base import BaseServer
@@ -38,6 +39,7 @@ _ROWS = (5, 200)
 _COMMANDS_BURST = 256
 _COMMANDS_PER_S = 1000.0
 _LINGER_S = 2.0
+_HANDSHAKE_S = 10.0
 
 _LOCAL = frozenset({ECHO, SGA, BINARY})
 """Options that the server may perform."""
@@ -155,7 +157,8 @@ class TelnetOptions(TelnetWriter):
 
     def handle_ayt(self, _cmd: bytes) -> None:
         """Are You There: answer visibly, whatever goes on."""
-        self._protocol.console.show_above("[callisto: yes]")
+        if self._protocol.writable:  # a peer that takes no answers is owed none
+            self._protocol.console.show_above("[callisto: yes]")
 
     def handle_ec(self, _cmd: bytes) -> None:
         """Erase Character."""
@@ -195,8 +198,10 @@ class Host(Protocol):
     """The listener, as its connections see it."""
 
     gatekeeper: Gatekeeper
+    context: ssl.SSLContext | None
     always_echo: bool
     protocols: set[TelnetProtocol]
+    tasks: set[asyncio.Task[None]]
 
     def open_session(self, wire: TelnetProtocol, place: Place, address: str) -> Session:
         """Return the session that runs on a connection."""
@@ -206,15 +211,19 @@ class Host(Protocol):
 
 
 class TelnetProtocol(BaseServer, asyncio.BufferedProtocol):
-    """One connection: bytes from the wire to the session's console, and back."""
+    """One connection: bytes from the wire to the session's console, and back.
 
-    _shared_buffer = memoryview(bytearray(_READ_BYTES))
-    # One buffer serves every connection: the loop fills it and hands it over in one step, and nothing of it is kept.
+    As a buffered protocol it reads into one small buffer, where telnetlib3's own is handed up to 256 KiB at once. The
+    buffer serves every connection: the loop fills it and hands it over in one step, and nothing of it is kept.
+    """
+
+    _buffer = memoryview(bytearray(_READ_BYTES))
 
     def __init__(self, listener: Host) -> None:
         super().__init__(encoding=False, reader_factory=_Inbox, writer_factory=TelnetOptions)
         self._listener = listener
         self._loop = asyncio.get_running_loop()
+        self._place: Place | None = None
         self._session: Session | None = None
         self.task: asyncio.Task[None] | None = None
         self._reading = True
@@ -230,22 +239,48 @@ class TelnetProtocol(BaseServer, asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Give the peer a session, or one line that says why not."""
-        transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+        transport = cast("asyncio.Transport", transport)
         address = (transport.get_extra_info("peername") or ("local",))[0]
+        self._transport = transport
+        context = self._listener.context
         try:
-            place = self._listener.gatekeeper.admit(address)
+            place = self._place = self._listener.gatekeeper.admit(address)
         except LoginRefusedError as refused:
             self._listener.refuse(address, str(refused))
-            transport.write(f"{refused}\r\n".encode())
-            self._transport = transport
+            if context is None:
+                transport.write(f"{refused}\r\n".encode())
             self.close()
             return
+        self._listener.protocols.add(self)
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if context is None:
+            self._open(transport, place, address)
+        else:
+            transport.pause_reading()  # until TLS reads
+            self._start(self._shake_hands(transport, context, place, address))
+
+    async def _shake_hands(
+        self, transport: asyncio.Transport, context: ssl.SSLContext, place: Place, address: str
+    ) -> None:
+        """Begin TLS on a connection that has its place: handshakes count within the limits, too."""
+        try:
+            secured = await self._loop.start_tls(
+                transport, self, context, server_side=True, ssl_handshake_timeout=_HANDSHAKE_S
+            )
+        except (OSError, TimeoutError) as error:
+            self._listener.refuse(address, f"no TLS: {type(error).__name__}")
+            transport.abort()
+            return
+        if secured is None or self._closing:
+            return
+        self._open(secured, place, address)
+
+    def _open(self, transport: asyncio.Transport, place: Place, address: str) -> None:
+        """Set the session up; it starts in the next turn of the loop."""
         transport.set_write_buffer_limits(_HIGH_WATER_BYTES, _LOW_WATER_BYTES)
         super().connection_made(transport)
-        self._listener.protocols.add(self)
         self._session = self._listener.open_session(self, place, address)
         self.console = self._session.console
         self.console.editor.echo = self._listener.always_echo
@@ -265,7 +300,13 @@ class TelnetProtocol(BaseServer, asyncio.BufferedProtocol):
         if future.cancelled() or self._session is None or self._transport is None:
             return
         self._options.offer()
-        self.task = self._loop.create_task(self._serve(self._session))
+        self._start(self._serve(self._session))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start a task that the listener owns to its end, even where the connection is lost before."""
+        self.task = self._loop.create_task(work)
+        self._listener.tasks.add(self.task)
+        self.task.add_done_callback(self._listener.tasks.discard)
 
     async def _serve(self, session: Session) -> None:
         try:
@@ -287,13 +328,16 @@ class TelnetProtocol(BaseServer, asyncio.BufferedProtocol):
             if timer is not None:
                 timer.cancel()
         self._listener.protocols.discard(self)
+        if self._place is not None:
+            self._place.release()
+        if self.task is not None:
+            self.task.cancel()
         if self.writer is None:
+            self._closing = True
             return
         asyncio.streams.FlowControlMixin.connection_lost(self, exc)
         super().connection_lost(exc)
         self.writer.close()
-        if self.task is not None:
-            self.task.cancel()
 
     def close(self) -> None:
         """Close once all is sent; a peer that does not take it within two seconds is cut off."""
@@ -306,13 +350,13 @@ class TelnetProtocol(BaseServer, asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Lend the buffer to the loop for one read."""
-        return self._shared_buffer
+        return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read: plain bytes by the short way, Telnet commands through telnetlib3."""
         if self._session is None:
             return
-        data = bytes(self._shared_buffer[:nbytes])
+        data = bytes(self._buffer[:nbytes])
         if _IAC not in data and not self._options.is_oob:
             self.console.receive(data)
             return

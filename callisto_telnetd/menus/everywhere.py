@@ -10,6 +10,7 @@ from callisto_telnetd.menus.arguments import parse_words, require_count
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.resolver import find_entry
 from callisto_telnetd.menus.tree import Command, Entry, Menu
+from callisto_telnetd.quantities import counted
 
 
 def menu_lines(context: Context, menu: Menu) -> list[str]:
@@ -56,7 +57,7 @@ async def show_typed(context: Context, words: list[str]) -> AsyncGenerator[Answe
     lines = context.dialogue.history()
     for number, line in enumerate(lines, 1):
         yield Fact({"number": number, "line": line}, (f"{number:>4}  {line}",))
-    yield Done(f"{len(lines)} lines")
+    yield Done(counted(len(lines), "line"))
 
 
 async def show_self(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -82,7 +83,7 @@ async def list_sessions(context: Context, words: list[str]) -> AsyncGenerator[An
             "since": entry.since.isoformat(),
         }
         yield Fact(data, (f"{entry.number:>4}  {entry.origin} since {since}{own}",))
-    yield Done(f"{len(present)} sessions")
+    yield Done(counted(len(present), "session"))
 
 
 async def switch_notices(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:

@@ -15,6 +15,7 @@ from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
 from callisto_telnetd.menus.arguments import require_count
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.tree import Command
+from callisto_telnetd.quantities import counted
 
 CHECK_STATE = "last_check"
 """The key under which the last check's time and result are kept in the database."""
@@ -35,11 +36,11 @@ async def repair(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
         async for fact in _steps(context):
             faults += len(fact.data["faults"])
             yield fact
-        result = "sound" if not faults else f"{faults} faults"
+        result = "sound" if not faults else counted(faults, "fault")
         await _keep_result(context, result)
         context.parts.log.log(20 if not faults else 40, "database check ended", result=result, who=context.origin.who)
         if faults:
-            raise DamagedDatabaseError(f"the database has {faults} faults, named above; nothing was changed")
+            raise DamagedDatabaseError(f"the database has {counted(faults, 'fault')}, named above; nothing was changed")
         counts = await count_rows(context.parts.store)
         yield Line(f"Tables: {len(counts)}, rows: {sum(each.rows for each in counts)}")
         yield Done(f"database is sound, {sum(each.rows for each in counts)} rows in {len(counts)} tables")
@@ -54,7 +55,7 @@ async def _steps(context: Context) -> AsyncIterator[Fact]:
 
 
 def _step(name: str, faults: list[str]) -> Fact:
-    outcome = "sound" if not faults else f"{len(faults)} faults"
+    outcome = "sound" if not faults else counted(len(faults), "fault")
     return Fact({"step": name, "faults": faults}, (f"{name}: {outcome}", *(f"  {fault}" for fault in faults)))
 
 

@@ -12,7 +12,7 @@ from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
 from callisto_telnetd.menus.arguments import parse_bytes, parse_duration, parse_whole, require_count, take_options
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.tree import Command, Menu
-from callisto_telnetd.quantities import format_bytes, format_duration
+from callisto_telnetd.quantities import counted, format_bytes, format_duration
 from callisto_telnetd.services.processes import ProcessRow
 from callisto_telnetd.trace.captures import CaptureRequest
 from callisto_telnetd.trace.records import LEVELS, Record, format_record, parse_level, record_as_dict
@@ -129,7 +129,7 @@ async def list_processes(context: Context, words: list[str]) -> AsyncGenerator[A
     yield Line(heading.lines[0])
     for fact in facts:
         yield fact
-    yield Done(f"{len(rows)} processes")
+    yield Done("1 process" if len(rows) == 1 else f"{len(rows)} processes")
 
 
 async def list_files(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -141,7 +141,7 @@ async def list_files(context: Context, words: list[str]) -> AsyncGenerator[Answe
         state = "running" if file.running else "ended"
         data = {"file": file.name, "size_bytes": file.size_bytes, "modified": modified.isoformat(), "state": state}
         yield Fact(data, (f"{file.name}  {format_bytes(file.size_bytes):>10}  {format_moment(modified)}  {state}",))
-    yield Done(f"{len(files)} trace files")
+    yield Done(counted(len(files), "trace file"))
 
 
 async def show_file(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -154,7 +154,7 @@ async def show_file(context: Context, words: list[str]) -> AsyncGenerator[Answer
             for line in lines:
                 yield Fact({"line": line}, (line,))
             count += len(lines)
-    yield Done(f"{count} lines of {path.name}")
+    yield Done(f"{counted(count, 'line')} of {path.name}")
 
 
 def _read_lines(stream: object) -> list[str]:
@@ -219,7 +219,7 @@ async def tail(context: Context, words: list[str]) -> AsyncGenerator[Answer, Non
                 yield Fact(record_as_dict(next_record, hub.clock.local), (format_record(next_record, hub.clock.local),))
     finally:
         hub.detach(take)
-    yield Done(f"{shown} records shown")
+    yield Done(f"{counted(shown, 'record')} shown")
 
 
 def _complete_file(context: Context, words: Sequence[str]) -> Sequence[str]:

@@ -10,6 +10,7 @@ from callisto_telnetd.menus.answers import Answer, Done, Fact, Move
 from callisto_telnetd.menus.arguments import parse_whole, require_count
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.tree import Command, Menu
+from callisto_telnetd.quantities import counted
 
 _MOST_AUDIT = 1000
 
@@ -27,7 +28,7 @@ async def list_users(context: Context, words: list[str]) -> AsyncGenerator[Answe
         }
         when = f"{access.at[:19].replace('T', ' ')} from {access.source} ({access.door})" if access else "never"
         yield Fact(data, (f"{account.name}  last access {when}",))
-    yield Done(f"{len(accounts)} accounts")
+    yield Done(counted(len(accounts), "account"))
 
 
 async def _ask_new_password(context: Context, name: str) -> str:
@@ -55,7 +56,7 @@ async def change_password(context: Context, words: list[str]) -> AsyncGenerator[
     password = await _ask_new_password(context, name)
     ended = await context.parts.accounts.set_password(name, password, by=context.origin, session=context.session)
     context.parts.log.info("password changed", account=name, who=context.origin.who, source=context.origin.source)
-    yield Done(f"password of {name} changed, {ended} other sessions ended")
+    yield Done(f"password of {name} changed, {counted(ended, 'other session')} ended")
 
 
 async def remove_user(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -64,7 +65,7 @@ async def remove_user(context: Context, words: list[str]) -> AsyncGenerator[Answ
     name = context.parts.accounts.require(words[0]).name
     await context.confirm(f"Remove the account {name} and end its sessions", words)
     ended = await context.parts.accounts.remove(name, by=context.origin, session=context.session)
-    yield Done(f"account {name} removed, {ended} other sessions ended")
+    yield Done(f"account {name} removed, {counted(ended, 'other session')} ended")
     if name == context.origin.who and context.session is not None:
         yield Move.LOGOUT
 
@@ -79,7 +80,7 @@ async def show_audit(context: Context, words: list[str]) -> AsyncGenerator[Answe
         when = entry.at[:19].replace("T", " ")
         line = f"{entry.number}: {when} {entry.event} by {entry.who} from {entry.source} ({entry.door}) {entry.detail}"
         yield Fact(data, (line.rstrip(),))
-    yield Done(f"{len(entries)} entries")
+    yield Done(counted(len(entries), "entry"))
 
 
 def _complete_name(context: Context, words: Sequence[str]) -> Sequence[str]:

@@ -10,6 +10,7 @@ from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
 from callisto_telnetd.menus.arguments import parse_whole, require_count, take_options
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.tree import Command, Menu
+from callisto_telnetd.quantities import counted
 from callisto_telnetd.variables import Change, RestartPlan, Variable
 
 _BLANKS = frozenset({'""', "''"})
@@ -40,7 +41,7 @@ async def list_variables(context: Context, words: list[str]) -> AsyncGenerator[A
     chosen = context.parts.variables.select(words[0]) if words else context.parts.variables.variables
     for variable in chosen:
         yield _row(context, variable)
-    yield Done(f"{len(chosen)} variables")
+    yield Done(counted(len(chosen), "variable"))
 
 
 async def list_differing(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -51,7 +52,7 @@ async def list_differing(context: Context, words: list[str]) -> AsyncGenerator[A
         default = context.parts.variables.default_text(variable.name)
         row = _row(context, variable)
         yield Fact(row.data, (f"{row.lines[0]} (default {default or 'blank'})",))
-    yield Done(f"{len(differing)} variables differ from their defaults")
+    yield Done(f"{counted(len(differing), 'variable')} not at the default")
 
 
 async def show_variable(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -184,7 +185,7 @@ async def show_history(context: Context, words: list[str]) -> AsyncGenerator[Ans
     changes = await context.parts.variables.history(plain[0] if plain else None, limit)
     for change in changes:
         yield Fact(_change_data(change), (_change_line(change),))
-    yield Done(f"{len(changes)} changes")
+    yield Done(counted(len(changes), "change"))
 
 
 async def undo_change(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -198,7 +199,11 @@ async def undo_change(context: Context, words: list[str]) -> AsyncGenerator[Answ
         return
     for change in changes:
         yield Fact(_change_data(change), (_outcome(context, change),))
-    yield Done(f"{len(changes)} variables put back" if changes else "nothing to put back; the value is there already")
+    yield Done(
+        f"{counted(len(changes), 'variable')} put back"
+        if changes
+        else "nothing to put back; the value is there already"
+    )
 
 
 async def export_variables(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -209,7 +214,7 @@ async def export_variables(context: Context, words: list[str]) -> AsyncGenerator
         variable.name: context.parts.variables.text(variable.name) for variable in context.parts.variables.variables
     }
     yield Fact(values, tuple(text.splitlines()))
-    yield Done(f"{len(values)} variables exported")
+    yield Done(f"{counted(len(values), 'variable')} exported")
 
 
 async def import_variables(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -229,9 +234,9 @@ async def import_variables(context: Context, words: list[str]) -> AsyncGenerator
     if not differences:
         yield Done("nothing to change")
         return
-    await context.confirm(f"Change {len(differences)} variables", plain)
+    await context.confirm(f"Change {counted(len(differences), 'variable')}", plain)
     changes = await context.parts.variables.apply_import(differences, by=context.origin, note=options.get("note", ""))
-    yield Done(f"{len(changes)} variables imported")
+    yield Done(f"{counted(len(changes), 'variable')} imported")
 
 
 async def _ask_lines(context: Context) -> str:

@@ -142,6 +142,8 @@ async def run_command(parts: Parts, origin: Origin, door: CommandDoor) -> int:
         if isinstance(move, Menu):
             show_menu(context, move, door)
         door.finish()
+    except ConnectionError:
+        raise  # nobody is left to be told: the caller, or the reader of a pipe, is gone
     except Exception as error:  # noqa: BLE001 - the door: the caller is told, the log has the rest
         failed = failure_of(error, context)
         if door.has_facts:

@@ -2,7 +2,8 @@
 
 Rules:
 * Input waits in the editor, bounded: past ``_MAX_PENDING`` bytes the wire is read no more until they are worked off.
-* Output is joined and sent once a loop turn; past ``_MAX_UNSENT`` bytes whoever writes waits for the peer.
+* Output is joined and sent when the session waits for input, or after 10 ms; past ``_MAX_UNSENT`` bytes whoever
+  writes waits for the peer.
 * While an action runs, only an interrupt is looked for in the input; a watch looks for the keys that end it.
 * A peer that types ahead for a long time gets a slice of the loop's time, then others have their turn.
 """
@@ -23,11 +24,12 @@ from callisto_telnetd.terminal.editor import (
     LineEditor,
     LineTooLong,
 )
-from callisto_telnetd.terminal.rendering import line_of
+from callisto_telnetd.terminal.rendering import encode_lines
 
 _MAX_PENDING = 8 << 10
 _MAX_UNSENT = 16 << 10
 _SLICE_S = 0.002
+_FLUSH_S = 0.01
 
 
 class Wire(Protocol):
@@ -88,7 +90,7 @@ class Console:
         self._on_interrupt = on_interrupt
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
-        self._flush_due: asyncio.Handle | None = None
+        self._flush_due: asyncio.TimerHandle | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._watch: Callable[[], None] | None = None
         self._watch_to_end = False
@@ -160,11 +162,11 @@ class Console:
     def show_above(self, text: str) -> None:
         """Print a line at once; where a prompt waits, above it, with the half-typed line shown again."""
         at_prompt = self._waiter is not None and self._prompt is not None
-        data = (line_of(text) + "\r\n").encode("utf-8", "replace")
+        data = encode_lines((text,))
         if at_prompt:
             data = self.editor.take_output() + self.editor.leave() + data + self.editor.redraw()
         self._put(data)
-        self._flush_soon()
+        self.flush()
 
     # What a session reads
 
@@ -282,10 +284,10 @@ class Console:
         """Whether something runs whose output the peer takes: use of the session without input."""
         return self._waiter is None and self._wire.writable
 
-    def say(self, text: str) -> None:
-        """Print one line; it is sent at the end of this turn of the loop."""
-        if not self._muted:
-            self._put((line_of(text) + "\r\n").encode("utf-8", "replace"))
+    def say(self, *lines: str) -> None:
+        """Print lines; they are sent when the session waits, at the latest in ``_FLUSH_S``."""
+        if lines and not self._muted:
+            self._put(encode_lines(lines))
             self._flush_soon()
 
     async def drain(self) -> None:
@@ -296,7 +298,7 @@ class Console:
     def _send_echo(self) -> None:
         if output := self.editor.take_output():
             self._put(output)
-            self._flush_soon()
+            self.flush()
 
     def _put(self, data: bytes) -> None:
         self._unsent.append(data)
@@ -304,7 +306,7 @@ class Console:
 
     def _flush_soon(self) -> None:
         if self._flush_due is None:
-            self._flush_due = self._loop.call_soon(self.flush)
+            self._flush_due = self._loop.call_later(_FLUSH_S, self.flush)
 
     def flush(self) -> None:
         if self._flush_due is not None:

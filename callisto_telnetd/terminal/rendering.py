@@ -6,6 +6,7 @@ colon or in brackets. What comes from outside and would is given a blank and a f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from callisto_telnetd.trace.sanitiser import clean
 
 _PROMPT_ENDS = ">#$%"
 _WORD_ENDS = ":]"
+_SUSPECT_ENDS = frozenset(_PROMPT_ENDS + _WORD_ENDS)
 
 
 def line_of(text: str) -> str:
@@ -24,6 +26,14 @@ def line_of(text: str) -> str:
     if last and (last in _PROMPT_ENDS or (last in _WORD_ENDS and " " not in line.strip())):
         return line + " ."
     return line
+
+
+def encode_lines(lines: Sequence[str]) -> bytes:
+    """Return the lines as a door sends them: clean, none like a prompt, each ended by CR LF, in UTF-8."""
+    together = "".join(lines)
+    if not (together.isascii() and together.isprintable()) or any(line[-1:] in _SUSPECT_ENDS for line in lines):
+        lines = [line_of(line) for line in lines]
+    return ("\r\n".join(lines) + "\r\n").encode("utf-8", "replace")
 
 
 def lines_of(answer: Answer) -> tuple[str, ...]:

@@ -83,7 +83,6 @@ class Session:
         self.console = Console(wire, self._interrupt)
         self._present: Present | None = None
         self._task: asyncio.Task[None] | None = None
-        self._clock = self._loop.call_later(limits.login_s, self.end, f"not logged in within {limits.login_s:.0f} s")
         self._end_reason: str | None = None
         self._interruptible = False
         self._interrupted = False
@@ -95,6 +94,8 @@ class Session:
     async def run(self) -> None:
         """Serve the administrator until the session ends; the wire is left open for the door to close."""
         self._task = asyncio.current_task()
+        login_s = self._limits.login_s
+        self._clock = self._loop.call_later(login_s, self.end, f"not logged in within {login_s:.0f} s")
         try:
             account, password = await self._log_in()
             await self._serve(await self._enter(account, password))
@@ -110,7 +111,6 @@ class Session:
             pass
         finally:
             self._clock.cancel()
-            self._place.release()
             await self._leave()
 
     def end(self, reason: str) -> None:
@@ -137,8 +137,7 @@ class Session:
         await self._parts.accounts.note_access(account, origin, password)
         self.console.editor.complete = partial(complete, context)
         self.console.say(f"Last access {_access_text(last)}")
-        for line in menu_lines(context, MAIN_MENU):
-            self.console.say(line)
+        self.console.say(*menu_lines(context, MAIN_MENU))
         return context
 
     async def _leave(self) -> None:
@@ -277,11 +276,9 @@ class Session:
         if isinstance(answer, Line):
             self.console.say(answer.text)
         elif isinstance(answer, Fact):
-            for line in answer.lines:
-                self.console.say(line)
+            self.console.say(*answer.lines)
         else:
-            for line in lines_of(answer):
-                self.console.say(line)
+            self.console.say(*lines_of(answer))
 
     async def drain(self) -> None:
         """Wait for the peer."""
