@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -170,6 +171,8 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
             for address in await listener.open(sockets):
                 ready(f"callisto-telnetd: {listener.name} listening on {address}")
                 parts.log.info("listening", door=listener.name, address=address)
+        gc.collect()
+        gc.freeze()  # what was made at the start stays: no later collection has to look at it
         _notify("READY=1")
         await stopped.wait()
         _notify("STOPPING=1")

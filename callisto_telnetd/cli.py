@@ -12,6 +12,7 @@ import os
 import pwd
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -178,8 +179,14 @@ def _offline(settings: Settings, folder: Path, request: dict[str, Any]) -> int:
 
 
 def _print(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer goes nowhere, at the exit too
+        raise CallistoError(f"standard output cannot be written: {error.strerror}") from None
 
 
 def _print_error(line: str) -> None:
@@ -204,7 +211,8 @@ def _read_line() -> str:
 
 def _read_text(name: str) -> str:
     try:
-        data = sys.stdin.buffer.read(_MAX_INPUT + 1) if name == "-" else Path(name).read_bytes()
+        with nullcontext(sys.stdin.buffer) if name == "-" else Path(name).open("rb") as stream:
+            data = stream.read(_MAX_INPUT + 1)
         if len(data) > _MAX_INPUT:
             raise UsageError(f"{quoted(name)} is larger than {_MAX_INPUT // 1024} KiB")
         return data.decode("utf-8")

@@ -178,6 +178,12 @@ class Clock:
         self._offset_s = state.offset_s if self.mode == "offset" else 0.0
         self._synced_with, self._synced_at = state.synced_with, state.synced_at
 
+    def put_back(self, state: ClockState) -> None:
+        """Be again as :meth:`state` has told it: a blank zone is the system's, whatever was chosen since."""
+        self.restore(state)
+        if not state.zone:
+            self._zone, self._chosen_zone = _load_zone(system_zone_name()) or UTC, ""
+
     def move_to(self, moment: datetime) -> None:
         """Set the clock to an aware moment, years 2000 to 2099.
 

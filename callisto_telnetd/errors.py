@@ -7,6 +7,7 @@ what is wrong and what is allowed. Foreign exceptions are translated into these 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 _QUOTED_LENGTH = 64
@@ -15,6 +16,11 @@ _QUOTED_LENGTH = 64
 def quoted(text: str) -> str:
     """Return ``text`` from outside in quotes: bounded, with everything that is not printable escaped."""
     return repr(text if len(text) <= _QUOTED_LENGTH else text[: _QUOTED_LENGTH - 3] + "...")
+
+
+def named(path: Path) -> str:
+    """Return a path of the owner's in quotes, whole: cut short it would not say which file is meant."""
+    return repr(str(path))
 
 
 def listed(words: Sequence[str], conjunction: str = "or") -> str:

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
-from callisto_telnetd.errors import FolderError, SettingsError, listed, quoted
+from callisto_telnetd.errors import FolderError, SettingsError, listed, named, quoted
 
 SETTINGS_FILE = "callisto.toml"
 _PREFIX = "CALLISTO_"
@@ -184,7 +184,7 @@ def load_settings(data: Path, config: Path | None = None, flags: Mapping[str, An
         FolderError: the data folder's own settings cannot be read.
     """
     file = config or data / SETTINGS_FILE
-    sources = [(str(file), _read_file(file, needed=config is not None)), ("environment", _read_environment())]
+    sources = [(_shown(file), _read_file(file, needed=config is not None)), ("environment", _read_environment())]
     sources.append(("command line", dict(flags or {})))
     merged: dict[str, Any] = {}
     for _, values in sources:
@@ -193,8 +193,13 @@ def load_settings(data: Path, config: Path | None = None, flags: Mapping[str, An
         settings = Settings(**merged)
     except ValidationError as error:
         raise SettingsError(_explain(error, sources)) from None
-    settings._file = file
+    settings._file = file  # noqa: SLF001 - frozen for all others
     return settings
+
+
+def _shown(file: Path) -> str:
+    """Return the path as the owner wrote it; one that is no printable line is quoted."""
+    return str(file) if str(file).isprintable() else named(file)
 
 
 def _read_file(file: Path, *, needed: bool) -> dict[str, Any]:
@@ -202,14 +207,14 @@ def _read_file(file: Path, *, needed: bool) -> dict[str, Any]:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if needed:
-            raise SettingsError(f"{file}: no such settings file") from None
+            raise SettingsError(f"{_shown(file)}: no such settings file") from None
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file}: not TOML: {quoted(str(error))}") from None
+        raise SettingsError(f"{_shown(file)}: not TOML: {quoted(str(error))}") from None
     except OSError as error:
         if needed:
-            raise SettingsError(f"{file}: {error.strerror}") from None
-        raise FolderError(f"settings {quoted(str(file))} cannot be read: {error.strerror}") from None
+            raise SettingsError(f"{_shown(file)}: {error.strerror}") from None
+        raise FolderError(f"settings {named(file)} cannot be read: {error.strerror}") from None
 
 
 def _read_environment() -> dict[str, Any]:

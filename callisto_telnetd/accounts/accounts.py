@@ -130,15 +130,21 @@ class Accounts:
         self.require(name)
         require_rule(password)
         known = await self._hashes.make(password)
-        account = self.require(name)
+        self.require(name)
         await self._store.apply(
             [
                 ("UPDATE account SET password_hash = ? WHERE name = ?", (known, name)),
                 *self._audit.statements("password changed", by, name),
             ],
-            then=lambda _: self._accounts.update({name: replace(account, password_hash=known)}),
+            then=lambda _: self._renew(name, known),
         )
+        self.require(name)
         return self._presence.end_sessions_of(name, "the password of this account was changed", but=session)
+
+    def _renew(self, name: str, known: str) -> None:
+        # Looked up again: an account that was removed meanwhile is not brought back.
+        if account := self._accounts.get(name):
+            self._accounts[name] = replace(account, password_hash=known)
 
     async def remove(self, name: str, by: Origin, session: int | None = None) -> int:
         """Remove an account and end its sessions, but the one of that number; return how many ended.
@@ -155,6 +161,8 @@ class Accounts:
             then=lambda _: self._forget(name),
             grows=False,
         )
+        if name in self._accounts:  # another was removed meanwhile, and this one is the last
+            raise AccountError(f"{name} is the only account; add another before it is removed")
         await self._audit.note("account removed", by, name, grows=False)
         return self._presence.end_sessions_of(name, "this account was removed", but=session)
 

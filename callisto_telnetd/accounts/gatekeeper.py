@@ -71,6 +71,7 @@ class Penalties:
         self._now = now
         self._sources: OrderedDict[str, _Failures] = OrderedDict()
         self._trying: Counter[str] = Counter()
+        self._checking: Counter[str] = Counter()
         self._turns: dict[str, asyncio.Semaphore] = {}
 
     def wait_s(self, source: str) -> float:
@@ -99,11 +100,24 @@ class Penalties:
         try:
             async with turn:
                 self.require_free(source)
-                yield
+                self._require_try_left(source)
+                self._checking[source] += 1
+                try:
+                    yield
+                finally:
+                    self._checking[source] -= 1
         finally:
             self._trying[source] -= 1
             if not self._trying[source]:
-                del self._trying[source], self._turns[source]
+                del self._trying[source], self._turns[source], self._checking[source]
+
+    def _require_try_left(self, source: str) -> None:
+        """Refuse a try that would be the eleventh in five minutes, should those that are being checked fail too."""
+        now = self._now()
+        known = self._sources.get(source)
+        recent = [at for at in known.times if now - at < WINDOW_S] if known else []
+        if recent and len(recent) + self._checking[source] >= MOST_TRIES:
+            raise TooManyFailuresError(recent[0] + WINDOW_S - now)
 
     def failed(self, source: str) -> None:
         """Count a failure of the source, and make it wait where that is due."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from callisto_telnetd.errors import FolderError, quoted
+from callisto_telnetd.errors import FolderError, named
 
 _SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less its NUL
 
@@ -56,17 +56,17 @@ class DataFolder:
         Raises:
             FolderError: it cannot be made or written to.
         """
+        if len(os.fsencode(self.control_socket)) > _SOCKET_PATH_BYTES:
+            room = _SOCKET_PATH_BYTES - len("/run/control.sock")
+            raise FolderError(f"data folder {named(self.path)}: its path is longer than {room} bytes")
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             for part in (self.trace, self.backup, self.control_socket.parent):
                 part.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise FolderError(f"data folder {quoted(str(self.path))} cannot be used: {error.strerror}") from None
+            raise FolderError(f"data folder {named(self.path)} cannot be used: {error.strerror}") from None
         if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
-            raise FolderError(f"data folder {quoted(str(self.path))} cannot be written to: permission denied")
-        if len(os.fsencode(self.control_socket)) > _SOCKET_PATH_BYTES:
-            room = _SOCKET_PATH_BYTES - len("/run/control.sock")
-            raise FolderError(f"data folder {quoted(str(self.path))}: its path is longer than {room} bytes")
+            raise FolderError(f"data folder {named(self.path)} cannot be written to: permission denied")
 
     def lock(self) -> FolderLock:
         """Become the folder's one owner.
@@ -78,12 +78,12 @@ class DataFolder:
         try:
             descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise FolderError(f"{quoted(str(self._lock))} cannot be opened: {error.strerror}") from None
+            raise FolderError(f"{named(self._lock)} cannot be opened: {error.strerror}") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(descriptor)
-            raise FolderInUseError(f"data folder {quoted(str(self.path))} is in use by another process") from None
+            raise FolderInUseError(f"data folder {named(self.path)} is in use by another process") from None
         return FolderLock(descriptor)
 
 

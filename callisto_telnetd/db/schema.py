@@ -10,7 +10,7 @@ import sqlite3
 from importlib import resources
 from pathlib import Path
 
-from callisto_telnetd.errors import DamagedDatabaseError, NewerSchemaError, StoreError, quoted
+from callisto_telnetd.errors import DamagedDatabaseError, NewerSchemaError, StoreError, named
 
 APPLICATION_ID = 0x43414C4C
 """``CALL`` in ASCII: tells a database of Callisto's from any other SQLite file."""
@@ -33,7 +33,8 @@ def migrations() -> dict[int, str]:
 def require_known(file: Path) -> None:
     """Refuse a file that this version must not open; reads its first 100 bytes, changes nothing.
 
-    A hot journal is left to SQLite, which rolls it back on opening: what stands in the file is then not yet true.
+    A hot journal is left to SQLite, which rolls it back on opening: what stands in the file is then not yet true, and
+    :func:`require_stamps` judges what SQLite then finds there.
     Call it only while no connection is open (a closed descriptor would drop SQLite's locks).
 
     Raises:
@@ -44,21 +45,30 @@ def require_known(file: Path) -> None:
         header = _first_bytes(file, _HEADER_BYTES)
         journal = _first_bytes(file.with_name(file.name + "-journal"), len(_JOURNAL_MAGIC))
     except OSError as error:
-        raise StoreError(f"database {quoted(str(file))} cannot be read: {error.strerror}") from None
+        raise StoreError(f"database {named(file)} cannot be read: {error.strerror}") from None
     if not header or journal == _JOURNAL_MAGIC:
         return
     if not header.startswith(_MAGIC) or len(header) < _HEADER_BYTES:
-        raise DamagedDatabaseError(f"{quoted(str(file))} is not a SQLite database, or its first page is damaged")
+        raise DamagedDatabaseError(f"{named(file)} is not a SQLite database, or its first page is damaged")
     version, application_id = (
         int.from_bytes(header[at : at + 4], "big") for at in (_USER_VERSION_AT, _APPLICATION_ID_AT)
     )
+    require_stamps(file, version, application_id)
+
+
+def require_stamps(file: Path, version: int, application_id: int) -> None:
+    """Refuse a database that is not Callisto's, or of a newer version.
+
+    Raises:
+        DamagedDatabaseError: it is not one of Callisto's.
+        NewerSchemaError: a newer version wrote it.
+    """
     if application_id != APPLICATION_ID:
-        raise DamagedDatabaseError(f"{quoted(str(file))} is not a database of Callisto's")
+        raise DamagedDatabaseError(f"{named(file)} is not a database of Callisto's")
     newest = max(migrations())
     if version > newest:
         raise NewerSchemaError(
-            f"database {quoted(str(file))} has schema {version}, this version knows {newest}:"
-            " use a newer callisto-telnetd"
+            f"database {named(file)} has schema {version}, this version knows {newest}: use a newer callisto-telnetd"
         )
 
 

@@ -21,8 +21,8 @@ from typing import Any
 
 import aiosqlite
 
-from callisto_telnetd.db.schema import APPLICATION_ID, migrations, require_known, statements
-from callisto_telnetd.errors import DamagedDatabaseError, DiskFullError, StoreError, quoted
+from callisto_telnetd.db.schema import APPLICATION_ID, migrations, require_known, require_stamps, statements
+from callisto_telnetd.errors import DamagedDatabaseError, DiskFullError, StoreError, named
 
 Statement = tuple[str, Sequence[object]]
 Row = tuple[Any, ...]
@@ -44,12 +44,17 @@ _PRAGMAS = (
 
 def translate(error: sqlite3.Error) -> StoreError:
     """Return our error for SQLite's, told by its result code (SQLite, "Result and Error Codes")."""
-    name = getattr(error, "sqlite_errorname", None) or type(error).__name__
+    name = _code_of(error)
     if name.startswith("SQLITE_FULL"):
         return DiskFullError("the disk is full; nothing was changed")
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return DamagedDatabaseError(f"the database is damaged ({name}); nothing was changed")
     return StoreError(f"the database failed ({name}); nothing was changed")
+
+
+def _code_of(error: sqlite3.Error) -> str:
+    """Return the name of SQLite's result code; what Python's module finds by itself (a wrong binding) has none."""
+    return getattr(error, "sqlite_errorname", None) or type(error).__name__
 
 
 class Store:
@@ -69,8 +74,9 @@ class Store:
             StoreError: the database could not answer.
         """
         try:
-            async with self._lock, self._connection.execute(sql, parameters) as cursor:
-                return [tuple(row) for row in await cursor.fetchall()]
+            # In one step: a caller who is cancelled leaves no cursor open, which would hold a lock on the file.
+            async with self._lock:
+                return [tuple(row) for row in await self._connection.execute_fetchall(sql, parameters)]
         except sqlite3.Error as error:
             raise translate(error) from None
 
@@ -126,9 +132,12 @@ class Store:
                 await self._connection.execute("COMMIT")
             except sqlite3.Error as error:
                 # After a failed fsync the kernel calls the pages clean: nothing written since can be trusted to last.
-                self._failed = "FSYNC" in (error.sqlite_errorname or "")
+                self._failed = "FSYNC" in _code_of(error)
                 await self._roll_back()
                 raise translate(error) from None
+            except BaseException:  # a value that SQLite cannot take, or the loop's end: no transaction stays open
+                await self._roll_back()
+                raise
             if then is not None:
                 then(ids)
             return ids
@@ -158,10 +167,20 @@ class Store:
         await self._connection.close()
 
 
-async def _migrate(connection: aiosqlite.Connection) -> None:
-    async with connection.execute("PRAGMA user_version") as cursor:
+async def _number(connection: aiosqlite.Connection, pragma: str) -> int:
+    async with connection.execute(f"PRAGMA {pragma}") as cursor:
         row = await cursor.fetchone()
-    version = int(row[0]) if row else 0
+    return int(row[0]) if row else 0
+
+
+async def _require_ours(connection: aiosqlite.Connection, file: Path) -> None:
+    """Look again, now that SQLite has rolled back a hot journal: a new file has no pages, any other has our stamps."""
+    if await _number(connection, "page_count"):
+        require_stamps(file, await _number(connection, "user_version"), await _number(connection, "application_id"))
+
+
+async def _migrate(connection: aiosqlite.Connection) -> None:
+    version = await _number(connection, "user_version")
     for target, script in sorted(migrations().items()):
         if target <= version:
             continue
@@ -186,8 +205,9 @@ async def open_store(file: Path) -> AsyncIterator[Store]:
     try:
         connection = await aiosqlite.connect(file, isolation_level=None)
     except sqlite3.Error as error:
-        raise StoreError(f"database {quoted(str(file))} cannot be opened: {error.sqlite_errorname}") from None
+        raise StoreError(f"database {named(file)} cannot be opened: {_code_of(error)}") from None
     try:
+        await _require_ours(connection, file)
         file.chmod(0o600)
         for pragma in _PRAGMAS:
             await connection.execute(pragma)
@@ -195,6 +215,12 @@ async def open_store(file: Path) -> AsyncIterator[Store]:
     except sqlite3.Error as error:
         await connection.close()
         raise translate(error) from None
+    except OSError as error:
+        await connection.close()
+        raise StoreError(f"database {named(file)} cannot be made the owner's alone: {error.strerror}") from None
+    except BaseException:  # an open connection is a thread that keeps the process from ending
+        await connection.close()
+        raise
     store = Store(file, connection)
     try:
         yield store

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import orjson
 
-from callisto_telnetd.errors import CallistoError, ListenError, UsageError, quoted
+from callisto_telnetd.errors import CallistoError, ListenError, UsageError, named
 from callisto_telnetd.listeners.local_client import MAX_FRAME_BYTES
 from callisto_telnetd.menus.context import Parts
 from callisto_telnetd.origin import Origin
@@ -48,7 +48,7 @@ class LocalListener:
             self._path.unlink(missing_ok=True)
             self._server = await asyncio.start_unix_server(self._serve, self._path, limit=MAX_FRAME_BYTES)
         except OSError as error:
-            raise ListenError(f"{quoted(str(self._path))} cannot be made: {error.strerror}") from None
+            raise ListenError(f"{named(self._path)} cannot be made: {error.strerror}") from None
         finally:
             os.umask(before)
 

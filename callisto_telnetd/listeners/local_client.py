@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from callisto_telnetd.errors import FolderError, quoted
+from callisto_telnetd.errors import FolderError, named
 
 MAX_FRAME_BYTES = 1 << 20
 """Of one JSON line either way: an import is at most 64 KiB of text."""
@@ -36,7 +36,7 @@ def connect(path: Path) -> Iterator[socket.socket]:
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
             raise NoServerError from None
         except OSError as error:
-            raise FolderError(f"{quoted(str(path))} cannot be used: {error.strerror or error}") from None
+            raise FolderError(f"{named(path)} cannot be used: {error.strerror or error}") from None
         yield connection
 
 
@@ -49,10 +49,11 @@ def call(
 ) -> int:
     """Send a request, hand its frames on, and return the exit code; an interrupt ends the command."""
     stream = connection.makefile("rb")
-    _send(connection, request)
+    with suppress(ConnectionError):  # a server that refuses a caller closes before it listens; why, can still be read
+        _send(connection, request)
     while True:
         try:
-            line = stream.readline(MAX_FRAME_BYTES)
+            line = _read(stream)
             if not line:
                 err("Error: the server ended the connection")
                 return 1
@@ -67,6 +68,13 @@ def call(
                 return int(frame["exit"])
         except KeyboardInterrupt:
             _send(connection, {"stop": True})
+
+
+def _read(stream: BinaryIO) -> bytes:
+    try:
+        return stream.readline(MAX_FRAME_BYTES)
+    except ConnectionResetError:
+        return b""
 
 
 def _send(connection: socket.socket, frame: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from callisto_telnetd.accounts.gatekeeper import Place
-from callisto_telnetd.errors import ListenError, quoted
+from callisto_telnetd.errors import ListenError, named, quoted
 from callisto_telnetd.listeners.telnet import TelnetProtocol
 from callisto_telnetd.menus.context import Parts
 from callisto_telnetd.terminal.session import Session, SessionLimits
@@ -33,7 +33,7 @@ def open_tls(certificate: Path, key: Path) -> ssl.SSLContext:
             error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else _tls_reason(error)
         )
         raise ListenError(
-            f"telnet.tls: certificate {quoted(str(certificate))} and key {quoted(str(key))} cannot be used: {reason}"
+            f"telnet.tls: certificate {named(certificate)} and key {named(key)} cannot be used: {reason}"
         ) from None
     return context
 
@@ -45,7 +45,10 @@ def _no_password() -> str:
 
 def _tls_reason(error: Exception) -> str:
     reason = getattr(error, "reason", None)
-    return reason.replace("_", " ").lower() if isinstance(reason, str) else str(error) or "not a PEM file"
+    if isinstance(reason, str):
+        return reason.replace("_", " ").lower()
+    # Without a reason of OpenSSL's own the text is the module's: "[SSL] PEM lib (_ssl.c:3905)".
+    return "not PEM, or damaged" if isinstance(error, ssl.SSLError) else str(error)
 
 
 def bind(host: str, port: int) -> list[socket.socket]:

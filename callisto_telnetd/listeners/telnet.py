@@ -38,6 +38,8 @@ _COLUMNS = (20, 500)
 _ROWS = (5, 200)
 _COMMANDS_BURST = 256
 _COMMANDS_PER_S = 1000.0
+_BYTES_A_COMMAND = 64
+"""Bytes that cost as much as one command: those looked at one by one, and those of an answer."""
 _LINGER_S = 2.0
 _HANDSHAKE_S = 10.0
 
@@ -45,6 +47,7 @@ _LOCAL = frozenset({ECHO, SGA, BINARY})
 """Options that the server may perform."""
 _REMOTE = frozenset({NAWS, TTYPE, SGA, BINARY})
 """Options that the client may perform."""
+_OPTION_COMMANDS = frozenset({DO, DONT, WILL, WONT})
 _IAC = IAC[0]
 
 
@@ -78,11 +81,31 @@ class TelnetOptions(TelnetWriter):
         self._sb_buffer = _Subnegotiation()
         self._asked_type = False
 
+    def feed_byte(self, byte: bytes) -> bool:
+        """Take one byte of a Telnet command; mend two cases that telnetlib3 takes for text or for another command."""
+        if not self.iac_received and self.cmd_received in _OPTION_COMMANDS and byte == IAC:
+            command, self.cmd_received = self.cmd_received, False  # option 255 (RFC 861), which nobody has
+            if command in (DO, WILL):
+                self.send_iac(IAC + (WONT if command == DO else DONT) + (IAC + IAC))
+            return False
+        if self.iac_received and not self.cmd_received and not self._is_command(byte):
+            self.iac_received = False
+            return False
+        return super().feed_byte(byte)
+
+    def _is_command(self, byte: bytes) -> bool:
+        return byte in _OPTION_COMMANDS or byte in {IAC, SB} or byte in self._iac_callback
+
     def offer(self) -> None:
         """Send our four offers at once; nothing waits for the answers."""
         for command, option in ((WILL, ECHO), (WILL, SGA), (DO, NAWS), (DO, TTYPE)):
             self.pending_option[command + option] = True
         self.send_iac(b"".join((IAC + WILL + ECHO, IAC + WILL + SGA, IAC + DO + NAWS, IAC + DO + TTYPE)))
+
+    @property
+    def drops_until_command(self) -> bool:
+        """Whether a sub-negotiation goes on that is too long already: nothing of it counts up to the next IAC."""
+        return self.cmd_received == SB and not self.iac_received and len(self._sb_buffer) >= _MAX_SUBNEGOTIATION
 
     # RFC 1143: a request is answered where it changes something, and never where it answers ours.
 
@@ -157,8 +180,7 @@ class TelnetOptions(TelnetWriter):
 
     def handle_ayt(self, _cmd: bytes) -> None:
         """Are You There: answer visibly, whatever goes on."""
-        if self._protocol.writable:  # a peer that takes no answers is owed none
-            self._protocol.console.show_above("[callisto: yes]")
+        self._protocol.answer_there()
 
     def handle_ec(self, _cmd: bytes) -> None:
         """Erase Character."""
@@ -360,9 +382,11 @@ class TelnetProtocol(BaseServer, asyncio.BufferedProtocol):
         if _IAC not in data and not self._options.is_oob:
             self.console.receive(data)
             return
+        if self._options.drops_until_command:
+            data = data[data.find(_IAC) :] if _IAC in data else b""
         super().data_received(data)
         if self._transport is not None:
-            self._spend(data.count(_IAC))
+            self._spend(data.count(_IAC) + len(data) // _BYTES_A_COMMAND)
             if self._transport.get_write_buffer_size() > _MAX_OWED_BYTES:
                 self._set_reading()
 
@@ -377,6 +401,10 @@ class TelnetProtocol(BaseServer, asyncio.BufferedProtocol):
 
     def _end_throttle(self) -> None:
         self._throttle = None
+        sock = self.get_extra_info("socket")
+        if sock is not None and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.abort()  # reset: what the peer has left behind would be read a little at a time before that shows
+            return
         self._set_reading()
 
     def pause_reading(self) -> None:
@@ -435,6 +463,12 @@ class TelnetProtocol(BaseServer, asyncio.BufferedProtocol):
         """Note the size of the client's window, in characters; 0 is not known."""
         self.console.editor.columns = columns
         self._extra["rows"] = rows
+
+    def answer_there(self) -> None:
+        """Say that the server is there; where much waits to be sent that is the answer, and a flood gets no more."""
+        if self._tokens >= 0 and not self.console.congested:
+            self._tokens -= 1 + len(self.console.editor.text) // _BYTES_A_COMMAND  # the half-typed line comes with it
+            self.console.show_above("[callisto: yes]")
 
     def end_session(self, reason: str) -> None:
         """End the session; the peer has asked for it."""

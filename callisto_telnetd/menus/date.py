@@ -102,7 +102,7 @@ async def _keep(context: Context, before: ClockState, event: str, detail: str) -
             ]
         )
     except BaseException:
-        parts.clock.restore(before)
+        parts.clock.put_back(before)
         raise
     parts.log.info(event, who=context.origin.who, source=context.origin.source, detail=detail)
 

@@ -74,6 +74,8 @@ def resolve(menu: Menu, everywhere: Sequence[Command], words: Sequence[str]) -> 
     Raises:
         UsageError: no such word, or more than one begins with it.
     """
+    if len(words) > 1 and words[-1] == "?":
+        words = ["help", *words[:-1]]
     first, rest = words[0], list(words[1:])
     if first.isdigit() and menu.pick is not None and first != "0":
         return Resolution(f"{menu.word} {menu.pick.word}", menu.pick, menu.pick.run, [first, *rest])
@@ -102,12 +104,14 @@ def _run(command: Command, rest: list[str], path: str, *, by_number: bool) -> Re
 
 
 def _matches(word: str, entries: Iterable[Entry]) -> list[Entry]:
-    lower = word.lower()
+    lower = word.lower()  # the tree's own words are in lower case
     found: dict[str, Entry] = {}
+    if not lower:  # a pair of quotes names nothing
+        return []
     for entry in entries:
-        if lower in (entry.word.lower(), entry.number):
+        if entry.word == lower or entry.number == lower:  # noqa: PLR1714 - this line runs for every entry of every command
             return [entry]
-        if entry.word.lower().startswith(lower):
+        if entry.word.startswith(lower):
             found.setdefault(entry.word, entry)
     return list(found.values())
 
@@ -122,13 +126,23 @@ def _choose(word: str, entries: Sequence[Entry], place: str) -> Entry:
     raise UsageError(f"no command {quoted(word)}{where}; 'help' lists the commands")
 
 
+def _find_anywhere(menu: Menu, everywhere: Sequence[Command], word: str) -> Entry:
+    """Return the menu's own entry, or the one that only a single menu below it has."""
+    entries = (*menu.entries, *everywhere)
+    below = [each for entry in menu.entries if isinstance(entry, Menu) for each in entry.entries]
+    found = [each for each in below if each.word == word.lower()]
+    if not _matches(word, entries) and len(found) == 1:
+        return found[0]
+    return _choose(word, entries, menu.word)
+
+
 def find_entry(menu: Menu, everywhere: Sequence[Command], words: Sequence[str]) -> Entry:
     """Return the entry that the words name, for its help.
 
     Raises:
         UsageError: there is none.
     """
-    entry = _choose(words[0], (*menu.entries, *everywhere), menu.word)
+    entry = _find_anywhere(menu, everywhere, words[0])
     for word in words[1:]:
         if isinstance(entry, Command):
             raise UsageError(f"{entry.word} has no command {quoted(word)}")

@@ -199,11 +199,10 @@ async def undo_change(context: Context, words: list[str]) -> AsyncGenerator[Answ
         return
     for change in changes:
         yield Fact(_change_data(change), (_outcome(context, change),))
-    yield Done(
-        f"{counted(len(changes), 'variable')} put back"
-        if changes
-        else "nothing to put back; the value is there already"
-    )
+    if changes:
+        yield Done(f"{counted(len(changes), 'variable')} put back")
+    else:
+        yield Done("nothing to put back; the value is there already")
 
 
 async def export_variables(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -219,9 +218,9 @@ async def export_variables(context: Context, words: list[str]) -> AsyncGenerator
 
 async def import_variables(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Take an export: all or nothing, and first shown as a diff."""
+    confirmed = [words.pop()] if words and words[-1].lower() == "yes" else []  # before note= takes it for its own
     plain, options = take_options(words, {"note"})
-    confirmed = plain[-1:] == ["yes"]
-    require_count(plain, 0, 1 if confirmed else 0, "import [note=TEXT] [yes]")
+    require_count(plain, 0, 0, "import [note=TEXT] [yes]")
     if context.input is not None:
         text = context.input
     else:
@@ -234,7 +233,7 @@ async def import_variables(context: Context, words: list[str]) -> AsyncGenerator
     if not differences:
         yield Done("nothing to change")
         return
-    await context.confirm(f"Change {counted(len(differences), 'variable')}", plain)
+    await context.confirm(f"Change {counted(len(differences), 'variable')}", confirmed)
     changes = await context.parts.variables.apply_import(differences, by=context.origin, note=options.get("note", ""))
     yield Done(f"{counted(len(changes), 'variable')} imported")
 

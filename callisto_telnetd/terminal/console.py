@@ -28,7 +28,8 @@ from callisto_telnetd.terminal.rendering import encode_lines
 
 _MAX_PENDING = 8 << 10
 _MAX_UNSENT = 16 << 10
-_SLICE_S = 0.002
+_SLICE_S = 0.0005
+_KEYS_A_TURN = 128
 _FLUSH_S = 0.01
 
 
@@ -74,7 +75,6 @@ class Console:
         "_prompt",
         "_slice_end",
         "_unsent",
-        "_unsent_bytes",
         "_waiter",
         "_watch",
         "_watch_to_end",
@@ -87,9 +87,9 @@ class Console:
         self._wire = wire
         self._loop = asyncio.get_running_loop()
         self.editor = LineEditor()
+        self.editor.most_work = _KEYS_A_TURN
         self._on_interrupt = on_interrupt
-        self._unsent: list[bytes] = []
-        self._unsent_bytes = 0
+        self._unsent = bytearray()
         self._flush_due: asyncio.TimerHandle | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._watch: Callable[[], None] | None = None
@@ -115,6 +115,9 @@ class Console:
             self._look_for_stop()
         elif self.editor.interrupt_pending() and self.editor.take_interrupt():
             self._on_interrupt()
+        self._bound_input()
+
+    def _bound_input(self) -> None:
         if self.editor.pending_bytes > _MAX_PENDING and not self._paused:
             self._paused = True
             self._wire.pause_reading()
@@ -147,16 +150,17 @@ class Console:
         """IAC EC: drop the last character of the half-typed line (RFC 854)."""
         self.editor.erase_character()
         self._send_echo()
+        self._bound_input()
 
     def erase_line(self) -> None:
         """IAC EL: drop the half-typed line (RFC 854)."""
         self.editor.erase_line()
         self._send_echo()
+        self._bound_input()
 
     def abort_output(self) -> None:
         """IAC AO: let what runs go on, but show nothing more of it (RFC 854)."""
         self._unsent.clear()
-        self._unsent_bytes = 0
         self._muted = self._waiter is None
 
     def show_above(self, text: str) -> None:
@@ -197,6 +201,9 @@ class Console:
                     self._put(output)
                 if event is not None:
                     return await self._line_of(event)
+                if editor.stopped_short:
+                    await (self.drain() if self.congested else asyncio.sleep(0))
+                    continue
                 if self._ended:
                     if not editor.text:
                         raise EndOfInputError
@@ -277,7 +284,7 @@ class Console:
     @property
     def congested(self) -> bool:
         """Whether so much waits to be sent that the writer should wait too."""
-        return self._unsent_bytes > _MAX_UNSENT or not self._wire.writable
+        return len(self._unsent) > _MAX_UNSENT or not self._wire.writable
 
     @property
     def in_use(self) -> bool:
@@ -301,8 +308,7 @@ class Console:
             self.flush()
 
     def _put(self, data: bytes) -> None:
-        self._unsent.append(data)
-        self._unsent_bytes += len(data)
+        self._unsent += data
 
     def _flush_soon(self) -> None:
         if self._flush_due is None:
@@ -313,7 +319,6 @@ class Console:
             self._flush_due.cancel()
             self._flush_due = None
         if self._unsent:
-            data = b"".join(self._unsent)
+            data = bytes(self._unsent)
             self._unsent.clear()
-            self._unsent_bytes = 0
             self._wire.write(data)

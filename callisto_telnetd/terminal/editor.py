@@ -23,6 +23,8 @@ MAX_LINE_BYTES = 4096
 MAX_CANDIDATES = 100
 """Shown at a time: what still fits a screen in columns."""
 _DEFAULT_COLUMNS = 80
+_COMPLETION_WORK = 64
+"""Keys that take about as long as one completion: it looks through the command tree, and in some places the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,8 @@ class LineEditor:
     ``echo``: the server echoes, because ECHO was agreed; without it nothing is output. ``secret``: a password is asked
     for, of which only the line end is echoed. ``remember``: lines go into the history. ``prompt``: one line, shown by
     the caller. ``columns``: of the terminal, 0 where not known. ``complete``: what may stand at the end of a text.
+    ``most_work``: keys that one call of ``next_event`` works off, 0 for all; ``stopped_short`` says that it is to be
+    called again, once others have had their turn.
     """
 
     __slots__ = (
@@ -90,9 +94,11 @@ class LineEditor:
         "columns",
         "complete",
         "echo",
+        "most_work",
         "prompt",
         "remember",
         "secret",
+        "stopped_short",
     )
 
     def __init__(self, complete: Callable[[str], Completion] | None = None) -> None:
@@ -101,6 +107,8 @@ class LineEditor:
         self.remember = True
         self.prompt = ""
         self.columns = 0
+        self.most_work = 0
+        self.stopped_short = False
         self.complete = complete
         self._keys = Keyboard()
         self._line = HalfLine()
@@ -131,7 +139,8 @@ class LineEditor:
         self._keys.feed(data)
 
     def next_event(self) -> Event | None:
-        """Work off what waits up to the next event; None needs more bytes."""
+        """Work off what waits up to the next event; None needs more bytes, or has ``stopped_short``."""
+        self.stopped_short = False
         if self._line.fresh and not self.secret:
             plain = self._keys.plain_line()
             if plain is not None:
@@ -139,6 +148,7 @@ class LineEditor:
                     self._output += plain + b"\r\n"
                 return self._ended(str(plain, "ascii"))
         self._sync()
+        work = 0
         while not self._overlong or self._keys.skip_line():
             key = self._keys.next()
             if key is None:
@@ -147,6 +157,10 @@ class LineEditor:
                 self._type(key)
             elif event := self._press(key):
                 return event
+            work += _COMPLETION_WORK if key is Key.COMPLETE else 1
+            if 0 < self.most_work <= work:
+                self.stopped_short = True
+                break
         return None
 
     def next_key(self) -> Key | None:

@@ -74,4 +74,5 @@ class Browse:
 
 
 def _size(line: str) -> int:
-    return len(line) if line.isascii() else len(line.encode())
+    """Return the most bytes that the line takes in memory: one wide character makes all of them wide (PEP 393)."""
+    return len(line) if line.isascii() else 4 * len(line)

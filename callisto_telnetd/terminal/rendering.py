@@ -1,7 +1,7 @@
 """How answers look at a door: clean lines for people, JSON for programs.
 
 No line may look like a prompt to a script: none ends in ``>``, ``#``, ``$`` or ``%``, and none is a single word with a
-colon or in brackets. What comes from outside and would is given a blank and a full stop at its end.
+colon or in brackets. What comes from outside and would is given a full stop at its end.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from callisto_telnetd.trace.sanitiser import clean
 
 _PROMPT_ENDS = ">#$%"
 _WORD_ENDS = ":]"
-_SUSPECT_ENDS = frozenset(_PROMPT_ENDS + _WORD_ENDS)
+_SUSPECT_ENDS = frozenset(_PROMPT_ENDS + _WORD_ENDS + " ")
 
 
 def line_of(text: str) -> str:
     """Return ``text`` as one clean line that no script takes for a prompt."""
     line = clean(text)
-    last = line[-1:]
-    if last and (last in _PROMPT_ENDS or (last in _WORD_ENDS and " " not in line.strip())):
-        return line + " ."
+    shown = line.strip()  # blanks behind it hide no prompt: "# " is one
+    last = shown[-1:]
+    if last and (last in _PROMPT_ENDS or (last in _WORD_ENDS and " " not in shown)):
+        return line.rstrip() + "."
     return line
 
 

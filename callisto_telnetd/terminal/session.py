@@ -111,6 +111,7 @@ class Session:
             pass
         finally:
             self._clock.cancel()
+            self.console.flush()
             await self._leave()
 
     def end(self, reason: str) -> None:
@@ -123,7 +124,6 @@ class Session:
         if reason:
             self.console.say("")
             self.console.say(f"Closed: {reason}.")
-        self.console.flush()
 
     async def _enter(self, account: Account, password: str) -> Context:
         """Make the log-in known, and show what an administrator sees first."""
@@ -217,6 +217,7 @@ class Session:
                 continue
             if line and not line.isspace():
                 await self._run_line(context, line)
+                console.input_at = self._loop.time()  # what ran was use until now
 
     async def _run_line(self, context: Context, line: str) -> None:
         try:
@@ -233,8 +234,8 @@ class Session:
             if not self._interrupted or self._end_reason is not None:
                 raise
             self._interrupted = False
-            if self._task is not None:
-                self._task.uncancel()
+            if self._task is not None and self._task.uncancel():
+                raise  # besides the interrupt, the peer has gone
             self.console.say("Error: interrupted")
             return
         except (EndOfInputError, ConnectionError):

@@ -17,10 +17,11 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from callisto_telnetd.errors import TraceError, quoted
+from callisto_telnetd.errors import TraceError, named, quoted
 from callisto_telnetd.quantities import format_bytes
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.records import LEVELS, Record, format_record
+from callisto_telnetd.trace.sanitiser import clean
 
 _VIEWER_LINES = 1000
 _DISK_LOOK_S = 1.0
@@ -92,7 +93,7 @@ class Capture:
 
     def begin(self, header: Sequence[str]) -> None:
         """Write the header, take what is held since ``before_s`` ago, then every record from now on."""
-        self._write_lines([f"# {line}" for line in header])
+        self._write_lines([f"# {clean(line)}" for line in header])
         if self._request.before_s:
             for record in self._hub.held(self._hub.clock.time() - self._request.before_s):
                 self._offer(record)
@@ -127,6 +128,7 @@ class Capture:
         if not lines or not self.running:
             return
         if not self._write_lines(lines):
+            self.records -= len(lines)
             return
         if self.size_bytes >= self._request.size_bytes:
             self.stop("it has its size")
@@ -156,6 +158,8 @@ class Capture:
         lines, self._unwritten = self._unwritten, []
         if self._write_lines([*lines, f"# ended: {reason}; {self.records} records"]):
             self._close(reason)
+        else:
+            self.records -= len(lines)
 
     def _close(self, reason: str) -> None:
         self.reason = reason
@@ -219,7 +223,7 @@ class Captures:
                 raise TraceError(f"the disk is nearly full: {format_bytes(free)} free, a trace needs {needed}")
             capture = Capture(self._hub, request, self._new_file(request.who), self._free_bytes)
         except OSError as error:
-            raise TraceError(f"no trace file can be made in {quoted(str(self._folder))}: {error.strerror}") from None
+            raise TraceError(f"no trace file can be made in {named(self._folder)}: {error.strerror}") from None
         self._running = {name: other for name, other in self._running.items() if other.running}
         self._running[capture.file.name] = capture
         capture.begin(header)
@@ -244,7 +248,7 @@ class Captures:
             with os.scandir(self._folder) as entries:
                 found = [(entry.name, entry.stat()) for entry in entries if _FILE_NAME.fullmatch(entry.name)]
         except OSError as error:
-            raise TraceError(f"{quoted(str(self._folder))} cannot be read: {error.strerror}") from None
+            raise TraceError(f"{named(self._folder)} cannot be read: {error.strerror}") from None
         return [
             CaptureFile(name, status.st_size, status.st_mtime, name in self._running and self._running[name].running)
             for name, status in sorted(found)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal, TextIO
 
 import orjson
@@ -21,6 +22,29 @@ from callisto_telnetd.trace.records import LEVELS, Record, format_record, record
 
 Log = structlog.typing.FilteringBoundLogger
 _METHOD_LEVELS = {**LEVELS, "warn": 30, "exception": 40, "critical": 40, "fatal": 40}
+_MAX_TRACEBACK = 6000
+"""Characters of a traceback that are kept: some fifty calls, less than a record's value may have."""
+
+
+class _Printer:
+    """Prints the lines; what the stream does not take (full disk, no reader) stops nobody: the trace has it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        with suppress(OSError, ValueError):  # ValueError: the stream has been closed
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+
+    log = debug = info = warn = warning = err = error = critical = exception = fatal = msg
+
+
+def _keep_end(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Cut a long traceback at its beginning: the error itself stands at its end."""
+    if len(text := event.get("exception", "")) > _MAX_TRACEBACK:
+        event["exception"] = "…" + text[-_MAX_TRACEBACK:]
+    return event
 
 
 class _Publish:
@@ -57,9 +81,10 @@ def open_log(
 ) -> Log:
     """Return the server's logger: into ``hub`` always, onto ``stream`` (stderr) from ``level`` on."""
     log: Log = structlog.wrap_logger(
-        structlog.PrintLogger(stream or sys.stderr),
+        _Printer(stream or sys.stderr),
         processors=[
             structlog.processors.format_exc_info,
+            _keep_end,
             _Publish(hub, LEVELS[level]),
             _renderer(hub, form),
         ],
@@ -81,7 +106,11 @@ class _Bridge(logging.Handler):
         if record.exc_info:
             fields["exc_info"] = record.exc_info
         level = min(max(record.levelno // 10 * 10, logging.WARNING), logging.ERROR)
-        self._log.log(level, record.getMessage(), **fields)
+        try:
+            text = record.getMessage()
+        except (TypeError, ValueError, KeyError):  # the message does not fit its arguments
+            text = str(record.msg)
+        self._log.log(level, text, **fields)
 
 
 def bridge_libraries(log: Log) -> None:

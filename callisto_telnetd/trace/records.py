@@ -6,22 +6,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from callisto_telnetd.errors import UsageError, listed, quoted
-from callisto_telnetd.trace.sanitiser import clean
+from callisto_telnetd.trace.sanitiser import MAX_TEXT, clean
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 """Level names from the least to the most serious, with the numbers of Python's ``logging``."""
 _NAMES = {number: name.upper() for name, number in LEVELS.items()}
 _MAX_VALUE = 1024
+_LONG_VALUES = {"exception": MAX_TEXT}
 _PLAIN_OVERHEAD = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """What one process said at one moment; its text and fields have been cleaned."""
 
     sequence: int
@@ -46,7 +45,10 @@ class Record:
 
 def clean_fields(fields: Mapping[str, Any]) -> dict[str, str]:
     """Return the fields as clean, bounded text."""
-    return {key: clean(value if isinstance(value, str) else str(value), _MAX_VALUE) for key, value in fields.items()}
+    return {
+        key: clean(value if isinstance(value, str) else str(value), _LONG_VALUES.get(key, _MAX_VALUE))
+        for key, value in fields.items()
+    }
 
 
 def format_record(record: Record, local: Callable[[float], datetime]) -> str:

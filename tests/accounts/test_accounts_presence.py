@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from datetime import datetime
+
+from callisto_telnetd.accounts.presence import Presence, Present
+from callisto_telnetd.origin import Origin
+
+SINCE = datetime(2026, 11, 23, 10, 15)
+
+
+def enter(presence: Presence, who: str, told: list[tuple[str, str]], door: str = "telnet") -> Present:
+    """Enter a session that notes what it is told, with its account."""
+    origin = Origin(who, door, "192.0.2.7")
+    return presence.enter(origin, SINCE, lambda text: told.append((who, text)), lambda why: told.append((who, why)))
+
+
+def test_sessions_are_listed_oldest_first_under_numbers_of_their_own() -> None:
+    """A number is given once, even where the session that had it has left."""
+    presence, told = Presence(), list[tuple[str, str]]()
+    first, second = enter(presence, "ada", told), enter(presence, "bob", told)
+    presence.leave(second)
+    third = enter(presence, "eve", told)
+
+    assert [entry.number for entry in presence.all()] == [first.number, third.number]
+    assert len({first.number, second.number, third.number}) == 3
+
+
+def test_leaving_twice_is_leaving_once() -> None:
+    """A session that has left already changes nothing by leaving again."""
+    presence = Presence()
+    entry = enter(presence, "ada", [])
+    presence.leave(entry)
+    presence.leave(entry)
+
+    assert presence.all() == []
+
+
+def test_a_notice_reaches_all_but_one() -> None:
+    """Everybody is told, but the session that caused it."""
+    presence, told = Presence(), list[tuple[str, str]]()
+    first = enter(presence, "ada", told)
+    enter(presence, "bob", told)
+    presence.notify_all("repair begins", but=first.number)
+    presence.notify_all("repair ends")
+
+    assert told == [("bob", "repair begins"), ("ada", "repair ends"), ("bob", "repair ends")]
+
+
+def test_the_sessions_of_an_account_end() -> None:
+    """All sessions of the account end, but the one named and those of the local socket; their number is returned."""
+    presence, told = Presence(), list[tuple[str, str]]()
+    own = enter(presence, "ada", told)
+    enter(presence, "ada", told, door="telnets")
+    enter(presence, "ada", told, door="local")
+    enter(presence, "bob", told)
+
+    assert presence.end_sessions_of("ada", "removed", but=own.number) == 1
+    assert presence.end_sessions_of("nobody", "removed") == 0
+    assert told == [("ada", "removed")]
+
+
+def test_a_session_may_leave_while_it_is_told() -> None:
+    """An end that takes the session off the list at once disturbs nobody else's."""
+    presence = Presence()
+    ended: list[str] = []
+
+    def end(reason: str) -> None:
+        ended.append(reason)
+        for entry in presence.all():
+            presence.leave(entry)
+
+    for _ in range(3):
+        presence.enter(Origin("ada", "telnet", "192.0.2.7"), SINCE, lambda _: None, end)
+
+    assert presence.end_sessions_of("ada", "removed") == 3
+    assert ended == ["removed"] * 3

@@ -1,0 +1,181 @@
+"""The local socket: who may use it, and what happens to whoever sends nonsense."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run, run_program
+from tests.conftest import DEADLINE_S, ROOT, Server, servers
+
+CALLER = """
+import json, socket, sys
+peer = socket.socket(socket.AF_UNIX)
+peer.connect(sys.argv[1])
+stream = peer.makefile()
+print(stream.readline(), stream.readline())
+"""
+
+
+def _exchange(server: Server, *data: bytes) -> list[dict[str, object]]:
+    """Send the bytes to the local socket, half-close, and return the frames that came back."""
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(DEADLINE_S)
+        peer.connect(str(server.data / "run" / "control.sock"))
+        try:
+            for each in data:
+                peer.sendall(each)
+            peer.shutdown(socket.SHUT_WR)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the server has closed already; what it said can still be read
+        frames = []
+        with peer.makefile("rb") as stream:
+            while True:
+                try:
+                    line = stream.readline()
+                except ConnectionResetError:
+                    break
+                if not line:
+                    break
+                frames.append(json.loads(line))
+        return frames
+
+
+def test_the_socket_is_the_owners_alone(own_server: Server) -> None:
+    """The socket has mode 0600 in a folder of mode 0700."""
+    path = own_server.data / "run" / "control.sock"
+
+    assert stat.S_ISSOCK(path.stat().st_mode)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_socket_goes_with_the_server(own_server: Server, tmp_path: Path) -> None:
+    """A stopped server takes its socket away; what a killed one left behind is in nobody's way."""
+    with servers(tmp_path) as start:
+        server = start()
+        path = server.data / "run" / "control.sock"
+        server.kill()
+        assert path.exists()
+        assert server.command("variables", "set", "gWebTimeout", "32").stdout == "OK gWebTimeout = 32 (was 20)\n"
+        again = start(data=server.data)
+        assert "gWebTimeout = 32 *" in again.command("variables", "list").stdout
+        again.stop()
+        assert not path.exists()
+
+
+def test_another_user_is_refused(unprivileged: tuple[str, ...], open_folder: Path) -> None:
+    """A user who is neither owner nor root is refused by modes, and where these are open, by his credentials."""
+    with servers(open_folder) as start:
+        server = start()
+        path = server.data / "run" / "control.sock"
+        run_program("user", "list", data=server.data, before=unprivileged).require(1, err="ermission denied")
+
+        for place, mode in ((server.data, 0o755), (path.parent, 0o755), (path, 0o666)):
+            place.chmod(mode)
+        called = subprocess.run(
+            [*unprivileged, sys.executable, "-c", CALLER, str(path)],
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=True,
+            cwd=ROOT,
+        )
+        frames = [json.loads(line) for line in called.stdout.splitlines() if line]
+
+        assert frames == [{"err": "Error: only the owner of the data folder may use this socket"}, {"exit": 1}]
+        run_program("user", "list", data=server.data, before=unprivileged).require(1, err="only the owner")
+        assert server.command("user", "list").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"garbage\n",
+        b"\xff\xfe\x00\n",
+        b"\n",
+        b"{}\n",
+        b"[]\n",
+        b"5\n",
+        b'{"words": 5}\n',
+        b'{"words": []}\n',
+        b'{"words": [5]}\n',
+        b'{"words": [null]}\n',
+        b'{"words": [["user"]]}\n',
+        b'{"words": ["user", "list"], "who": "root"}\n',
+        b'{"words": ["variables", "import"], "input": 5}\n',
+        b'{"words": ["user", "add", "x"], "secret": {}}\n',
+        b'{"words": ["\\ud800"]}\n',
+        json.dumps({"words": ["a"] * 100}).encode() + b"\n",
+        b"[" * 100_000 + b"\n",
+        b'{"words": ["' + b"x" * (2 << 20) + b'"]}\n',
+        b"x" * (3 << 20),
+        b'{"words": ["user", "list"]',
+        b"",
+    ],
+    ids=range(21),
+)
+def test_what_is_no_request_is_refused(run: Run, own_server: Server, request_line: bytes) -> None:
+    """Garbage, wrong types, huge and broken lines are answered with an error and exit 2; the server serves on."""
+    frames = _exchange(own_server, request_line)
+
+    assert frames == [] or (frames[-1] == {"exit": 2} and str(frames[0]["err"]).startswith("Error: "))
+    run("sessions", data=own_server.data).require(0)
+    assert "unexpected error" not in own_server.log()
+
+
+@pytest.mark.parametrize("noise", [b"garbage\n", b"5\n", b"[]\n", b'{"answer": 5}\n', b"x" * (2 << 20) + b"\n", b""])
+def test_noise_after_a_request_ends_what_is_watched(run: Run, own_server: Server, noise: bytes) -> None:
+    """A caller who sends nonsense after his request, or half-closes, ends his own tail; nobody is left listening."""
+    frames = _exchange(own_server, b'{"words": ["trace", "tail"]}\n', noise)
+
+    assert frames[-1].get("exit") == 0 or frames == []
+    end = time.monotonic() + DEADLINE_S
+    while run("information", "--json", data=own_server.data).facts["Trace"]["Listeners"]:
+        assert time.monotonic() < end, "somebody is left listening"
+    assert "unexpected error" not in own_server.log()
+
+
+def test_a_caller_who_goes_takes_nothing_along(run: Run, own_server: Server) -> None:
+    """Callers who connect and say nothing, or go in the middle, leave the server with as many descriptors as before."""
+    run("sessions", data=own_server.data).require(0)
+    count = len(os.listdir(f"/proc/{own_server.process.pid}/fd"))  # noqa: PTH208 - names are enough
+
+    for data in (b"", b"{", b'{"words": ["information"]}\n') * 10:
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(str(own_server.data / "run" / "control.sock"))
+            peer.sendall(data)
+
+    for _ in range(200):
+        run("sessions", data=own_server.data).require(0)
+        if len(os.listdir(f"/proc/{own_server.process.pid}/fd")) <= count:  # noqa: PTH208
+            break
+    else:
+        pytest.fail("descriptors are left open")
+    assert "unexpected error" not in own_server.log()
+
+
+def test_too_many_callers_are_told(run: Run, own_server: Server) -> None:
+    """Beyond 32 callers at once the next one is told to try again, and is served once they have gone."""
+    held = []
+    try:
+        for _ in range(32):
+            peer = socket.socket(socket.AF_UNIX)
+            peer.connect(str(own_server.data / "run" / "control.sock"))
+            held.append(peer)
+        run("sessions", data=own_server.data).require(1, err="too many commands at once; try again")
+    finally:
+        for peer in held:
+            peer.close()
+    for _ in range(200):
+        if run("sessions", data=own_server.data).code == 0:
+            return
+    pytest.fail("still refused")

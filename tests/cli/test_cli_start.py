@@ -1,0 +1,285 @@
+"""``serve``: ready lines, where the settings come from, the first account, and every reason not to start."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import socket
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.cli.conftest import Run, run_program, tree_of
+from tests.conftest import DEADLINE_S, NAME, PASSWORD, Server, StartServer
+
+
+def test_the_ready_line_names_the_port_that_was_given(start: StartServer) -> None:
+    """With --port 0 the ready line on stdout holds the port that was taken; logs are on stderr, and stop exits 0."""
+    server = start()
+
+    assert re.fullmatch(r"callisto-telnetd: telnet listening on 127\.0\.0\.1:[1-9][0-9]*", server.ready_lines[0])
+    server.log_in()
+    assert "logged in" in server.wait_log("logged in")
+    assert server.stop(deadline_s=3.0) == 0
+    assert len(server.ready_lines) == 1
+
+
+def test_the_service_manager_is_told(start: StartServer, tmp_path: Path) -> None:
+    """READY=1 is sent to $NOTIFY_SOCKET once the server listens, STOPPING=1 when it stops."""
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(path))
+        notify.settimeout(DEADLINE_S)
+        server = start(environment={"NOTIFY_SOCKET": str(path)})
+        assert notify.recv(100) == b"READY=1"
+        server.stop()
+        assert notify.recv(100) == b"STOPPING=1"
+
+
+def test_later_settings_win(start: StartServer) -> None:
+    """A flag stands above the environment, the environment above the file."""
+    server = start(
+        '[appliance]\nhostname = "from-file"\nserial = "F1"\n[limits]\nsessions = 7\n[telnet]\nport = 1\n',
+        environment={"CALLISTO_LIMITS__SESSIONS": "9", "CALLISTO_TELNET__PORT": "2"},
+    )
+
+    information = json.loads(server.command("information", "--json").stdout)
+
+    assert server.port > 2
+    assert information["Product"] | {"Host": "from-file", "Serial": "F1"} == information["Product"]
+    assert information["Sessions"]["Most allowed"] == 9
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "named"),
+    [
+        ("[limits]\nsession = 1\n", {}, ("callisto.toml", "'limits.session'", "sessions_per_source")),
+        ("[limit]\nsessions = 1\n", {}, ("callisto.toml", "'limit'", "limits")),
+        ("[limits]\nsessions = 0\n", {}, ("callisto.toml", "limits.sessions", "'0'", "1 to 100000")),
+        ('[appliance]\nedition = "max"\n', {}, ("callisto.toml", "appliance.edition", "ucm, ucme or one")),
+        ('[telnet]\nallow = ["10.0.0.0/99"]\n', {}, ("callisto.toml", "telnet.allow", "10.0.0.0/8")),
+        ('[telnet.tls]\ncertificate = "a.pem"\n', {}, ("callisto.toml", "telnet.tls.key is missing", "PEM")),
+        ("[limits\n", {}, ("callisto.toml", "not TOML")),
+        ("", {"CALLISTO_LIMITS__SESSIONS": "many"}, ("environment", "limits.sessions", "'many'", "1 to 100000")),
+        ("", {"CALLISTO_LIMITS__SESSION": "1"}, ("environment", "'limits.session'", "sessions_per_source")),
+        ("", {"CALLISTO_SESSIONS": "1"}, ("environment", "'CALLISTO_SESSIONS'", "CALLISTO_LIMITS__…")),
+    ],
+)
+def test_a_wrong_setting_is_named(
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: str,
+    environment: dict[str, str],
+    named: tuple[str, ...],
+) -> None:
+    """An unknown key or a bad value ends with exit code 2 and one line: where it stands, the key, what is allowed."""
+    (tmp_path / "callisto.toml").write_text(settings)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    outcome = run("serve", "--port", "0", data=tmp_path).require(2, err="callisto-telnetd: ")
+
+    assert [word for word in named if word not in outcome.err] == []
+    assert list(tmp_path.iterdir()) == [tmp_path / "callisto.toml"]
+
+
+def test_a_wrong_flag_is_named(run: Run, tmp_path: Path) -> None:
+    """A port out of range, an unknown flag or command, and no command at all are misuse: one line, exit code 2."""
+    run("serve", "--port", "70000", data=tmp_path / "d").require(2, err="command line: telnet.port: '70000'")
+    run("serve", "--ports", "1", data=tmp_path / "d").require(2, err="No such option: --ports")
+    run("serve", "--port", "many", data=tmp_path / "d").require(2, err="--port")
+    run("server", data=tmp_path / "d").require(2, err="callisto-telnetd: ")
+    run().require(2, err="see 'callisto-telnetd --help'")
+    run("variables", "list", "--config", str(tmp_path / "none.toml"), data=tmp_path / "d").require(2, err="none.toml")
+    assert not (tmp_path / "d").exists()
+
+
+def test_help_is_plain_text(run: Run) -> None:
+    """--help exits 0, and shows brackets as they are meant."""
+    outcome = run("variables", "--help").require(0)
+
+    assert "import FILE|- [yes]" in outcome.out
+    assert outcome.out.isascii()
+
+
+def test_port_23_needs_a_capability(unprivileged: tuple[str, ...], open_folder: Path) -> None:
+    """A user who may not open the default port is told of --port and of the capability; nothing is made."""
+    if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) <= 23:
+        pytest.skip("this system lets everybody open port 23")
+    open_folder.chmod(0o777)
+
+    outcome = run_program("serve", data=open_folder / "data", before=unprivileged).require(1, err="--port")
+
+    assert "CAP_NET_BIND_SERVICE" in outcome.err
+    assert not (open_folder / "data").exists()
+
+
+def test_a_port_in_use_is_named(run: Run, tmp_path: Path) -> None:
+    """A port that another program has ends the start with one line, and nothing is made."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        run("serve", "--port", port, data=tmp_path / "d").require(1, err=f"127.0.0.1 port {port} is in use")
+    assert not (tmp_path / "d").exists()
+
+
+def test_one_folder_has_one_server(run: Run, own_server: Server) -> None:
+    """A second server on a data folder is refused, and the first serves on."""
+    run_program("serve", "--port", "0", data=own_server.data).require(1, err="in use by another process")
+
+    run("sessions", data=own_server.data).require(0)
+    own_server.log_in()
+
+
+def test_an_unwritable_folder_is_named(unprivileged: tuple[str, ...], open_folder: Path) -> None:
+    """A data folder that belongs to somebody else ends a start and a command with one line and exit code 1."""
+    closed, readable = open_folder / "closed", open_folder / "readable"
+    closed.mkdir(mode=0o700)
+    readable.mkdir(mode=0o755)
+    for folder, words in (
+        (closed, ("variables", "list")),
+        (readable, ("serve", "--port", "0")),
+        (open_folder / "new", ("serve", "--port", "0")),
+    ):
+        outcome = run_program(*words, data=folder, before=unprivileged).require(1, err="ermission denied")
+        assert str(folder) in outcome.err
+    assert tree_of(open_folder).keys() == {"closed", "readable"}
+
+
+def _newer(file: Path) -> None:
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("PRAGMA user_version=99")
+
+
+def _other(file: Path) -> None:
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("PRAGMA application_id=1")
+
+
+def _text(file: Path) -> None:
+    file.write_text("These are not the pages of a database.\n" * 200)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [(_newer, "has schema 99"), (_other, "is not a database of Callisto's"), (_text, "is not a SQLite database")],
+)
+def test_a_strange_database_is_left_alone(run: Run, tmp_path: Path, spoil: Callable[[Path], None], reason: str) -> None:
+    """A database of a newer version, of another program, or none at all: one line, exit 1, not a byte changed."""
+    run("variables", "list", data=tmp_path).require(0)
+    spoil(tmp_path / "callisto.db")
+    before = tree_of(tmp_path)
+
+    run("serve", "--port", "0", data=tmp_path).require(1, err=reason)
+    run("variables", "set", "gWebTimeout", "30", data=tmp_path).require(1, err=reason)
+
+    assert tree_of(tmp_path) == before
+
+
+def _make_certificate(certificate: Path, key: Path) -> None:
+    """Write a certificate that signs itself, and its key."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "callisto")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, private.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(private, hashes.SHA256())
+    )
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    key.write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+
+
+@pytest.mark.parametrize("wrong", ["certificate", "key", "both", "missing", "swapped"])
+def test_tls_files_that_cannot_be_used_are_named(run: Run, tmp_path: Path, wrong: str) -> None:
+    """A broken or missing certificate or key ends the start with one line that names both, and nothing is made."""
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    _make_certificate(certificate, key)
+    for name, file in (("certificate", certificate), ("key", key)):
+        if wrong in (name, "both"):
+            file.write_text("-----BEGIN NOTHING-----\n")
+    if wrong == "missing":
+        key.unlink()
+    if wrong == "swapped":
+        certificate, key = key, certificate
+    config = tmp_path / "settings.toml"
+    config.write_text(f'[telnet.tls]\ncertificate = "{certificate}"\nkey = "{key}"\nport = 0\n')
+
+    outcome = run("serve", "--port", "0", "--config", str(config), data=tmp_path / "d").require(1, err="telnet.tls")
+
+    assert "certificate.pem" in outcome.err
+    assert "key.pem" in outcome.err
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_path_too_long_for_its_socket_is_refused(run: Run, tmp_path: Path) -> None:
+    """A data folder whose socket's path the system cannot take is refused before it is made."""
+    folder = tmp_path / ("x" * 100)
+
+    run("serve", "--port", "0", data=folder).require(1, err="its path is longer than 90 bytes")
+
+    assert not folder.exists()
+
+
+def test_a_random_password_is_shown_once(start: StartServer) -> None:
+    """Without $CALLISTO_ADMIN_PASSWORD the first start shows a random password that logs in; later starts show none."""
+    server = start(environment={"CALLISTO_ADMIN_PASSWORD": ""})
+    shown = re.findall(
+        r"^The account admin was made; its password, shown this once: (\S+)$", server.log(), re.MULTILINE
+    )
+    assert len(shown) == 1
+    server.log_in(NAME, shown[0])
+    server.stop()
+
+    again = start(data=server.data, environment={"CALLISTO_ADMIN_PASSWORD": ""})
+
+    again.log_in(NAME, shown[0])
+    assert again.log().count(shown[0]) == 1
+
+
+def test_the_given_password_is_used_and_not_shown(own_server: Server) -> None:
+    """The password of $CALLISTO_ADMIN_PASSWORD logs in, and stands in no log."""
+    own_server.log_in(NAME, PASSWORD).run("whoami")
+
+    assert PASSWORD not in own_server.log()
+
+
+def test_a_weak_first_password_is_refused(run: Run, tmp_path: Path) -> None:
+    """A $CALLISTO_ADMIN_PASSWORD outside the rule ends the start with the rule, without the password or an account."""
+    outcome = run_program(
+        "serve", "--port", "0", data=tmp_path / "d", environment={"CALLISTO_ADMIN_PASSWORD": "weakling"}
+    )
+
+    assert outcome.code in (1, 2)
+    assert "8 to 128 characters" in outcome.err
+    assert "weakling" not in outcome.err + outcome.out
+    assert run("user", "list", "--json", data=tmp_path / "d").require(0).facts == []
+
+
+def test_a_locked_folder_is_left_alone(run: Run, tmp_path: Path) -> None:
+    """While another process holds the lock and no server answers, a command fails with one line and changes nothing."""
+    run("variables", "list", data=tmp_path).require(0)
+    lock = os.open(tmp_path / "run" / "lock", os.O_RDWR)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = tree_of(tmp_path)
+        run("variables", "set", "gWebTimeout", "30", data=tmp_path).require(1, err="in use by another process")
+        assert tree_of(tmp_path) == before
+    finally:
+        os.close(lock)
+    run("variables", "set", "gWebTimeout", "30", data=tmp_path).require(0)

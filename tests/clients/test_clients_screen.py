@@ -1,0 +1,244 @@
+"""A person at a terminal: the real telnet inside tmux, judged by what stands on the screen."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.clients.conftest import need
+from tests.conftest import DEADLINE_S, NAME, PASSWORD, Server
+
+
+class Screen:
+    """A terminal of 100 columns and 45 rows with telnet in it."""
+
+    def __init__(self, tmux: str, socket: Path, command: str) -> None:
+        self._tmux = [tmux, "-S", str(socket), "-f", "/dev/null"]
+        environment = {**os.environ, "TERM": "xterm", "LC_ALL": "C.UTF-8"}
+        environment.pop("TMUX", None)
+        self._environment = environment
+        self._run("new-session", "-d", "-x", "100", "-y", "45", command)
+        self._run("set-option", "-g", "remain-on-exit", "on")
+
+    def _run(self, *words: str) -> str:
+        return subprocess.run(
+            [*self._tmux, *words], capture_output=True, text=True, timeout=DEADLINE_S, check=True, env=self._environment
+        ).stdout
+
+    @property
+    def text(self) -> str:
+        """What stands on the screen, without the empty rows at its end."""
+        return self._run("capture-pane", "-p", "-J").rstrip("\n")
+
+    @property
+    def last(self) -> str:
+        """The row of the cursor, up to the cursor."""
+        row, column = (int(each) for each in self._run("display-message", "-p", "#{cursor_y} #{cursor_x}").split())
+        return self._run("capture-pane", "-p", "-S", str(row), "-E", str(row)).rstrip("\n").ljust(column)[:column]
+
+    def type(self, *keys: str) -> None:
+        """Press keys: texts, or names such as ``Enter``, ``Tab``, ``Up``, ``C-c``."""
+        self._run("send-keys", *keys)
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait until the screen is as it should be."""
+        end = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert time.monotonic() < end, f"wanted {what!r} on:\n{self.text}"
+            select.select([], [], [], 0.01)
+
+    def shows(self, text: str) -> None:
+        """Wait until the text stands on the screen."""
+        self.wait(lambda: text in self.text, text)
+
+    def stands_at(self, text: str) -> None:
+        """Wait until the row of the cursor is exactly the text, with the cursor behind it."""
+        self.wait(lambda: self.last == text, text)
+
+    def run(self, line: str, answer: str, prompt: str = "callisto# ") -> None:
+        """Type a line at the prompt, and wait for its answer and the next prompt."""
+        self.type("-l", line)
+        self.type("Enter")
+        self.shows(answer)
+        self.stands_at(prompt)
+
+    def close(self) -> None:
+        """End the terminal and what runs in it."""
+        subprocess.run([*self._tmux, "kill-server"], capture_output=True, check=False, env=self._environment)
+
+
+@pytest.fixture
+def screen(own_server: Server) -> Iterator[Screen]:
+    """A terminal with telnet, logged in, at the prompt of the main menu."""
+    tmux, telnet = need("tmux"), need("telnet")
+    with tempfile.TemporaryDirectory(prefix="callisto-") as folder:  # a socket's path is short
+        screen = Screen(tmux, Path(folder) / "s", f"{telnet} 127.0.0.1 {own_server.port}")
+        try:
+            screen.stands_at("callisto login: ")
+            screen.type(NAME, "Enter")
+            screen.stands_at("Password: ")
+            screen.type("-l", PASSWORD)
+            screen.type("Enter")
+            screen.stands_at("callisto# ")
+            yield screen
+        finally:
+            screen.close()
+
+
+def test_the_log_in_shows_the_menu(screen: Screen) -> None:
+    """After log-in the screen shows banner, last access and the menu in its order, and no password."""
+    rows = [row.rstrip() for row in screen.text.splitlines()]
+    at = rows.index("Main menu")
+
+    assert "Callisto 1.0.0 (UCM)" in rows
+    assert f"callisto login: {NAME}" in rows
+    assert rows[at - 1].startswith("Last access ")
+    assert rows[at : at + 8] == [
+        "Main menu",
+        "  1  Trace",
+        "  2  Repair Database",
+        "  3  System Variables",
+        "  4  System Information",
+        "  5  Set Date/Time",
+        "  0  Logout",
+        "callisto#",
+    ]
+    assert PASSWORD not in screen.text
+
+
+def test_a_variable_is_changed_in_three_ways(screen: Screen) -> None:
+    """By number with a question, by word in the sub-menu, and by one line from the main menu."""
+    screen.type("3", "Enter")
+    screen.stands_at("callisto(variables)# ")
+    assert " 17  gWebTimeout = 20" in screen.text
+    screen.type("17", "Enter")
+    screen.stands_at("New value [20]: ")
+    screen.type("41", "Enter")
+    screen.shows("OK gWebTimeout = 41 (was 20)")
+    screen.stands_at("callisto(variables)# ")
+
+    screen.run("SET gWebTimeout 42", "OK gWebTimeout = 42 (was 41)", "callisto(variables)# ")
+    screen.run("0", "OK main menu")
+    screen.run("var se gWebTimeout 43", "OK gWebTimeout = 43 (was 42)")
+    screen.run("3 set gWebTimeout abc", "Error: gWebTimeout: 'abc' is not a whole number of minutes from 0 to 1440")
+    screen.run("variables list gWebTimeout", "gWebTimeout = 43 *")
+
+
+def test_tab_completes_words_names_and_values(screen: Screen) -> None:
+    """Tab completes a menu's word, a command, a variable's name and a value; an ambiguous one is listed."""
+    screen.type("var", "Tab")
+    screen.stands_at("callisto# variables ")
+    screen.type("sh", "Tab")
+    screen.stands_at("callisto# variables show ")
+    screen.type("gwebt", "Tab")
+    screen.stands_at("callisto# variables show gWebTimeout ")
+    screen.type("Enter")
+    screen.shows("OK gWebTimeout = 20")
+    screen.stands_at("callisto# ")
+
+    screen.type("variables show gWeb", "Tab", "Tab")
+    screen.shows("gWebServerRestart")
+    screen.stands_at("callisto# variables show gWeb")
+    screen.type("C-u")
+    screen.stands_at("callisto# ")
+
+
+def test_keys_edit_the_line(screen: Screen) -> None:
+    """Arrows, Ctrl-A, Ctrl-E, Backspace and Ctrl-W move and mend; what stands on the screen is what is run."""
+    screen.type("-l", "riables list gWebTimeouX")
+    screen.type("BSpace")
+    screen.type("-l", "t")
+    screen.type("C-a")
+    screen.type("-l", "va")
+    screen.type("Right", "Left", "C-e", "Left", "Right")
+    screen.stands_at("callisto# variables list gWebTimeout")
+    screen.type("Space")
+    screen.type("-l", "more")
+    screen.type("C-w")
+    screen.type("Enter")
+    screen.shows("gWebTimeout = 20\n")
+    screen.stands_at("callisto# ")
+    assert "Error" not in screen.text
+
+
+def test_history_brings_lines_back(screen: Screen) -> None:
+    """Up and Down walk through what was typed, and the line being typed comes back; history lists it."""
+    screen.run("whoami", "OK admin")
+    screen.run("variables list gWebTimeout", "gWebTimeout = 20")
+    screen.type("-l", "half")
+    screen.type("Up")
+    screen.stands_at("callisto# variables list gWebTimeout")
+    screen.type("Up")
+    screen.stands_at("callisto# whoami")
+    screen.type("Down", "Down")
+    screen.stands_at("callisto# half")
+    screen.type("C-c")
+    screen.stands_at("callisto# ")
+    screen.run("history", "OK 3 lines")
+    assert "half" not in screen.text.rpartition("callisto# history")[2]
+
+
+def test_ctrl_c_leaves_line_question_and_trace(screen: Screen) -> None:
+    """Ctrl-C drops a half-typed line, leaves a question with nothing changed, and ends a trace."""
+    screen.type("-l", "variables set gWebTimeout 9")
+    screen.stands_at("callisto# variables set gWebTimeout 9")
+    screen.type("C-c")
+    screen.stands_at("callisto# ")
+
+    screen.type("3", "Enter")
+    screen.stands_at("callisto(variables)# ")
+    screen.type("17", "Enter")
+    screen.stands_at("New value [20]: ")
+    screen.type("5", "C-c")
+    screen.shows("Error: interrupted; nothing was changed")
+    screen.stands_at("callisto(variables)# ")
+
+    screen.type("back", "Enter")
+    screen.stands_at("callisto# ")
+    screen.type("trace", "Enter")
+    screen.shows("Live records follow")
+    screen.type("C-c")
+    screen.shows("OK trace saved to ")
+    screen.stands_at("callisto# ")
+    screen.run("variables list gWebTimeout", "gWebTimeout = 20\n")
+
+
+def test_enter_and_q_end_a_trace(screen: Screen) -> None:
+    """Enter ends a live trace, and so does q, without a trace of the key at the next prompt."""
+    for key in ("Enter", "q"):
+        screen.type("1", "Enter")
+        screen.shows("Live records follow")
+        screen.type(key)
+        screen.shows("OK trace saved to ")
+        screen.stands_at("callisto# ")
+        screen.type(*["Enter"] * 45)
+        screen.wait(lambda: "OK trace saved" not in screen.text, "a screen of prompts")
+
+
+def test_a_confirmation_is_asked(screen: Screen) -> None:
+    """Repair asks; anything but y leaves everything as it is, y shows the steps and their result."""
+    screen.type("2", "Enter")
+    screen.stands_at("Check the database now [y/N]: ")
+    screen.type("Enter")
+    screen.shows("Error: not confirmed; nothing was changed")
+    screen.stands_at("callisto# ")
+    screen.type("repair", "Enter")
+    screen.stands_at("Check the database now [y/N]: ")
+    screen.type("y", "Enter")
+    screen.shows("OK database is sound")
+    screen.stands_at("callisto# ")
+
+
+@pytest.mark.parametrize("keys", [("0", "Enter"), ("C-d",)])
+def test_logging_out_ends_telnet(screen: Screen, keys: tuple[str, ...]) -> None:
+    """0 and Ctrl-D on an empty line end the session, and telnet with it."""
+    screen.type(*keys)
+
+    screen.shows("Connection closed by foreign host.")

@@ -1,0 +1,347 @@
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.conftest import OFFERS, PASSWORD, PROMPT, ROOT, Peer, Server, StartServer, servers
+
+SAVED = re.compile(
+    r"OK trace saved to (\d{8}-\d{6}-admin(?:-\d+)?\.log), ([\d,]+) records?, ([\d,]+) not shown, [\d.]+ (?:B|KiB|MiB)"
+)
+RECORD = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}[+-]\d\d:\d\d [\w.-]+\[\d+\] [A-Z]+ .+")
+
+
+def saved(line: str) -> tuple[str, int, int]:
+    """Return file, records and records not shown of a trace's last line."""
+    match = SAVED.fullmatch(line)
+    assert match, line
+    return match[1], int(match[2].replace(",", "")), int(match[3].replace(",", ""))
+
+
+# Information and date
+
+
+def test_information_has_its_sections(shell: Peer) -> None:
+    """Named sections of ``Key: value`` lines say all that the contract lists."""
+    answer = shell.run("information")
+    sections = [line[3:-3] for line in answer if line.startswith("-- ")]
+    text = "\n".join(answer)
+
+    assert sections == ["Product", "Time", "System", "Network", "Database", "Processes", "Sessions", "Trace"]
+    assert all(re.fullmatch(r"-- \w+ --|\S[^:]*: \S.*|OK .*", line) for line in answer), answer
+    for key in ("Product", "Version", "Edition", "Serial", "Host", "Time", "Zone", "Source", "Processor", "Memory"):
+        assert re.search(rf"^{key}: ", text, re.MULTILINE), key
+    for key in ("Disk", "Size", "Schema", "Last check", "callisto-telnetd", "Server uptime"):
+        assert re.search(rf"^{key}: ", text, re.MULTILINE), key
+
+
+def test_the_date_is_shown_and_set(start: StartServer) -> None:
+    """A date that is set runs on, is kept over a restart with its zone, and every timestamp follows it."""
+    server = start()
+    peer = server.log_in()
+    assert peer.run("date 2031-05-06 07:08:09")[-1].startswith("OK 2031-05-06 07:08:09 (was ")
+    assert peer.run("date")[0].startswith("Time: 2031-05-06 07:08:")
+    assert peer.run("date zone Asia/Tokyo")[-1].startswith("OK zone Asia/Tokyo (was ")
+    shown = peer.run("date")
+    assert shown[1] == "Zone: Asia/Tokyo"
+    assert peer.run("variables set gWebTimeout 30")[-1].startswith("OK ")
+    assert ": 2031-05-06 " in peer.run("variables history")[-2]
+    server.log_in()
+    assert server.stop() == 0
+
+    again = start(data=server.data).log_in()
+    assert re.search(rb"Last access 2031-05-06 \d\d:\d\d:\d\d from 127\.0\.0\.1", again.seen)
+    assert again.run("date")[0].startswith("Time: 2031-05-06 ")
+    assert again.run("date")[1] == "Zone: Asia/Tokyo"
+
+
+@pytest.mark.parametrize(
+    "words", ["2026-13-01 00:00:00", "2026-02-30 10:00:00", "tomorrow", "10:15", "zone Nowhere/Land"]
+)
+def test_a_date_that_is_none_changes_nothing(shell: Peer, words: str) -> None:
+    """What is no date, time or zone is refused with what is allowed."""
+    before = shell.run("date")[1]
+
+    assert [line[:7] for line in shell.run(f"date {words}")] == ["Error: "]
+    assert shell.run("date")[1] == before
+
+
+def test_the_menu_asks_for_date_and_time(appliance: Server) -> None:
+    """The number 5 shows the clock and asks; an empty answer keeps it, another one sets it."""
+    peer = appliance.log_in()
+    peer.send("5\r\n").expect(re.compile(rb"New date and time \[[^]]+\]: $"))
+    assert peer.send("\r\n").answer() == ["OK date and time kept"]
+    peer.send("5\r\n").expect(re.compile(rb"\]: $"))
+
+    assert peer.send("2030-01-02 03:04:05\r\n").answer()[-1].startswith("OK 2030-01-02 03:04:05 (was ")
+
+
+# Trace
+
+
+def test_a_trace_shows_the_processes_and_ends_by_itself(shell: Peer, server: Server) -> None:
+    """The table of processes, then records, until the time is over; then the line that names file and counts."""
+    began = time.monotonic()
+    shell.send("trace for=1s\r\n").expect(b"STATE\r\n")
+    server.log_in(source="127.0.0.8")
+    answer = shell.answer()
+    name, records, not_shown = saved(answer[-1])
+
+    assert 0.9 < time.monotonic() - began < 4
+    assert answer[0].split()[0] == "callisto-telnetd"
+    shown = [line for line in answer[1:-1] if RECORD.fullmatch(line)]
+    assert len(shown) == records >= 1
+    assert not_shown == 0
+    assert any("127.0.0.8" in line for line in shown)
+    assert [line for line in shell.run(f"trace show {name}") if RECORD.fullmatch(line)] == shown
+
+
+@pytest.mark.parametrize("key", ["\r\n", "\n", "\r", "q"])
+def test_enter_and_q_end_a_trace(shell: Peer, key: str) -> None:
+    """Enter and ``q`` end the live view, and the next line is a command again."""
+    shell.send("trace\r\n").expect(b"ends the trace.\r\n")
+    saved(shell.send(key).answer()[-1])
+
+    assert shell.run("whoami") == ["OK admin from 127.0.0.1 (telnet)"]
+
+
+def test_a_trace_file_is_listed_shown_and_deleted(appliance: Server) -> None:
+    """The file begins with version, edition, host, clock, who, filter, note and the variables that differ."""
+    peer = appliance.log_in()
+    peer.run("variables set gWebTimeout 31")
+    name, records, _ = saved(peer.run("trace records=3 before=1h level=info note=a note of mine")[-1])
+    shown = peer.run(f"trace show {name}")
+    header = "\n".join(line for line in shown if not RECORD.fullmatch(line))
+    assert records == 3
+    for word in ("1.0.0", "ucm", "callisto", "admin", "level=info", "a note of mine", "gWebTimeout = 31"):
+        assert word in header, word
+    assert any(name in line for line in peer.run("trace list"))
+    assert (appliance.data / "trace" / name).read_text().count("\n") == len(shown) - 1
+
+    peer.send(f"trace delete {name}\r\n").expect(b"[y/N]: ")
+    assert peer.send("n\r\n").answer()[-1].startswith("Error: ")
+    assert (appliance.data / "trace" / name).exists()
+    assert peer.run(f"trace delete {name} yes") == [f"OK {name} deleted"]
+    assert not (appliance.data / "trace" / name).exists()
+    assert peer.run(f"trace show {name}")[-1].startswith("Error: ")
+
+
+@pytest.mark.parametrize("name", ["../callisto.db", "/etc/passwd", "..", "x\\y.log", "''"])
+def test_only_trace_files_are_shown_and_deleted(shell: Peer, name: str) -> None:
+    """No other file of the machine is reached through the commands of the trace files."""
+    assert [line[:7] for line in shell.run(f"trace show {name}")] == ["Error: "]
+    assert [line[:7] for line in shell.run(f"trace delete {name} yes")] == ["Error: "]
+
+
+def test_before_begins_with_what_happened_already(appliance: Server) -> None:
+    """``before=`` begins the capture with the records that are held in memory."""
+    peer = appliance.log_in()
+    peer.run("variables set gRecordVolume 123")
+    name, records, _ = saved(peer.run("trace for=1s before=1m")[-1])
+
+    assert records >= 2
+    assert any("gRecordVolume" in line for line in peer.run(f"trace show {name}"))
+
+
+def test_nothing_from_outside_drives_the_terminal_of_a_trace(shell: Peer, server: Server) -> None:
+    """Control characters that a caller sends stand escaped in the records."""
+    shell.send("trace for=1s\r\n").expect(b"STATE\r\n")
+    server.log_in(source="127.0.0.9").run("variables show \x85\u202ered\u2028")
+    answer = shell.answer()
+
+    assert all(line.isprintable() for line in answer)
+    saved(answer[-1])
+
+
+# Repair
+
+
+def test_repair_is_told_step_by_step(appliance: Server) -> None:
+    """``repair yes`` shows each step and ends with the rows that are sound; information then knows the last check."""
+    peer = appliance.log_in()
+    answer = peer.run("repair yes")
+    assert len(answer) >= 4
+    assert re.match(r"OK database is sound, \d+ rows", answer[-1])
+
+    assert any(re.match(r"Last check: \d{4}-\d\d-\d\d .*sound", line) for line in peer.run("information"))
+
+
+# Stopping
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_tells_the_sessions_and_is_quick(start: StartServer, number: signal.Signals) -> None:
+    """Sessions are told, a running trace is saved whole, and the exit code is 0 within three seconds."""
+    server = start()
+    waiting, tracing, pending, asked = server.log_in(), server.log_in(), server.connect(), server.log_in()
+    tracing.send("trace\r\n").expect(b"ends the trace.\r\n")
+    asked.send("repair\r\n").expect(b"[y/N]: ")
+    pending.expect(b"login: ")
+    began = time.monotonic()
+    assert server.stop(number) == 0
+    assert time.monotonic() - began < 3
+
+    for peer in (waiting, tracing, pending, asked):
+        assert peer.text_to_close().endswith("\r\nClosed: the server stops.\r\n")
+    (file,) = (server.data / "trace").iterdir()
+    assert file.read_text().endswith("\n")
+    assert "Traceback" not in server.log()
+
+
+def test_a_peer_that_reads_nothing_does_not_hold_up_a_stop(start: StartServer) -> None:
+    """A viewer that stops reading is cut off: the server still stops within three seconds."""
+    server = start()
+    deaf = server.connect(receive_buffer=4096)
+    deaf.log_in()
+    deaf.send("variables export\r\n" * 2000)
+    server.log_in().run("whoami")
+    began = time.monotonic()
+
+    assert server.stop() == 0
+    assert time.monotonic() - began < 3
+
+
+def test_a_port_that_is_taken_is_said_in_one_line(tmp_path: Path) -> None:
+    """Where the port cannot be had, the exit code is 1 and one line names ``--port``."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        command = [sys.executable, "-m", "callisto_telnetd", "serve", "--data", str(tmp_path), "--port", port]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False, cwd=ROOT)
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert len(ended.stderr.splitlines()) == 1
+    assert "--port" in ended.stderr
+    assert port in ended.stderr
+
+
+def test_the_ready_line_names_address_and_port(server: Server) -> None:
+    """One line a listener on stdout, with the port that was given for 0."""
+    (line,) = server.ready_lines
+
+    assert re.fullmatch(r"callisto-telnetd: telnet listening on 127\.0\.0\.1:[1-9]\d*", line)
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with cert.pem and key.pem for localhost."""
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    made = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(made - timedelta(days=1))
+        .not_valid_after(made + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return folder
+
+
+@pytest.fixture
+def tls_client(certificate: Path) -> ssl.SSLContext:
+    """A client that trusts the certificate."""
+    context = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
+    context.check_hostname = False
+    return context
+
+
+def tls_settings(certificate: Path) -> str:
+    """Return the settings of a listener with TLS on a free port."""
+    return f'[telnet.tls]\ncertificate = "{certificate}/cert.pem"\nkey = "{certificate}/key.pem"\nport = 0\n'
+
+
+@pytest.fixture(scope="module")
+def tls_server(tmp_path_factory: pytest.TempPathFactory, certificate: Path) -> Iterator[Server]:
+    """A server with both listeners."""
+    with servers(tmp_path_factory.mktemp("secured")) as start:
+        yield start(tls_settings(certificate), listeners=2)
+
+
+@pytest.fixture
+def secured(tls_server: Server) -> Iterator[Server]:
+    """The server with both listeners; the peers are closed after each test."""
+    yield tls_server
+    tls_server.close_peers()
+
+
+def test_telnet_over_tls(secured: Server, tls_client: ssl.SSLContext) -> None:
+    """The second listener speaks the same Telnet within TLS, and sessions there say telnets."""
+    assert re.fullmatch(r"callisto-telnetd: telnets listening on 127\.0\.0\.1:[1-9]\d*", secured.ready_lines[1])
+    peer = secured.connect(tls=tls_client)
+    assert peer.expect(b"login: ") == OFFERS + b"Callisto 1.0.0 (UCM)\r\ncallisto login: "
+    peer.send(f"admin\r\n{PASSWORD}\r\n").expect(PROMPT)
+
+    assert peer.run("whoami") == ["OK admin from 127.0.0.1 (telnets)"]
+    peer.send("logout\r\n")
+    assert peer.expect_closed() == b"OK logged out\r\n"
+    assert b"from 127.0.0.1 (telnets)" in secured.log_in().seen
+
+
+def test_penalties_are_shared_by_the_doors(secured: Server, tls_client: ssl.SSLContext) -> None:
+    """A source that has failed at one door has to wait at the other one, too."""
+    for _ in range(2):
+        peer = secured.connect(source="127.0.0.20")
+        for _ in range(3):
+            if b"Too many" in peer.seen:
+                break
+            peer.expect(b"login: ")
+            peer.send("admin\r\nwrong\r\n").expect(re.compile(rb"Login incorrect\r\n(Too many[^\r]*\r\n)?"))
+        peer.expect_closed()
+
+    with pytest.raises(OSError, match=r"EOF|reset"):  # refused before the handshake, where no line can be said
+        secured.connect(tls=tls_client, source="127.0.0.20")
+    assert secured.connect(tls=tls_client, source="127.0.0.2").log_in().unread == b""
+
+
+def test_clear_text_at_the_tls_port_ends_and_harms_nothing(secured: Server, tls_client: ssl.SSLContext) -> None:
+    """A client without TLS is sent nothing and closed; others are served on."""
+    with socket.create_connection(("127.0.0.1", secured.port_of("telnets")), timeout=15) as plain:
+        plain.sendall(b"admin\r\n" * 10)
+        with_alert = b""
+        try:
+            while data := plain.recv(4096):
+                with_alert += data
+        except ConnectionResetError:
+            pass
+    assert b"login" not in with_alert
+
+    peer = secured.connect(tls=tls_client)
+    assert peer.log_in().run("whoami") == ["OK admin from 127.0.0.1 (telnets)"]
+
+
+def test_a_certificate_that_cannot_be_used_is_said_in_one_line(tmp_path: Path, certificate: Path) -> None:
+    """A missing or wrong certificate ends the start with exit code 1 and one line."""
+    (tmp_path / "callisto.toml").write_text(tls_settings(certificate).replace("cert.pem", "none.pem"))
+    command = [sys.executable, "-m", "callisto_telnetd", "serve", "--data", str(tmp_path), "--port", "0"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False, cwd=ROOT)
+
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 1
+    assert "none.pem" in ended.stderr

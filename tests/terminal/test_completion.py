@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from callisto_telnetd.appliance import open_parts
+from callisto_telnetd.db.folder import DataFolder
+from callisto_telnetd.menus.context import Context, Parts
+from callisto_telnetd.menus.everywhere import EVERYWHERE
+from callisto_telnetd.menus.main import MAIN_MENU
+from callisto_telnetd.menus.variables import VARIABLES_MENU
+from callisto_telnetd.origin import Origin
+from callisto_telnetd.settings import Settings
+from callisto_telnetd.terminal.command_door import CommandDoor, Request, run_command
+from callisto_telnetd.terminal.completion import complete
+
+ADA = Origin("ada", "local", "local")
+Run = Callable[..., Awaitable[tuple[int, list[str]]]]
+
+
+async def _no_answer(_question: str, _secret: bool) -> str:
+    raise AssertionError("nothing is to be asked")
+
+
+async def _no_drain() -> None:
+    pass
+
+
+@pytest.fixture
+async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
+    """The appliance of a new folder, without listeners; Python's logging gets back what was changed of it."""
+    root, library = logging.getLogger(), logging.getLogger("telnetlib3")
+    before = root.handlers[:], root.level, library.level
+    folder = DataFolder(tmp_path / "data")
+    folder.make()
+    async with open_parts(Settings(), folder, quiet=True) as parts:
+        yield parts
+    root.handlers[:], root.level, library.level = before
+    logging.captureWarnings(capture=False)
+
+
+def door_of(request: Request, printed: list[str]) -> CommandDoor:
+    """Return a command line's door that prints into a list."""
+    return CommandDoor(request, lambda frame: printed.append(frame.text), _no_answer, _no_drain)
+
+
+@pytest.fixture
+def run(parts: Parts) -> Run:
+    """Run a command line and return its exit code and what it prints."""
+
+    async def run_(*words: str, text: str | None = None) -> tuple[int, list[str]]:
+        printed: list[str] = []
+        code = await run_command(parts, ADA, door_of(Request(list(words), input=text), printed))
+        return code, printed
+
+    return run_
+
+
+@pytest.fixture
+def context(parts: Parts) -> Context:
+    """A session in the main menu."""
+    return Context(parts, ADA, door_of(Request([]), []), MAIN_MENU)
+
+
+def words(context: Context, text: str) -> tuple[str, ...]:
+    """Return what may stand at the end of the text."""
+    completion = complete(context, text)
+    assert all(word.lower().startswith(text[completion.start :].lower()) for word in completion.candidates)
+    assert not any(blank in text[completion.start :] for blank in " \t")
+    return completion.candidates
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("tr", ("trace",)),
+        ("TR", ("trace",)),
+        ("no", ("notices",)),
+        ("lo", ("logout",)),
+        ("variables se", ("set",)),
+        ("3 se", ("set",)),
+        ("v  un", ("undo",)),
+        ("variables set gwebt", ("gWebTimeout",)),
+        ("variables set nothing ", ()),
+        ("trace lis", ("list",)),
+        ("trace level=w", ("level=warning",)),
+        ("trace level=info callisto", ("callisto-telnetd",)),
+        ("trace list ", ()),
+        ("trace show ", ()),
+        ("date z", ("zone",)),
+        ("date zone Europe/Zur", ("Europe/Zurich",)),
+        ("date zone Europe/Zurich E", ()),
+        ("help vari", ("variables",)),
+        ("notices o", ("on", "off")),
+        ("user rem", ("remove",)),
+        ("nonsense x", ()),
+        ("variables s g", ()),
+        ('variables set "gWeb', ()),
+        ('variables set "gWebTimeout ', ()),
+        ("x", ()),
+    ],
+)
+def test_what_may_stand_at_the_end_of_a_line(context: Context, text: str, found: tuple[str, ...]) -> None:
+    """Words of menus, names, options and values complete, in any case; behind unknown words nothing does."""
+    assert words(context, text) == found
+
+
+def test_an_empty_line_completes_to_all_words(context: Context) -> None:
+    """With nothing typed all words of the menu and those that work everywhere may stand there, each once."""
+    found = words(context, "")
+
+    assert found[:6] == ("trace", "repair", "variables", "information", "date", "logout")
+    assert set(found) == {entry.word for entry in (*MAIN_MENU.entries, *EVERYWHERE)}
+    assert len(set(found)) == len(found)
+
+
+def test_a_sub_menu_completes_its_own_words(context: Context) -> None:
+    """In a sub-menu its words come first, and lead on."""
+    context.menu = VARIABLES_MENU
+
+    assert words(context, "s") == ("show", "set", "sessions")
+    assert words(context, "show gWebTi") == ("gWebTimeout",)
+
+
+async def test_accounts_and_captures_complete(context: Context, parts: Parts, run: Run) -> None:
+    """What exists now may stand there: accounts, and the files of captures."""
+    await parts.accounts.add("bob", "Secret-123", ADA)
+    await run("trace", "records=1", "before=1h")
+    (file,) = parts.captures.files()
+
+    assert words(context, "user passwd ") == ("bob",)
+    assert words(context, "trace delete 2") == (file.name,)
+
+
+@pytest.mark.parametrize("last", ["yes", "YES"])
+async def test_an_import_takes_yes_behind_its_note(parts: Parts, run: Run, last: str) -> None:
+    """``yes`` as the last word confirms, also where a note that flows stands before it."""
+    code, printed = await run("variables", "import", "note=why", "so", last, text="gWebTimeout = 30\n")
+
+    assert (code, printed[-1]) == (0, "OK 1 variable imported")
+    assert parts.variables.text("gWebTimeout") == "30"
+    assert (await parts.variables.history(None, 1))[0].note == "why so"
+
+
+async def test_an_import_without_yes_changes_nothing(parts: Parts, run: Run) -> None:
+    """Without a terminal nobody confirms: the diff is shown, and the values stay."""
+    code, printed = await run("variables", "import", text="gWebTimeout = 30\n")
+
+    assert code == 2
+    assert printed[0] == "gWebTimeout = 30 (now 20)"
+    assert printed[-1].endswith("nobody to ask without a terminal; add 'yes' as the last word")
+    assert parts.variables.text("gWebTimeout") == "20"
+
+
+async def test_a_note_of_a_trace_forges_no_line(parts: Parts, run: Run) -> None:
+    """A line end in a note stays inside the header's line."""
+    code, _ = await run("trace", "records=1", "before=1h", "note=a\nforged")
+
+    (file,) = parts.captures.files()
+    assert code == 0
+    assert "# note: a\\x0aforged\n" in parts.captures.find(file.name).read_text()
+
+
+async def test_every_menu_and_help_is_free_of_prompts(parts: Parts, run: Run) -> None:
+    """No line of any help or plain listing looks like a prompt, or holds a word by which scripts know a log-in."""
+    calls = [["help"], ["information"], ["user", "list"], ["variables", "list"], ["trace", "processes"], ["sessions"]]
+    calls += [["help", entry.word] for entry in (*MAIN_MENU.entries, *EVERYWHERE)] + [["variables"], ["user"]]
+    for call in calls:
+        code, printed = await run(*call)
+        assert code == 0, call
+        for line in printed:
+            assert line.rstrip()[-1:] not in set(">#$%"), line
+            assert " " in line.strip() or line.strip()[-1:] not in set(":]"), line
+            own = line.replace("gPhoneLoginWithNumber", "")  # the appliance's own name, shown where it was asked for
+            assert not [word for word in ("login", "username", "password:") if word in own.lower()], line
+        assert [line for line in printed if line.startswith("OK")] == printed[-1:]

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from callisto_telnetd.settings import Settings
+
+OPERATORS = Path(__file__).parents[1] / "docs" / "operators.md"
+
+
+def setting_keys(model: type[BaseModel] = Settings, path: str = "") -> Iterator[str]:
+    """Yield every key of the settings with its tables: ``telnet.tls.port``."""
+    for name, field in model.model_fields.items():
+        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        tables = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if tables:
+            yield from setting_keys(tables[0], f"{path}{name}.")
+        else:
+            yield f"{path}{name}"
+
+
+def test_the_keys_are_found() -> None:
+    """The list that the next test asks for is whole: plain keys, nested tables, the owner's variables."""
+    assert {"telnet.port", "telnet.tls.certificate", "limits.idle_s", "variables"} <= set(setting_keys())
+
+
+@pytest.mark.parametrize("key", list(setting_keys()))
+def test_the_operators_guide_names_every_setting(key: str) -> None:
+    """No setting is left out of docs/operators.md: neither its table nor its key."""
+    if not OPERATORS.exists():
+        pytest.skip("docs/operators.md is not written yet")
+    text = OPERATORS.read_text(encoding="utf-8")
+    table, _, name = key.rpartition(".")
+
+    assert name in text
+    assert f"[{table or name}" in text
