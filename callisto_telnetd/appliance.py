@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import resource
 import signal
@@ -21,12 +20,12 @@ from callisto_telnetd import __version__
 from callisto_telnetd.accounts.accounts import FIRST_NAME, Accounts
 from callisto_telnetd.accounts.audit import Audit
 from callisto_telnetd.accounts.gatekeeper import Gatekeeper
-from callisto_telnetd.accounts.passwords import PasswordHashes
+from callisto_telnetd.accounts.passwords import PasswordHashes, require_rule
 from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock, ClockState
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.store import Store, open_store
-from callisto_telnetd.errors import ClockError, SettingsError
+from callisto_telnetd.errors import AccountError, ClockError, SettingsError
 from callisto_telnetd.listeners.local import LocalListener
 from callisto_telnetd.listeners.tcp import TelnetListener, bind, open_tls
 from callisto_telnetd.menus.context import Identity, Parts
@@ -88,7 +87,7 @@ async def open_parts(settings: Settings, folder: DataFolder, *, quiet: bool = Fa
         hashes = PasswordHashes()
         stack.callback(hashes.close)
         presence, audit = Presence(), Audit(store, clock, log)
-        accounts = Accounts(store, hashes, audit, presence, clock)
+        accounts = Accounts(store, hashes=hashes, audit=audit, presence=presence, clock=clock, log=log)
         await accounts.load()
         limits = settings.limits
         yield Parts(
@@ -149,6 +148,9 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
         CallistoError: the server cannot start; nothing is left behind.
     """
     _catalogue(settings)  # a wrong key in it is found before anything is made
+    first_password = os.environ.get("CALLISTO_ADMIN_PASSWORD")
+    if first_password and not DataFolder(data).database.exists():
+        _require_first_password(first_password)
     async with AsyncExitStack() as stack:
         doors = _take_ports(settings, stack)
         folder = DataFolder(data)
@@ -157,7 +159,7 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
         parts = await stack.enter_async_context(open_parts(settings, folder))
         _install_exception_handler(parts.log)
         _raise_file_limit()
-        made = await parts.accounts.make_first(os.environ.get("CALLISTO_ADMIN_PASSWORD"))
+        made = await parts.accounts.make_first(first_password)
         if made is not None:
             sys.stderr.write(f"The account {FIRST_NAME} was made; its password, shown this once: {made}\n")
         stopped = _stop_signals()
@@ -171,12 +173,22 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
             for address in await listener.open(sockets):
                 ready(f"callisto-telnetd: {listener.name} listening on {address}")
                 parts.log.info("listening", door=listener.name, address=address)
-        gc.collect()
-        gc.freeze()  # what was made at the start stays: no later collection has to look at it
         _notify("READY=1")
         await stopped.wait()
         _notify("STOPPING=1")
         parts.log.info("stopping")
+
+
+def _require_first_password(password: str) -> None:
+    """Refuse a first password outside the rule before anything is made.
+
+    Raises:
+        SettingsError: names the variable and the rule.
+    """
+    try:
+        require_rule(password)
+    except AccountError as error:
+        raise SettingsError(f"environment: CALLISTO_ADMIN_PASSWORD: {error}") from None
 
 
 def _take_ports(settings: Settings, stack: AsyncExitStack) -> list[tuple[ssl.SSLContext | None, list[socket.socket]]]:
@@ -187,7 +199,7 @@ def _take_ports(settings: Settings, stack: AsyncExitStack) -> list[tuple[ssl.SSL
         wanted.append((open_tls(telnet.tls.certificate, telnet.tls.key), telnet.tls.port))
     doors = []
     for context, port in wanted:
-        sockets = bind(telnet.host, port)
+        sockets = bind(telnet.host, port, "telnet.tls.port" if context else "--port")
         for sock in sockets:
             stack.callback(sock.close)
         doors.append((context, sockets))

@@ -55,6 +55,21 @@ Words = Annotated[
 Secret = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input, one line.")]
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        _print(f"callisto-telnetd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Callisto's management server, and its commands without a terminal."""
+
+
 @app.command()
 def serve(
     data: Data = None,
@@ -130,12 +145,6 @@ def sessions(data: Data = None, config: Config = None, as_json: Json = False) ->
 def audit(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
     """Show the newest entries of the audit: [COUNT]."""
     _command(["audit", *(words or [])], data, config, as_json=as_json)
-
-
-@app.command()
-def version() -> None:
-    """Print the version."""
-    _print(f"callisto-telnetd {__version__}")
 
 
 def _command(

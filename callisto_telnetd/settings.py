@@ -76,7 +76,7 @@ class ApplianceSettings(Section):
 
 
 class TlsSettings(Section):
-    """``[telnet.tls]``: Telnet over TLS (telnets), beside or without the clear-text port."""
+    """``[telnet.tls]``: Telnet over TLS (telnets), on a port beside the clear-text one."""
 
     certificate: Path = Field(description="PEM file of the certificate chain")
     key: Path = Field(description="PEM file of the private key")
@@ -210,7 +210,7 @@ def _read_file(file: Path, *, needed: bool) -> dict[str, Any]:
             raise SettingsError(f"{_shown(file)}: no such settings file") from None
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{_shown(file)}: not TOML: {quoted(str(error))}") from None
+        raise SettingsError(f"{_shown(file)}: not TOML: {error}") from None
     except OSError as error:
         if needed:
             raise SettingsError(f"{_shown(file)}: {error.strerror}") from None

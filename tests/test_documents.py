@@ -36,4 +36,4 @@ def test_the_operators_guide_names_every_setting(key: str) -> None:
     table, _, name = key.rpartition(".")
 
     assert name in text
-    assert f"[{table or name}" in text
+    assert f"`{key}`" in text if table else f"[{name}" in text

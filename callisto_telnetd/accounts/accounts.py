@@ -5,6 +5,7 @@ A changed or removed account ends its sessions. There is always one account left
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +15,9 @@ from callisto_telnetd.accounts.passwords import PasswordHashes, random_password,
 from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.store import Statement, Store
-from callisto_telnetd.errors import AccountError, quoted
+from callisto_telnetd.errors import AccountError, DiskFullError, quoted
 from callisto_telnetd.origin import SYSTEM, Origin
+from callisto_telnetd.trace.logs import Log
 
 FIRST_NAME = "admin"
 NAME_RULE = "a letter, then at most 31 letters, digits, '.', '_' or '-'"
@@ -44,13 +46,17 @@ class Account:
 class Accounts:
     """All administrators of the appliance; made by :meth:`load`."""
 
-    def __init__(self, store: Store, hashes: PasswordHashes, audit: Audit, presence: Presence, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, *, hashes: PasswordHashes, audit: Audit, presence: Presence, clock: Clock, log: Log
+    ) -> None:
+        self._log = log
         self._store = store
         self._hashes = hashes
         self._audit = audit
         self._presence = presence
         self._clock = clock
         self._accounts: dict[str, Account] = {}
+        self._removing = asyncio.Lock()
 
     async def load(self) -> None:
         """Read the accounts from the database."""
@@ -153,22 +159,21 @@ class Accounts:
             AccountError: no such account, or the only one.
             StoreError: it could not be kept.
         """
-        self.require(name)
-        if len(self._accounts) == 1:
-            raise AccountError(f"{name} is the only account; add another before it is removed")
-        await self._store.apply(
-            [("DELETE FROM account WHERE name = ? AND (SELECT count(*) FROM account) > 1", (name,))],
-            then=lambda _: self._forget(name),
-            grows=False,
-        )
-        if name in self._accounts:  # another was removed meanwhile, and this one is the last
-            raise AccountError(f"{name} is the only account; add another before it is removed")
-        await self._audit.note("account removed", by, name, grows=False)
+        async with self._removing:  # of two that remove one another, the second finds the last account
+            self.require(name)
+            if len(self._accounts) == 1:
+                raise AccountError(f"{name} is the only account; add another before it is removed")
+            delete: Statement = ("DELETE FROM account WHERE name = ?", (name,))
+            try:
+                audit = self._audit.statements("account removed", by, name)
+                await self._store.apply([delete, *audit], then=lambda _: self._forget(name), grows=False)
+            except DiskFullError:  # an account must go even where its audit finds no room
+                await self._store.apply([delete], then=lambda _: self._forget(name), grows=False)
+        self._log.info("account removed", account=name, who=by.who, source=by.source)
         return self._presence.end_sessions_of(name, "this account was removed", but=session)
 
     def _forget(self, name: str) -> None:
-        if len(self._accounts) > 1:
-            self._accounts.pop(name, None)
+        self._accounts.pop(name, None)
 
     def require(self, name: str) -> Account:
         """Return the account of that name.

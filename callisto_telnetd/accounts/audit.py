@@ -55,15 +55,13 @@ class Audit:
             ("DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?", (_MOST_ROWS,)),
         ]
 
-    async def note(
-        self, event: str, origin: Origin, detail: str = "", *, also: tuple[Statement, ...] = (), grows: bool = True
-    ) -> None:
+    async def note(self, event: str, origin: Origin, detail: str = "", *, also: tuple[Statement, ...] = ()) -> None:
         """Log the event, and keep it (with ``also``) as far as the database can."""
         self._log.info(
             event, who=origin.who, source=origin.source, door=origin.door, **({"detail": detail} if detail else {})
         )
         try:
-            await self._store.apply([*also, *self.statements(event, origin, detail)], grows=grows)
+            await self._store.apply([*also, *self.statements(event, origin, detail)])
         except StoreError as error:
             self._log.warning("not kept in the audit", event_kind=event, reason=str(error))
 

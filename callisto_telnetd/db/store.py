@@ -122,7 +122,7 @@ class Store:
             if self._failed:
                 raise StoreError("the disk failed to keep an earlier change; check the disk, then restart the server")
             if grows:
-                self._require_room()
+                self.require_room()
             ids: list[int] = []
             try:
                 await self._connection.execute("BEGIN IMMEDIATE")
@@ -142,8 +142,16 @@ class Store:
                 then(ids)
             return ids
 
-    def _require_room(self) -> None:
-        disk = os.statvfs(self.file.parent)
+    def require_room(self) -> None:
+        """Refuse where a change would find no room.
+
+        Raises:
+            DiskFullError: says how much is free, and how much is needed.
+        """
+        try:
+            disk = os.statvfs(self.file.parent)
+        except OSError as error:
+            raise StoreError(f"the disk of the database cannot be looked at: {error.strerror}") from None
         free = disk.f_bavail * disk.f_frsize
         if free < _RESERVE_BYTES:
             raise DiskFullError(
@@ -214,7 +222,7 @@ async def open_store(file: Path) -> AsyncIterator[Store]:
         await _migrate(connection)
     except sqlite3.Error as error:
         await connection.close()
-        raise translate(error) from None
+        raise type(translate(error))(f"database {named(file)} cannot be opened: {translate(error)}") from None
     except OSError as error:
         await connection.close()
         raise StoreError(f"database {named(file)} cannot be made the owner's alone: {error.strerror}") from None

@@ -13,6 +13,7 @@ from callisto_telnetd.accounts.gatekeeper import Place
 from callisto_telnetd.errors import ListenError, named, quoted
 from callisto_telnetd.listeners.telnet import TelnetProtocol
 from callisto_telnetd.menus.context import Parts
+from callisto_telnetd.terminal.console import Flusher
 from callisto_telnetd.terminal.session import Session, SessionLimits
 
 _BACKLOG = 256
@@ -25,6 +26,11 @@ def open_tls(certificate: Path, key: Path) -> ssl.SSLContext:
     Raises:
         ListenError: a file cannot be read, is not PEM, or the two do not belong together.
     """
+    for name, file in (("certificate", certificate), ("key", key)):
+        try:
+            file.open("rb").close()
+        except OSError as error:
+            raise ListenError(f"telnet.tls.{name}: {named(file)} cannot be read: {error.strerror}") from None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(certificate, key, password=_no_password)
@@ -51,8 +57,13 @@ def _tls_reason(error: Exception) -> str:
     return "not PEM, or damaged" if isinstance(error, ssl.SSLError) else str(error)
 
 
-def bind(host: str, port: int) -> list[socket.socket]:
+def bind(host: str, port: int, setting: str) -> list[socket.socket]:
     """Take a port on every address of ``host``; nobody is let in before a listener serves it.
+
+    Args:
+        host: Address or name.
+        port: 0 takes a free one.
+        setting: What the owner changes to have another port.
 
     Raises:
         ListenError: one line that names the address and what to do.
@@ -72,7 +83,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
             sock.close()
         if isinstance(error, socket.gaierror):
             raise ListenError(f"{quoted(host)} is no address to listen on: {error.strerror}") from None
-        raise ListenError(_listen_reason(error, host, port)) from None
+        raise ListenError(_listen_reason(error, host, port, setting)) from None
     return taken
 
 
@@ -85,6 +96,7 @@ class TelnetListener:
         self._parts = parts
         self._limits = limits
         self.context = context
+        self._flusher = Flusher()
         self._servers: list[asyncio.Server] = []
         self.gatekeeper = parts.gatekeeper
         self.always_echo = always_echo
@@ -109,14 +121,22 @@ class TelnetListener:
                     backlog=_BACKLOG,
                 )
             except OSError as error:
-                raise ListenError(_listen_reason(error, host, port)) from None
+                raise ListenError(_listen_reason(error, host, port, "the port's setting")) from None
             self._servers.append(server)
             addresses.append(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         return addresses
 
     def open_session(self, wire: TelnetProtocol, place: Place, address: str) -> Session:
         """Return the session that runs on a connection."""
-        return Session(self._parts, wire, place=place, source=address, door=self.name, limits=self._limits)
+        return Session(
+            self._parts,
+            wire,
+            place=place,
+            source=address,
+            door=self.name,
+            limits=self._limits,
+            flusher=self._flusher,
+        )
 
     def refuse(self, address: str, reason: str) -> None:
         """Take note of a connection that was refused."""
@@ -138,12 +158,12 @@ class TelnetListener:
             await asyncio.wait(self.tasks, timeout=_GOODBYE_S)
 
 
-def _listen_reason(error: OSError, host: str, port: int) -> str:
+def _listen_reason(error: OSError, host: str, port: int, setting: str) -> str:
     where = f"{host} port {port}"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"{where} needs the capability CAP_NET_BIND_SERVICE; grant it, or name another port with --port"
+        return f"{where} needs the capability CAP_NET_BIND_SERVICE; grant it, or name another port with {setting}"
     if error.errno == errno.EADDRINUSE:
-        return f"{where} is in use by another program; stop it, or name another port with --port"
+        return f"{where} is in use by another program; stop it, or name another port with {setting}"
     if error.errno == errno.EADDRNOTAVAIL:
         return f"{where} cannot be listened on: this machine does not have that address"
     return f"{where} cannot be listened on: {error.strerror or error}"

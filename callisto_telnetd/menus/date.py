@@ -50,6 +50,7 @@ async def _move(context: Context, moment: datetime) -> Done:
     clock = context.parts.clock
     before = format_moment(clock.now())
     state = clock.state()
+    context.parts.store.require_room()  # before the system's clock is moved, which cannot be undone
     clock.move_to(moment)
     await _keep(context, state, "date and time set", f"{format_moment(moment)} (was {before})")
     return Done(f"{format_moment(moment)} (was {before})")
@@ -73,6 +74,7 @@ async def synchronise(context: Context, words: list[str]) -> AsyncGenerator[Answ
     # Measured against the system's clock: that difference is what the own offset has to be.
     measured = await measure_offset(server)
     state = clock.state()
+    context.parts.store.require_room()
     moved_s = measured.offset_s - clock.offset_s
     clock.move_by(moved_s)
     clock.note_sync(server)

@@ -17,8 +17,9 @@ def menu_lines(context: Context, menu: Menu) -> list[str]:
     """Return what is shown where a menu is entered: its own lines, or its numbered entries."""
     if menu.show is not None:
         return list(menu.show(context))
-    numbered = [entry for entry in menu.entries if entry.number]
-    return [menu.title, *(f"  {entry.number}  {entry.title}" for entry in numbered)]
+    numbered = [f"  {entry.number}  {entry.title}" for entry in menu.entries if entry.number]
+    worded = [f"  {_usage(entry):<20} {entry.help}" for entry in menu.entries]
+    return [menu.title, *(numbered or worded)]
 
 
 async def show_help(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -131,9 +132,9 @@ EVERYWHERE: tuple[Command, ...] = (
         run=show_help,
         complete=_complete_help,
     ),
-    Command(word="history", help="list the lines that were typed", run=show_typed),
+    Command(word="history", help="list the lines that were typed", run=show_typed, facts="many"),
     Command(word="whoami", help="show who is on in this session", run=show_self, facts="one"),
-    Command(word="sessions", help="show who is on", run=list_sessions),
+    Command(word="sessions", help="show who is on", run=list_sessions, facts="many"),
     Command(
         word="notices",
         usage="on|off",

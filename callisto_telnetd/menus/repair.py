@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 import orjson
 
 from callisto_telnetd.db.check import check_foreign_keys, check_integrity, count_rows
-from callisto_telnetd.errors import DamagedDatabaseError, UsageError
+from callisto_telnetd.errors import DamagedDatabaseError, StoreError, UsageError
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
 from callisto_telnetd.menus.arguments import require_count
 from callisto_telnetd.menus.context import Context
@@ -37,7 +37,8 @@ async def repair(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
             faults += len(fact.data["faults"])
             yield fact
         result = "sound" if not faults else counted(faults, "fault")
-        await _keep_result(context, result)
+        if reason := await _keep_result(context, result):
+            yield Line(f"This result is not kept: {reason}")
         context.parts.log.log(20 if not faults else 40, "database check ended", result=result, who=context.origin.who)
         if faults:
             raise DamagedDatabaseError(f"the database has {counted(faults, 'fault')}, named above; nothing was changed")
@@ -59,13 +60,15 @@ def _step(name: str, faults: list[str]) -> Fact:
     return Fact({"step": name, "faults": faults}, (f"{name}: {outcome}", *(f"  {fault}" for fault in faults)))
 
 
-async def _keep_result(context: Context, result: str) -> None:
-    """Keep when the check was and what it found; a database too damaged for that has said so already."""
+async def _keep_result(context: Context, result: str) -> str:
+    """Keep when the check was and what it found; return why not, where the disk or the database is past that."""
     value = orjson.dumps({"at": context.parts.clock.now().isoformat(timespec="seconds"), "result": result}).decode()
     try:
         await context.parts.store.set_state(CHECK_STATE, value)
-    except DamagedDatabaseError as error:
+    except StoreError as error:
         context.parts.log.warning("check result not kept", reason=str(error))
+        return str(error)
+    return ""
 
 
 REPAIR = Command(
@@ -75,5 +78,6 @@ REPAIR = Command(
     usage="[yes]",
     help="check the database and report its faults",
     run=repair,
+    facts="many",
     details=("Asks before it begins; with 'yes' as its last word it does not ask. Other sessions stay usable.",),
 )

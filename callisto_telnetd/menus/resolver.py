@@ -5,8 +5,9 @@ An entry is chosen by its number, its word or any unambiguous beginning of it, i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from callisto_telnetd.errors import UsageError, listed, quoted
 from callisto_telnetd.menus.tree import Command, Entry, Menu, Run
@@ -103,20 +104,32 @@ def _run(command: Command, rest: list[str], path: str, *, by_number: bool) -> Re
     return Resolution(path, command, run, rest)
 
 
-def _matches(word: str, entries: Iterable[Entry]) -> list[Entry]:
+def _matches(word: str, entries: tuple[Entry, ...]) -> list[Entry]:
     lower = word.lower()  # the tree's own words are in lower case
-    found: dict[str, Entry] = {}
     if not lower:  # a pair of quotes names nothing
         return []
+    whole = _by_word_and_number(entries).get(lower)
+    if whole is not None:
+        return [whole]
+    found: dict[str, Entry] = {}
     for entry in entries:
-        if entry.word == lower or entry.number == lower:  # noqa: PLR1714 - this line runs for every entry of every command
-            return [entry]
         if entry.word.startswith(lower):
             found.setdefault(entry.word, entry)
     return list(found.values())
 
 
-def _choose(word: str, entries: Sequence[Entry], place: str) -> Entry:
+@lru_cache(maxsize=64)
+def _by_word_and_number(entries: tuple[Entry, ...]) -> dict[str, Entry]:
+    """Return what each whole word and number means; of two that are alike the first counts."""
+    table: dict[str, Entry] = {}
+    for entry in entries:
+        for name in (entry.word, entry.number):
+            if name:
+                table.setdefault(name, entry)
+    return table
+
+
+def _choose(word: str, entries: tuple[Entry, ...], place: str) -> Entry:
     found = _matches(word, entries)
     if len(found) == 1:
         return found[0]

@@ -53,13 +53,15 @@ async def run_trace(context: Context, words: list[str]) -> AsyncGenerator[Answer
         yield Line(fact.lines[0])
     capture = context.parts.captures.start(request, _header(context, request, words))
     bounded = request.duration_s is not None or request.records is not None
-    if not bounded:
-        yield Line("Live records follow; Enter, q or Ctrl-C ends the trace.")
+    yield Line(f"Live records follow; Enter, q or Ctrl-C ends the trace{' before its bound' if bounded else ''}.")
+    hub = context.parts.hub
     try:
         with context.dialogue.watch(capture.stop, until_end_of_input=not bounded):
-            async for batch in capture.follow():
-                for line in batch:
-                    yield Line(line)
+            async for missed, batch in capture.follow():
+                if missed:
+                    yield Line(f"-- {missed:,} records not shown --")
+                for record, line in batch:
+                    yield Fact(record_as_dict(record, hub.clock.local), (line,))
     finally:
         capture.stop("the session ended")
     summary = capture.summary()
@@ -101,7 +103,7 @@ def _parse_processes(context: Context, words: Sequence[str]) -> frozenset[str]:
     known = [row.name for row in context.parts.processes.rows()]
     for name in chosen:
         if name not in known:
-            raise UsageError(f"no process named {quoted(name)}; there are: {', '.join(known)}")
+            raise UsageError(f"trace: {quoted(name)} is neither a command nor a process; processes: {', '.join(known)}")
     return frozenset(chosen)
 
 
@@ -137,7 +139,8 @@ async def list_files(context: Context, words: list[str]) -> AsyncGenerator[Answe
     require_count(words, 0, 0, "trace list")
     files = context.parts.captures.files()
     for file in files:
-        modified = context.parts.clock.local(file.modified)
+        clock = context.parts.clock
+        modified = clock.local(file.modified + clock.offset_s)  # the file system keeps the system's time
         state = "running" if file.running else "ended"
         data = {"file": file.name, "size_bytes": file.size_bytes, "modified": modified.isoformat(), "state": state}
         yield Fact(data, (f"{file.name}  {format_bytes(file.size_bytes):>10}  {format_moment(modified)}  {state}",))
@@ -249,10 +252,21 @@ TRACE_MENU = Menu(
         facts="stream",
     ),
     entries=(
-        Command(word="processes", help="show the table of the processes that Callisto runs", run=list_processes),
-        Command(word="list", help="list the trace files", run=list_files),
         Command(
-            word="show", usage="FILE", help="print a trace file", run=show_file, complete=_complete_file, facts="stream"
+            word="processes",
+            help="show the table of the processes that Callisto runs",
+            run=list_processes,
+            facts="many",
+        ),
+        Command(word="list", help="list the trace files", run=list_files, facts="many"),
+        Command(
+            word="show",
+            usage="FILE",
+            help="print a trace file",
+            run=show_file,
+            complete=_complete_file,
+            facts="stream",
+            document=True,
         ),
         Command(
             word="delete",

@@ -9,6 +9,7 @@ from typing import Literal
 from callisto_telnetd.menus.answers import Answer
 from callisto_telnetd.menus.context import Context
 
+Facts = Literal["none", "one", "many", "stream"]
 Run = Callable[[Context, list[str]], AsyncGenerator[Answer, None]]
 Complete = Callable[[Context, Sequence[str]], Sequence[str]]
 """Given the words before the one that is typed, returns all words that may stand there."""
@@ -19,7 +20,7 @@ def no_completion(_context: Context, _words: Sequence[str]) -> Sequence[str]:
     return ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Command:
     """Something to do, chosen by its word."""
 
@@ -36,15 +37,17 @@ class Command:
     dialogue: Run | None = None
     """Runs instead where a menu user has chosen the bare number."""
     complete: Complete = no_completion
-    facts: Literal["one", "many", "stream"] = "many"
+    facts: Facts = "none"
     """How its facts become JSON: one object, a list of them, or a line each as they come."""
+    document: bool = False
+    """Whether its lines are a document: at the command line its last line is told apart, on standard error."""
     changes: bool = False
     """Whether it changes something: it is then not interrupted half-way."""
     private: bool = False
     """Whether its arguments stay out of log and history."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Menu:
     """A place with commands of its own."""
 
@@ -61,9 +64,14 @@ class Menu:
     """Runs with a number that is typed in the menu."""
 
     @property
-    def facts(self) -> str:
+    def facts(self) -> Facts:
         """Menus show text alone."""
-        return "many"
+        return "none"
+
+    @property
+    def document(self) -> bool:
+        """Menus are no documents."""
+        return False
 
 
 Entry = Command | Menu

@@ -92,7 +92,7 @@ USER_MENU = Menu(
     title="Accounts",
     help="add, change and remove the administrators' accounts",
     entries=(
-        Command(word="list", help="list the accounts with their last access", run=list_users),
+        Command(word="list", help="list the accounts with their last access", run=list_users, facts="many"),
         Command(
             word="add",
             usage="NAME",
@@ -123,4 +123,6 @@ USER_MENU = Menu(
     ),
 )
 
-AUDIT = Command(word="audit", usage="[COUNT]", help="show the newest entries of the audit", run=show_audit)
+AUDIT = Command(
+    word="audit", usage="[COUNT]", help="show the newest entries of the audit", run=show_audit, facts="many"
+)

@@ -138,15 +138,23 @@ async def set_variable(context: Context, words: list[str]) -> AsyncGenerator[Ans
     elif plain[1:2] == ["="]:
         del plain[1]
     require_count(plain, 2, 16, 'set NAME VALUE [note=TEXT]; VALUE "" is blank')
-    yield await _assign(context, plain[0], " ".join(plain[1:]), options.get("note", ""))
-
-
-async def _assign(context: Context, name: str, text: str, note: str) -> Done:
-    variable = context.parts.variables.find(name)
+    variable = context.parts.variables.find(plain[0])
+    text = " ".join(plain[1:])
+    note = options.get("note", "")
     change = await context.parts.variables.assign(variable.name, text, by=context.origin, note=note)
+    for answer in _answers(context, variable, change):
+        yield answer
+
+
+def _answers(context: Context, variable: Variable, change: Change | None) -> tuple[Answer, Answer]:
+    """Return what a command ends with that has changed a variable, or has found nothing to change."""
+    variables = context.parts.variables
+    now = variables.text(variable.name)
+    was = now if change is None else variables.shown(change.name, change.old)
+    fact = Fact({"name": variable.name, "value": now, "was": was, "change": change.id if change else None}, ())
     if change is None:
-        return Done(f"{variable.name} = {context.parts.variables.text(variable.name) or 'blank'} (unchanged)")
-    return Done(_outcome(context, change))
+        return fact, Done(f"{variable.name} = {now or 'blank'} (unchanged)")
+    return fact, Done(_outcome(context, change))
 
 
 async def reset_variable(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -155,10 +163,8 @@ async def reset_variable(context: Context, words: list[str]) -> AsyncGenerator[A
     require_count(plain, 1, 1, "reset NAME [note=TEXT]")
     variable = context.parts.variables.find(plain[0])
     change = await context.parts.variables.reset(variable.name, by=context.origin, note=options.get("note", ""))
-    if change is None:
-        yield Done(f"{variable.name} = {context.parts.variables.text(variable.name) or 'blank'} (unchanged)")
-    else:
-        yield Done(_outcome(context, change))
+    for answer in _answers(context, variable, change):
+        yield answer
 
 
 async def pick_variable(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -174,7 +180,10 @@ async def pick_variable(context: Context, words: list[str]) -> AsyncGenerator[An
     if not answer:
         yield Done(f"{variable.name} = {now or 'blank'} (unchanged)")
     else:
-        yield await _assign(context, variable.name, "" if answer in _BLANKS else answer, "")
+        text = "" if answer in _BLANKS else answer
+        change = await context.parts.variables.assign(variable.name, text, by=context.origin)
+        for outcome in _answers(context, variable, change):
+            yield outcome
 
 
 async def show_history(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -195,6 +204,7 @@ async def undo_change(context: Context, words: list[str]) -> AsyncGenerator[Answ
     changes = await context.parts.variables.undo(number, by=context.origin)
     if len(changes) == 1:
         undone = f", undoes change {changes[0].undoes}" if changes[0].undoes is not None else ""
+        yield Fact(_change_data(changes[0]), ())
         yield Done(_outcome(context, changes[0]) + undone)
         return
     for change in changes:
@@ -289,10 +299,13 @@ VARIABLES_MENU = Menu(
             usage="[PATTERN]",
             help="list the variables; * marks those that differ from the default",
             run=list_variables,
+            facts="many",
             details=("PATTERN is a part of a name, or holds * and ?.",),
             complete=_complete_name,
         ),
-        Command(word="diff", help="list the variables that differ from their defaults", run=list_differing),
+        Command(
+            word="diff", help="list the variables that differ from their defaults", run=list_differing, facts="many"
+        ),
         Command(
             word="show",
             usage="NAME",
@@ -306,6 +319,7 @@ VARIABLES_MENU = Menu(
             usage="NAME VALUE [note=TEXT]",
             help="change a variable; it takes effect at once",
             run=set_variable,
+            facts="one",
             details=(
                 'VALUE "" is blank. A restart plan is 9,02:00 or sun,wed 02:00.',
                 "Every change is kept with who, when, from where and the note; 'undo' puts it back.",
@@ -318,6 +332,7 @@ VARIABLES_MENU = Menu(
             usage="NAME [note=TEXT]",
             help="give a variable its default again",
             run=reset_variable,
+            facts="one",
             complete=_complete_name,
             changes=True,
         ),
@@ -326,6 +341,7 @@ VARIABLES_MENU = Menu(
             usage="[NAME] [limit=NUMBER]",
             help="list the changes, the newest last",
             run=show_history,
+            facts="many",
             complete=_complete_name,
         ),
         Command(
@@ -333,16 +349,22 @@ VARIABLES_MENU = Menu(
             usage="[ID]",
             help="put back what the last change, or the change of that ID, replaced",
             run=undo_change,
+            facts="many",
             changes=True,
         ),
         Command(
-            word="export", help="print every variable in the form that import takes", run=export_variables, facts="one"
+            word="export",
+            help="print every variable in the form that import takes",
+            run=export_variables,
+            facts="one",
+            document=True,
         ),
         Command(
             word="import",
             usage="[note=TEXT] [yes]",
             help="take the lines of an export: all or nothing, after a diff",
             run=import_variables,
+            facts="many",
             changes=True,
         ),
     ),

@@ -33,6 +33,8 @@ _STATES = {
     psutil.STATUS_DEAD: "ended",
 }
 
+_CPU_BASE_S = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessRow:
@@ -79,7 +81,8 @@ class _Watched:
         self._name = name
         self._pid = pid
         self._process: psutil.Process | None = None
-        self._started_s = time.monotonic()
+        self._started_s = self._read_at_s = time.monotonic()
+        self._cpu_percent = 0.0
         try:
             self._process = psutil.Process(pid)
             self._process.cpu_percent()  # the first call only sets the base
@@ -87,6 +90,14 @@ class _Watched:
             self._started_s -= max(0.0, time.time() - self._process.create_time())
         except psutil.Error:
             pass  # ended before it was added, or hidden from us: row() says which
+
+    def _cpu(self, process: psutil.Process) -> float:
+        """Return the use since the last reading; readings closer than 0.1 s apart say nothing, the last one stands."""
+        now = time.monotonic()
+        if now - self._read_at_s >= _CPU_BASE_S:
+            self._read_at_s = now
+            self._cpu_percent = process.cpu_percent()
+        return self._cpu_percent
 
     def row(self) -> ProcessRow:
         process = self._process
@@ -98,7 +109,7 @@ class _Watched:
                     name=self._name,
                     pid=self._pid,
                     state=_STATES.get(process.status(), "unknown"),
-                    cpu_percent=process.cpu_percent(),
+                    cpu_percent=self._cpu(process),
                     memory_bytes=process.memory_info().rss,
                     uptime_s=time.monotonic() - self._started_s,
                 )

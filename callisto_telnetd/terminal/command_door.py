@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from callisto_telnetd.errors import UsageError
-from callisto_telnetd.menus.answers import Answer, Fact
+from callisto_telnetd.menus.answers import Answer, Done, Fact
 from callisto_telnetd.menus.arguments import require_count
 from callisto_telnetd.menus.context import Context, Parts
 from callisto_telnetd.menus.everywhere import EVERYWHERE
 from callisto_telnetd.menus.main import MAIN_MENU
 from callisto_telnetd.menus.resolver import resolve
-from callisto_telnetd.menus.tree import Menu
+from callisto_telnetd.menus.tree import Facts, Menu
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.terminal.execution import failure_of, perform, show_menu
 from callisto_telnetd.terminal.rendering import json_of, line_of, lines_of
@@ -66,7 +66,8 @@ class CommandDoor:
     emit: Emit
     asking: Ask
     draining: Callable[[], Awaitable[None]]
-    facts: str = "many"
+    facts: Facts = "none"
+    document: bool = False
     congested: bool = True
     """Every answer is drained: whoever reads slowly slows the command."""
     _collected: list[Any] = field(default_factory=list)
@@ -75,8 +76,9 @@ class CommandDoor:
     def show(self, answer: Answer) -> None:
         """Turn an answer into frames."""
         if not self.request.as_json:
+            stream = Err if self.document and isinstance(answer, Done) else Out
             for line in lines_of(answer):
-                self.emit(Out(line_of(line)))
+                self.emit(stream(line_of(line)))
         elif isinstance(answer, Fact):
             if self.facts == "stream":
                 self.emit(Out(json_of(answer.data)))
@@ -109,7 +111,9 @@ class CommandDoor:
             return self.request.secret
         if not self.request.terminal:
             hint = "give it with --password-stdin" if secret else "add 'yes' as the last word"
-            raise UsageError(f"{question.rstrip(': ')}: nobody to ask without a terminal; {hint}")
+            raise UsageError(
+                f"{question.removesuffix(' [y/N]: ').rstrip(': ')}: nobody to ask without a terminal; {hint}"
+            )
         answer = await self.asking(question, secret)
         return answer if answer or default is None else default
 
@@ -137,7 +141,7 @@ async def run_command(parts: Parts, origin: Origin, door: CommandDoor) -> int:
     try:
         require_count(door.request.words, 1, MAX_WORDS, f"1 to {MAX_WORDS} words")
         resolution = resolve(MAIN_MENU, EVERYWHERE, door.request.words)
-        door.facts = resolution.entry.facts
+        door.facts, door.document = resolution.entry.facts, resolution.entry.document
         move = await perform(context, resolution, door)
         if isinstance(move, Menu):
             show_menu(context, move, door)

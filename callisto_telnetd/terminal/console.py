@@ -53,6 +53,29 @@ class Wire(Protocol):
         """Read again."""
 
 
+class Flusher:
+    """Sends what consoles have joined while their actions go on: one timer for all of them, at most every 10 ms."""
+
+    def __init__(self) -> None:
+        self._due: set[Console] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, console: Console) -> None:
+        """Flush the console within 10 ms, unless it does so itself before."""
+        self._due.add(console)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_FLUSH_S, self._flush)
+
+    def discard(self, console: Console) -> None:
+        """Forget a console that has flushed."""
+        self._due.discard(console)
+
+    def _flush(self) -> None:
+        self._timer = None
+        for console in list(self._due):
+            console.flush()
+
+
 class EndOfInputError(Exception):
     """The peer's input has ended: half-closed, or Ctrl-D on an empty line."""
 
@@ -66,7 +89,7 @@ class Console:
 
     __slots__ = (
         "_ended",
-        "_flush_due",
+        "_flusher",
         "_interrupted",
         "_loop",
         "_muted",
@@ -83,14 +106,14 @@ class Console:
         "input_at",
     )
 
-    def __init__(self, wire: Wire, on_interrupt: Callable[[], None]) -> None:
+    def __init__(self, wire: Wire, on_interrupt: Callable[[], None], flusher: Flusher) -> None:
         self._wire = wire
         self._loop = asyncio.get_running_loop()
         self.editor = LineEditor()
         self.editor.most_work = _KEYS_A_TURN
         self._on_interrupt = on_interrupt
         self._unsent = bytearray()
-        self._flush_due: asyncio.TimerHandle | None = None
+        self._flusher = flusher
         self._waiter: asyncio.Future[None] | None = None
         self._watch: Callable[[], None] | None = None
         self._watch_to_end = False
@@ -295,7 +318,7 @@ class Console:
         """Print lines; they are sent when the session waits, at the latest in ``_FLUSH_S``."""
         if lines and not self._muted:
             self._put(encode_lines(lines))
-            self._flush_soon()
+            self._flusher.add(self)
 
     async def drain(self) -> None:
         """Send all, and wait until the peer has taken enough."""
@@ -310,14 +333,8 @@ class Console:
     def _put(self, data: bytes) -> None:
         self._unsent += data
 
-    def _flush_soon(self) -> None:
-        if self._flush_due is None:
-            self._flush_due = self._loop.call_later(_FLUSH_S, self.flush)
-
     def flush(self) -> None:
-        if self._flush_due is not None:
-            self._flush_due.cancel()
-            self._flush_due = None
+        self._flusher.discard(self)
         if self._unsent:
             data = bytes(self._unsent)
             self._unsent.clear()

@@ -30,7 +30,7 @@ from callisto_telnetd.menus.resolver import resolve, split
 from callisto_telnetd.menus.tree import Command, Menu
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.terminal.completion import complete
-from callisto_telnetd.terminal.console import Console, EndOfInputError, InterruptedLineError, Wire
+from callisto_telnetd.terminal.console import Console, EndOfInputError, Flusher, InterruptedLineError, Wire
 from callisto_telnetd.terminal.execution import failure_of, perform, show_menu
 from callisto_telnetd.terminal.rendering import lines_of
 
@@ -72,7 +72,15 @@ class Session:
     )
 
     def __init__(
-        self, parts: Parts, wire: Wire, *, place: Place, source: str, door: str, limits: SessionLimits
+        self,
+        parts: Parts,
+        wire: Wire,
+        *,
+        place: Place,
+        source: str,
+        door: str,
+        limits: SessionLimits,
+        flusher: Flusher,
     ) -> None:
         self._parts = parts
         self._place = place
@@ -80,7 +88,7 @@ class Session:
         self._door_name = door
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self.console = Console(wire, self._interrupt)
+        self.console = Console(wire, self._interrupt, flusher)
         self._present: Present | None = None
         self._task: asyncio.Task[None] | None = None
         self._end_reason: str | None = None

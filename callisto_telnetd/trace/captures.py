@@ -24,6 +24,7 @@ from callisto_telnetd.trace.records import LEVELS, Record, format_record
 from callisto_telnetd.trace.sanitiser import clean
 
 _VIEWER_LINES = 1000
+_MOST_UNWRITTEN = 256
 _DISK_LOOK_S = 1.0
 _FILE_NAME = re.compile(r"[0-9]{8}-[0-9]{6}-[A-Za-z0-9._-]{1,40}\.log")
 
@@ -75,7 +76,7 @@ class Capture:
         self._descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._unwritten: list[str] = []
         self._flush_due: asyncio.Handle | None = None
-        self._unshown: deque[str] = deque()
+        self._unshown: deque[tuple[Record, str]] = deque()
         self._wake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._disk_seen_at = 0.0
@@ -93,7 +94,7 @@ class Capture:
 
     def begin(self, header: Sequence[str]) -> None:
         """Write the header, take what is held since ``before_s`` ago, then every record from now on."""
-        self._write_lines([f"# {clean(line)}" for line in header])
+        self._write_lines([f"; {clean(line)}" for line in header])
         if self._request.before_s:
             for record in self._hub.held(self._hub.clock.time() - self._request.before_s):
                 self._offer(record)
@@ -110,16 +111,19 @@ class Capture:
         self._unwritten.append(line)
         if self._flush_due is None:
             self._flush_due = self._loop.call_soon(self._flush)
-        self._show(line)
+        elif len(self._unwritten) >= _MOST_UNWRITTEN:
+            self._flush_due.cancel()
+            self._flush()
+        self._show(record, line)
         if self._request.records is not None and self.records >= self._request.records:
             self.stop("it has its number of records")
 
-    def _show(self, line: str) -> None:
+    def _show(self, record: Record, line: str) -> None:
         if len(self._unshown) >= _VIEWER_LINES:
             self._unshown.popleft()
             self.not_shown += 1
             self._missed += 1
-        self._unshown.append(line)
+        self._unshown.append((record, line))
         self._wake.set()
 
     def _flush(self) -> None:
@@ -134,8 +138,14 @@ class Capture:
             self.stop("it has its size")
         elif self._loop.time() - self._disk_seen_at > _DISK_LOOK_S:
             self._disk_seen_at = self._loop.time()
+            self._look_at_disk()
+
+    def _look_at_disk(self) -> None:
+        try:
             if _free_bytes(self.file.parent) < self._free_bytes:
                 self.stop("the disk is nearly full")
+        except OSError as error:
+            self.stop(f"its disk cannot be looked at: {error.strerror}")
 
     def _write_lines(self, lines: Sequence[str]) -> bool:
         """Write whole lines; where that fails, end the capture with the last whole line and say False."""
@@ -156,7 +166,7 @@ class Capture:
         if not self.running:
             return
         lines, self._unwritten = self._unwritten, []
-        if self._write_lines([*lines, f"# ended: {reason}; {self.records} records"]):
+        if self._write_lines([*lines, f"; ended: {reason}; {self.records} records"]):
             self._close(reason)
         else:
             self.records -= len(lines)
@@ -171,16 +181,17 @@ class Capture:
                 timer.cancel()
         self._wake.set()
 
-    async def follow(self) -> AsyncIterator[list[str]]:
-        """Yield the lines to show as they come, in batches, until the capture has stopped and all is shown."""
+    async def follow(self) -> AsyncIterator[tuple[int, list[tuple[Record, str]]]]:
+        """Yield what to show as it comes, until the capture has stopped and all is shown.
+
+        Each batch is the number of records before it that are not shown, and records with their lines.
+        """
         while True:
             while self._unshown or self._missed:
                 batch = list(self._unshown)
                 self._unshown.clear()
-                if self._missed:
-                    batch.insert(0, f"-- {self._missed:,} records not shown --")
-                    self._missed = 0
-                yield batch
+                missed, self._missed = self._missed, 0
+                yield missed, batch
             if not self.running:
                 return
             self._wake.clear()

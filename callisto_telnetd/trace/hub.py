@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from callisto_telnetd.clock import Clock
-from callisto_telnetd.trace.records import Record, clean_fields
+from callisto_telnetd.trace.records import Record, clean_fields, size_of
 from callisto_telnetd.trace.sanitiser import clean
 
 Listener = Callable[[Record], None]
@@ -41,15 +41,10 @@ class Hub:
     ) -> Record:
         """Make a record of ``text`` and ``fields`` now, hold it and hand it on."""
         self.published += 1
-        record = Record(
-            self.published,
-            self.clock.time(),
-            process,
-            self._pid if pid is None else pid,
-            level,
-            clean(text),
-            clean_fields(fields),
-        )
+        text, kept = clean(text), clean_fields(fields)
+        number = self._pid if pid is None else pid
+        size = size_of(text, kept)
+        record = Record(self.published, self.clock.time(), process, number, level, text, kept, size)
         self._hold(record)
         for listener in self._listeners:
             listener(record)

@@ -73,6 +73,19 @@ def _renderer(hub: Hub, form: Literal["readable", "json"]) -> Callable[[WrappedL
     return render
 
 
+_AllLevels = structlog.make_filtering_bound_logger(logging.DEBUG)
+
+
+def _straight_to(hub: Hub) -> type[Log]:
+    """Return a logger whose debug events, which no line on stderr tells, take the short way into the hub."""
+
+    class _Straight(_AllLevels):  # type: ignore[misc, valid-type]  # structlog makes the class when it runs
+        def debug(self, event: str, *_args: object, **fields: object) -> None:
+            hub.publish(LEVELS["debug"], event, fields)
+
+    return _Straight
+
+
 def open_log(
     hub: Hub,
     level: str = "info",
@@ -80,15 +93,16 @@ def open_log(
     stream: TextIO | None = None,
 ) -> Log:
     """Return the server's logger: into ``hub`` always, onto ``stream`` (stderr) from ``level`` on."""
+    least = LEVELS[level]
     log: Log = structlog.wrap_logger(
         _Printer(stream or sys.stderr),
         processors=[
             structlog.processors.format_exc_info,
             _keep_end,
-            _Publish(hub, LEVELS[level]),
+            _Publish(hub, least),
             _renderer(hub, form),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
+        wrapper_class=_straight_to(hub) if least > LEVELS["debug"] else _AllLevels,
     ).bind()
     return log
 

@@ -31,16 +31,18 @@ class Record(NamedTuple):
     level: int
     text: str
     fields: Mapping[str, str]
+    size: int
+    """About how many bytes of memory it holds."""
 
     @property
     def level_name(self) -> str:
         """``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``."""
         return _NAMES[self.level]
 
-    @property
-    def size(self) -> int:
-        """About how many bytes of memory it holds."""
-        return _PLAIN_OVERHEAD + len(self.text) + sum(len(key) + len(value) for key, value in self.fields.items())
+
+def size_of(text: str, fields: Mapping[str, str]) -> int:
+    """Return about how many bytes of memory a record of this text and these fields holds."""
+    return _PLAIN_OVERHEAD + len(text) + len("".join(fields)) + len("".join(fields.values()))
 
 
 def clean_fields(fields: Mapping[str, Any]) -> dict[str, str]:

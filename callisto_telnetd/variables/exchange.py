@@ -1,4 +1,4 @@
-"""The text in which variables leave and come back: comments after ``#``, then ``name = value``, a line each."""
+"""Variables as text that leaves and comes back: comments after ``;`` or ``#``, then ``name = value``, a line each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Difference:
 
 def format_exchange(comment: str, values: Iterable[tuple[str, str]]) -> str:
     """Return the text of ``values``, with one line of comment before them."""
-    return "".join([f"# {comment}\n", *(f"{name} = {text}".rstrip() + "\n" for name, text in values)])
+    return "".join([f"; {comment}\n", *(f"{name} = {text}".rstrip() + "\n" for name, text in values)])
 
 
 def parse_exchange(text: str) -> Iterator[tuple[int, str, str]]:
@@ -37,7 +37,7 @@ def parse_exchange(text: str) -> Iterator[tuple[int, str, str]]:
     if len(lines) > MOST_LINES + 1:  # what follows the last line's end is no line
         raise UsageError(f"an import has at most {MOST_LINES} lines")
     for number, line in enumerate(map(str.strip, lines), start=1):
-        if not line or line.startswith("#"):
+        if not line or line.startswith((";", "#")):
             continue
         name, equals, value = line.partition("=")
         if not equals:

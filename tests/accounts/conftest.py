@@ -93,7 +93,7 @@ def good_hash() -> str:
 @pytest.fixture
 async def accounts(store: Store, hashes: PasswordHashes, audit: Audit, presence: Presence, clock: Clock) -> Accounts:
     """The accounts of a new database: none yet."""
-    accounts = Accounts(store, hashes, audit, presence, clock)
+    accounts = Accounts(store, hashes=hashes, audit=audit, presence=presence, clock=clock, log=audit._log)
     await accounts.load()
     return accounts
 

@@ -38,7 +38,7 @@ async def test_an_added_account_may_come_in_also_after_a_restart(
 ) -> None:
     """The account is in memory and in the database, its password is its own, and no other lets it in."""
     await accounts.add("ada", GOOD, ada)
-    again = Accounts(store, hashes, audit, Presence(), clock)
+    again = Accounts(store, hashes=hashes, audit=audit, presence=Presence(), clock=clock, log=audit._log)
     await again.load()
 
     for each in (accounts, again):

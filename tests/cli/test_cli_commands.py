@@ -151,7 +151,7 @@ def test_a_trace_is_listed_shown_and_deleted(run: Run, appliance: Path) -> None:
     as_json = [json.loads(line)["line"] for line in run("trace", "show", name, "--json", data=appliance).lines]
 
     assert file["state"] == "ended"
-    assert shown[0].startswith("# Callisto 1.0.0, edition ucm")
+    assert shown[0].startswith("; Callisto 1.0.0, edition ucm")
     assert shown[:-1] == as_json
     run("trace", "delete", name, data=appliance).require(2, err="'yes' as the last word")
     run("trace", "delete", name, "yes", data=appliance).require(0)

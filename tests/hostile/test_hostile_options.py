@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from callisto_telnetd.accounts.gatekeeper import Gatekeeper, Place
 from callisto_telnetd.listeners.telnet import Host, TelnetProtocol
-from callisto_telnetd.terminal.console import Console, Wire
+from callisto_telnetd.terminal.console import Console, Flusher, Wire
 from callisto_telnetd.terminal.session import Session
 from tests.conftest import AYT, DO, DONT, IAC, NAWS, OFFERS, SB, SE, TTYPE, WILL, WONT
 
@@ -87,8 +87,8 @@ class Listener:
 class Hearing(Console):
     """A console that only notes what it is handed."""
 
-    def __init__(self, wire: Wire, on_interrupt: Callable[[], None]) -> None:
-        super().__init__(wire, on_interrupt)
+    def __init__(self, wire: Wire, on_interrupt: Callable[[], None], flusher: Flusher) -> None:
+        super().__init__(wire, on_interrupt, flusher)
         self.heard = bytearray()
 
     def receive(self, data: bytes) -> None:
@@ -99,7 +99,7 @@ class Waiting:
     """A session that waits without end."""
 
     def __init__(self, wire: TelnetProtocol, console: type[Console]) -> None:
-        self.console = console(wire, lambda: None)
+        self.console = console(wire, lambda: None, Flusher())
         self.ended = 0
 
     async def run(self) -> None:

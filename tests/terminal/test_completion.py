@@ -161,7 +161,7 @@ async def test_a_note_of_a_trace_forges_no_line(parts: Parts, run: Run) -> None:
 
     (file,) = parts.captures.files()
     assert code == 0
-    assert "# note: a\\x0aforged\n" in parts.captures.find(file.name).read_text()
+    assert "; note: a\\x0aforged\n" in parts.captures.find(file.name).read_text()
 
 
 async def test_every_menu_and_help_is_free_of_prompts(parts: Parts, run: Run) -> None:

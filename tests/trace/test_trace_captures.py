@@ -29,13 +29,19 @@ def say(hub: Hub, *texts: str, process: str = "web-server", level: int = 20) -> 
 
 def said(file: Path) -> list[str]:
     """Return what the records of a file say; its comments are left out."""
-    lines = [line for line in file.read_text().splitlines() if not line.startswith("# ")]
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("; ")]
     return [line.partition("] ")[2].partition(" ")[2] for line in lines]
+
+
+async def batches_of(capture: Capture) -> AsyncIterator[list[str]]:
+    """Yield the lines that a viewer is shown, batch by batch; a number of records not shown is a line, too."""
+    async for missed, batch in capture.follow():
+        yield [*([f"-- {missed:,} records not shown --"] if missed else []), *(line for _, line in batch)]
 
 
 async def follow(capture: Capture) -> list[str]:
     """Return the lines that a viewer is shown until the capture has stopped."""
-    return [line async for batch in capture.follow() for line in batch]
+    return [line async for batch in batches_of(capture) for line in batch]
 
 
 @contextmanager
@@ -57,7 +63,7 @@ async def test_a_capture_has_header_records_and_trailer(hub: Hub, captures: Capt
 
     line = "2026-11-23T10:15:00.123456+01:00 web-server[4711] INFO"
     assert capture.file.read_text() == (
-        f"# Callisto 1.0.0\n# by ada\n{line} one\n{line} two\n# ended: enough; 2 records\n"
+        f"; Callisto 1.0.0\n; by ada\n{line} one\n{line} two\n; ended: enough; 2 records\n"
     )
 
 
@@ -101,8 +107,8 @@ async def test_the_number_of_records_is_exact(hub: Hub, captures: Captures) -> N
 
     assert not capture.running
     assert said(capture.file) == ["a", "b", "c"]
-    assert "# ended: it has its number of records; 3 records\n" in capture.file.read_text()
-    assert await follow(capture) == [line for line in capture.file.read_text().splitlines() if line[0] != "#"]
+    assert "; ended: it has its number of records; 3 records\n" in capture.file.read_text()
+    assert await follow(capture) == [line for line in capture.file.read_text().splitlines() if line[0] != ";"]
 
 
 async def test_a_capture_ends_at_its_size(hub: Hub, captures: Captures) -> None:
@@ -123,7 +129,7 @@ async def test_a_capture_ends_when_its_time_is_over(captures: Captures) -> None:
 
     assert await asyncio.wait_for(follow(capture), 10) == []
     assert capture.reason == "its time is over"
-    assert capture.file.read_text().endswith("# ended: its time is over; 0 records\n")
+    assert capture.file.read_text().endswith("; ended: its time is over; 0 records\n")
 
 
 async def test_a_capture_begins_in_the_past(folder: Path) -> None:
@@ -156,7 +162,7 @@ async def test_the_past_counts_for_the_number_of_records(hub: Hub, captures: Cap
 async def test_a_viewer_is_shown_what_comes_as_it_comes(hub: Hub, captures: Captures) -> None:
     """What is said between two readings comes in one batch, in order, and the end of the capture ends the view."""
     capture = captures.start(CaptureRequest("ada"), HEADER)
-    batches: AsyncIterator[list[str]] = capture.follow()
+    batches = batches_of(capture)
     say(hub, "one", "two")
     first = await anext(batches)
     waiting = asyncio.ensure_future(anext(batches))
@@ -186,7 +192,7 @@ async def test_a_slow_viewer_is_told_what_he_was_not_shown(hub: Hub, captures: C
 async def test_every_record_is_shown_or_counted(hub: Hub, captures: Captures) -> None:
     """A viewer who looks now and then sees each record once, or counted in the line where it would have been."""
     capture = captures.start(CaptureRequest("ada"), HEADER)
-    batches: AsyncIterator[list[str]] = capture.follow()
+    batches = batches_of(capture)
     seen = counted = 0
     for burst in (10, 1500, 1000, 1001, 1):
         say(hub, *(str(number) for number in range(burst)))
@@ -299,7 +305,7 @@ async def test_a_capture_ends_when_the_disk_runs_low(hub: Hub, folder: Path) -> 
 
     assert capture.reason == "the disk is nearly full"
     assert said(capture.file) == ["one"]
-    assert capture.file.read_text().endswith("# ended: the disk is nearly full; 1 records\n")
+    assert capture.file.read_text().endswith("; ended: the disk is nearly full; 1 records\n")
 
 
 async def test_no_capture_begins_on_a_full_disk(hub: Hub, folder: Path) -> None:
@@ -350,7 +356,7 @@ async def test_the_list_tells_what_runs(captures: Captures) -> None:
     listed = [(file.name, file.size_bytes, file.running) for file in captures.files()]
     capture.stop()
 
-    assert listed == [("20250101-000000-old.log", 4, False), (NAME, len("# Callisto 1.0.0\n# by ada\n"), True)]
+    assert listed == [("20250101-000000-old.log", 4, False), (NAME, len("; Callisto 1.0.0\n; by ada\n"), True)]
     assert not any(file.running for file in captures.files())
 
 
@@ -412,7 +418,7 @@ async def test_closing_stops_all(hub: Hub, captures: Captures) -> None:
 
     for capture in running:
         assert said(capture.file) == ["one"]
-        assert capture.file.read_text().endswith("# ended: the server stops; 1 records\n")
+        assert capture.file.read_text().endswith("; ended: the server stops; 1 records\n")
 
 
 async def test_text_from_outside_makes_no_line_of_its_own(hub: Hub, captures: Captures) -> None:
@@ -422,7 +428,7 @@ async def test_text_from_outside_makes_no_line_of_its_own(hub: Hub, captures: Ca
     capture.stop()
 
     assert said(capture.file) == ["a\\x0ab\\u2028c\\x85d\\udcff"]
-    assert capture.file.read_text().splitlines()[:2] == ["# note: x\\x0a2026-11-23T10:15:00 forged", "# \\x1b[2J"]
+    assert capture.file.read_text().splitlines()[:2] == ["; note: x\\x0a2026-11-23T10:15:00 forged", "; \\x1b[2J"]
 
 
 def test_the_file_outlives_a_killed_server(folder: Path) -> None:

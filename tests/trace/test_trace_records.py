@@ -18,6 +18,7 @@ from callisto_telnetd.trace.records import (
     format_record,
     parse_level,
     record_as_dict,
+    size_of,
 )
 from callisto_telnetd.trace.sanitiser import clean
 
@@ -28,7 +29,7 @@ HOSTILE = st.text(st.characters(exclude_categories=()), max_size=40) | st.text('
 
 def record(text: str = "started", **fields: str) -> Record:
     """Return a record of the web server."""
-    return Record(1, CLOCK.time(), "web-server", 4711, 20, text, fields)
+    return Record(1, CLOCK.time(), "web-server", 4711, 20, text, fields, size_of(text, fields))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ def test_the_line_of_a_record(made: Record, line: str) -> None:
 
 def test_the_microseconds_are_always_there() -> None:
     """A whole second has six noughts, so that columns stand under one another."""
-    made = Record(1, 1795425300.0, "web-server", 1, 40, "x", {})
+    made = Record(1, 1795425300.0, "web-server", 1, 40, "x", {}, 65)
 
     assert format_record(made, CLOCK.local) == "2026-11-23T10:15:00.000000+01:00 web-server[1] ERROR x"
 

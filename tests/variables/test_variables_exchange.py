@@ -18,7 +18,7 @@ async def test_an_export_is_comments_and_a_line_a_variable(registry: Registry, a
     await registry.assign("gWebServerRestart", "sun,wed 2:00", ada)
     comment, *lines = registry.export().splitlines()
 
-    assert comment == "# Callisto system variables, edition ucm, 2026-11-23T10:15:00+01:00"
+    assert comment == "; Callisto system variables, edition ucm, 2026-11-23T10:15:00+01:00"
     assert [line.split(" = ")[0].removesuffix(" =") for line in lines] == [each.name for each in registry.variables]
     assert "gDefaultMailbox =" in lines
     assert "gWebServerRestart = 9,02:00" in lines
