@@ -40,6 +40,8 @@ _COMMANDS_BURST = 256
 _COMMANDS_PER_S = 1000.0
 _BYTES_A_COMMAND = 64
 """Bytes that cost as much as one command: those looked at one by one, and those of an answer."""
+_KERNEL_BYTES = 64 << 10
+"""Asked of the kernel for what a peer has not taken yet; by itself it grows to megabytes."""
 _LINGER_S = 2.0
 _HANDSHAKE_S = 10.0
 
@@ -277,6 +279,7 @@ class TelnetProtocol(BaseServer, asyncio.BufferedProtocol):
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BYTES)
         if context is None:
             self._open(transport, place, address)
         else:
@@ -297,6 +300,7 @@ class TelnetProtocol(BaseServer, asyncio.BufferedProtocol):
             return
         if secured is None or self._closing:
             return
+        secured.set_read_buffer_limits(_HIGH_WATER_BYTES, _LOW_WATER_BYTES)  # type: ignore[attr-defined]
         self._open(secured, place, address)
 
     def _open(self, transport: asyncio.Transport, place: Place, address: str) -> None:

@@ -22,7 +22,7 @@ _MOST_RECORDS = 10_000_000
 _SMALLEST_SIZE = 1 << 10
 _LARGEST_SIZE = 1 << 40
 _MOST_NOTE = 200
-_TAIL_QUEUE = 1000
+_TAIL_QUEUE = 128
 _READ_LINES = 200
 
 USAGE = "[PROCESS,…] [level=LEVEL] [for=30s] [records=1000] [size=10M] [before=10s] [note=TEXT]"

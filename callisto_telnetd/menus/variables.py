@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from functools import lru_cache
 
 from callisto_telnetd.clock import format_moment
 from callisto_telnetd.errors import UsageError
@@ -66,37 +67,50 @@ async def show_variable(context: Context, words: list[str]) -> AsyncGenerator[An
 def _description(context: Context, variable: Variable) -> Fact:
     variables = context.parts.variables
     text, value = variables.text(variable.name), variables.value(variable.name)
+    default, meaning = variables.default_text(variable.name), variable.explain(value)
     change = variables.last_change(variable.name)
-    meanings = variable.kind.meanings()
-    data = {
+    fixed, fixed_lines = _sheet(variable)
+    data: dict[str, object] = {
         "name": variable.name,
         "value": text,
-        "meaning": variable.explain(value),
-        "default": variables.default_text(variable.name),
+        "meaning": meaning,
+        "default": default,
+        **fixed,
+        "last_change": _change_data(change) if change else None,
+    }
+    lines = [
+        f"Name: {variable.name}",
+        f"Now: {text or 'blank'} ({meaning})",
+        f"Default: {default or 'blank'}",
+        *fixed_lines,
+    ]
+    if isinstance(value, RestartPlan):
+        run = value.next_run(context.parts.clock.now())
+        data["next_run"] = run.isoformat() if run else None
+        lines.append(f"Next run: {format_moment(run) if run else 'none'}")
+    lines.append(f"Last change: {_change_line(change) if change else 'none'}")
+    return Fact(data, tuple(lines))
+
+
+@lru_cache(maxsize=1024)
+def _sheet(variable: Variable) -> tuple[dict[str, object], tuple[str, ...]]:
+    """Return what is always said of a variable, as data and as lines."""
+    meanings = variable.kind.meanings()
+    data: dict[str, object] = {
         "help": variable.help,
         "allowed": variable.kind.allowed,
         "values": {allowed or '""': meaning for allowed, meaning in meanings},
         "unit": getattr(variable.kind, "unit", "") or "",
         "editions": list(variable.editions),
         "reconstructed": list(variable.reconstructed),
-        "last_change": _change_data(change) if change else None,
     }
-    lines = [
-        f"Name: {variable.name}",
-        f"Now: {text or 'blank'} ({data['meaning']})",
-        f"Default: {variables.default_text(variable.name) or 'blank'}",
+    reconstructed = [f"Reconstructed: {', '.join(variable.reconstructed)}"] if variable.reconstructed else []
+    return data, (
         f"Does: {variable.help}",
         f"Allowed: {variable.kind.allowed}",
         *(f"  {allowed or 'blank'}: {meaning}" for allowed, meaning in meanings),
-    ]
-    if isinstance(value, RestartPlan):
-        run = value.next_run(context.parts.clock.now())
-        data["next_run"] = run.isoformat() if run else None
-        lines.append(f"Next run: {format_moment(run) if run else 'none'}")
-    if variable.reconstructed:
-        lines.append(f"Reconstructed: {', '.join(variable.reconstructed)}")
-    lines.append(f"Last change: {_change_line(change) if change else 'none'}")
-    return Fact(data, tuple(lines))
+        *reconstructed,
+    )
 
 
 def _change_data(change: Change) -> dict[str, object]:

@@ -18,7 +18,7 @@ from typing import Protocol
 from callisto_telnetd.errors import CallistoError, UsageError
 from callisto_telnetd.terminal.editor import (
     MAX_LINE_BYTES,
-    EndOfInput,
+    Event,
     Interrupt,
     Line,
     LineEditor,
@@ -82,6 +82,16 @@ class EndOfInputError(Exception):
 
 class InterruptedLineError(CallistoError):
     """An interrupt at a prompt or a question."""
+
+
+def _line_of(event: Event) -> str:
+    if isinstance(event, Line):
+        return event.text
+    if isinstance(event, LineTooLong):
+        raise UsageError(f"the line is longer than {MAX_LINE_BYTES} bytes; nothing was done")
+    if isinstance(event, Interrupt):
+        raise InterruptedLineError("interrupted")
+    raise EndOfInputError
 
 
 class Console:
@@ -223,7 +233,10 @@ class Console:
                 if output := editor.take_output():
                     self._put(output)
                 if event is not None:
-                    return await self._line_of(event)
+                    if self._loop.time() > self._slice_end:
+                        await asyncio.sleep(0)
+                        self._slice_end = self._loop.time() + _SLICE_S
+                    return _line_of(event)
                 if editor.stopped_short:
                     await (self.drain() if self.congested else asyncio.sleep(0))
                     continue
@@ -232,7 +245,13 @@ class Console:
                         raise EndOfInputError
                     editor.feed(b"\r")
                     continue
-                await self._wait_for_input()
+                self._get_ready_to_wait()
+                waiter = self._waiter = self._loop.create_future()
+                try:
+                    await waiter
+                finally:
+                    self._waiter = None
+                self._slice_end = self._loop.time() + _SLICE_S
                 if self._interrupted:
                     self._interrupted = False
                     raise InterruptedLineError("interrupted")
@@ -240,29 +259,11 @@ class Console:
             self._prompt = None
             editor.secret = False
 
-    async def _line_of(self, event: Line | LineTooLong | Interrupt | EndOfInput) -> str:
-        if self._loop.time() > self._slice_end:
-            await asyncio.sleep(0)
-            self._slice_end = self._loop.time() + _SLICE_S
-        if isinstance(event, Line):
-            return event.text
-        if isinstance(event, LineTooLong):
-            raise UsageError(f"the line is longer than {MAX_LINE_BYTES} bytes; nothing was done")
-        if isinstance(event, Interrupt):
-            raise InterruptedLineError("interrupted")
-        raise EndOfInputError
-
-    async def _wait_for_input(self) -> None:
+    def _get_ready_to_wait(self) -> None:
         if self._paused:
             self._paused = False
             self._wire.resume_reading()
         self.flush()
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-        self._slice_end = self._loop.time() + _SLICE_S
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -7,7 +7,6 @@ number, and the caller is told the number.
 from __future__ import annotations
 
 import secrets
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -61,7 +60,8 @@ async def perform(context: Context, resolution: Resolution, door: Door) -> Move 
     if resolution.run is None:
         return resolution.entry if isinstance(resolution.entry, Menu) else None
     move: Move | None = None
-    async with aclosing(resolution.run(context, resolution.arguments)) as answers:
+    answers = resolution.run(context, resolution.arguments)
+    try:
         async for answer in answers:
             if isinstance(answer, Move):
                 move = answer
@@ -69,6 +69,9 @@ async def perform(context: Context, resolution: Resolution, door: Door) -> Move 
             door.show(answer)
             if door.congested:
                 await door.drain()
+    except BaseException:
+        await answers.aclose()  # where the door failed, the command still tidies up
+        raise
     return move
 
 

@@ -15,6 +15,7 @@ import re
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from callisto_telnetd.errors import TraceError, named, quoted
@@ -23,7 +24,9 @@ from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.records import LEVELS, Record, format_record
 from callisto_telnetd.trace.sanitiser import clean
 
-_VIEWER_LINES = 1000
+_VIEWER_BYTES = 32 << 10
+_LINE_OVERHEAD = 128
+_PAST_AT_ONCE = 50
 _MOST_UNWRITTEN = 256
 _DISK_LOOK_S = 1.0
 _FILE_NAME = re.compile(r"[0-9]{8}-[0-9]{6}-[A-Za-z0-9._-]{1,40}\.log")
@@ -77,6 +80,8 @@ class Capture:
         self._unwritten: list[str] = []
         self._flush_due: asyncio.Handle | None = None
         self._unshown: deque[tuple[Record, str]] = deque()
+        self._unshown_size = 0
+        self._past: deque[Record] = deque()  # held by the hub as well: what was before is shown whole, and costs little
         self._wake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._disk_seen_at = 0.0
@@ -96,8 +101,10 @@ class Capture:
         """Write the header, take what is held since ``before_s`` ago, then every record from now on."""
         self._write_lines([f"; {clean(line)}" for line in header])
         if self._request.before_s:
-            for record in self._hub.held(self._hub.clock.time() - self._request.before_s):
-                self._offer(record)
+            held = filter(self._request.takes, self._hub.held(self._hub.clock.time() - self._request.before_s))
+            for record in islice(held, self._request.records):
+                self._past.append(record)
+                self._keep(self._line(record))
         if self.running:
             self._hub.attach(self._offer)
             if self._request.duration_s is not None:
@@ -106,7 +113,16 @@ class Capture:
     def _offer(self, record: Record) -> None:
         if not self.running or not self._request.takes(record):
             return
-        line = format_record(record, self._hub.clock.local)
+        line = self._line(record)
+        self._show(record, line)
+        self._keep(line)
+
+    def _line(self, record: Record) -> str:
+        return format_record(record, self._hub.clock.local)
+
+    def _keep(self, line: str) -> None:
+        if not self.running:
+            return
         self.records += 1
         self._unwritten.append(line)
         if self._flush_due is None:
@@ -114,16 +130,17 @@ class Capture:
         elif len(self._unwritten) >= _MOST_UNWRITTEN:
             self._flush_due.cancel()
             self._flush()
-        self._show(record, line)
         if self._request.records is not None and self.records >= self._request.records:
             self.stop("it has its number of records")
 
     def _show(self, record: Record, line: str) -> None:
-        if len(self._unshown) >= _VIEWER_LINES:
-            self._unshown.popleft()
+        self._unshown.append((record, line))
+        self._unshown_size += len(line) + _LINE_OVERHEAD
+        while self._unshown_size > _VIEWER_BYTES:
+            _, missed = self._unshown.popleft()
+            self._unshown_size -= len(missed) + _LINE_OVERHEAD
             self.not_shown += 1
             self._missed += 1
-        self._unshown.append((record, line))
         self._wake.set()
 
     def _flush(self) -> None:
@@ -186,10 +203,14 @@ class Capture:
 
         Each batch is the number of records before it that are not shown, and records with their lines.
         """
+        while self._past:
+            past = [self._past.popleft() for _ in range(min(_PAST_AT_ONCE, len(self._past)))]
+            yield 0, [(record, self._line(record)) for record in past]
         while True:
             while self._unshown or self._missed:
                 batch = list(self._unshown)
                 self._unshown.clear()
+                self._unshown_size = 0
                 missed, self._missed = self._missed, 0
                 yield missed, batch
             if not self.running:

@@ -47,6 +47,9 @@ class Variable(BaseModel):
             _checked(default, fields)
         return defaults
 
+    def __hash__(self) -> int:
+        return hash(self.name)
+
     def default_for(self, edition: Edition) -> str:
         """Return the default there as text, in the form that the kind writes."""
         return self.canonical(str(self.defaults_by_edition.get(edition, self.default)))

@@ -156,7 +156,7 @@ def test_pexpect_interrupts_a_trace(own_server: Server) -> None:
     name = child.match.group(1)
     child.expect_exact("callisto# ")
     child.sendline(f"trace show {name}")
-    child.expect_exact("# note: from pexpect")
+    child.expect_exact("; note: from pexpect")
     child.expect_exact("callisto# ")
     child.close(force=True)
 

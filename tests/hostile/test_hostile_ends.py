@@ -52,6 +52,7 @@ def test_five_hundred_resets_leave_nothing(start: StartServer) -> None:
     before = descriptors(server)
     for _ in range(500):
         reset(socket.create_connection(("127.0.0.1", server.port)))
+    wait_alone(server, admin, before)  # a stopped server accepts no more than its backlog
     server.process.send_signal(signal.SIGSTOP)
     waiting = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
     for number, connection in enumerate(waiting):
