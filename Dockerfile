@@ -6,7 +6,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-RUN python -m venv /opt/callisto
+RUN python -m venv --copies /opt/callisto
 # The pinned packages come first, in a layer of their own that a change of the source does not touch. All of them are
 # wheels: the slim image has no compiler.
 COPY requirements.lock ./
@@ -16,17 +16,20 @@ COPY callisto_telnetd ./callisto_telnetd
 RUN /opt/callisto/bin/pip install --no-deps --no-build-isolation .
 
 FROM python:${PYTHON_TAG}
-# Port 23 without root and without a file capability: since version 20.10 Docker sets
-# net.ipv4.ip_unprivileged_port_start=0 inside a container's own network, so any user may listen on any port there.
-# A file capability on the interpreter would be worse: it is lost under no-new-privileges, it keeps the interpreter from
-# starting at all under `--cap-drop ALL`, and it makes the process undumpable, so that it cannot read its own /proc.
-# Elsewhere: Podman wants `--sysctl net.ipv4.ip_unprivileged_port_start=23`, Kubernetes the same sysctl in the pod's
-# securityContext; with the host's network, give a higher port: `serve --host 0.0.0.0 --port 2323`.
+# Port 23 without root: the environment's own copies of the interpreter (venv --copies) carry the capability, and no other
+# program of the image does. Under no-new-privileges a file's capability does not count; Docker lets any user have any
+# port there (net.ipv4.ip_unprivileged_port_start=0 in a container's own network). With `--cap-drop ALL`, add
+# `--cap-add NET_BIND_SERVICE`: the kernel starts no program whose capability it may not give.
+COPY --from=build /opt/callisto /opt/callisto
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libcap2-bin \
+    && for python in /opt/callisto/bin/python*; do setcap cap_net_bind_service=+ep "$python"; done \
+    && apt-get purge --yes --auto-remove libcap2-bin \
+    && rm -rf /var/lib/apt/lists/*
 RUN groupadd --gid 10023 callisto \
     && useradd --uid 10023 --gid callisto --no-create-home --home-dir /var/lib/callisto \
         --shell /usr/sbin/nologin callisto \
     && install --directory --owner callisto --group callisto --mode 0750 /var/lib/callisto
-COPY --from=build /opt/callisto /opt/callisto
 ENV PATH=/opt/callisto/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
