@@ -253,6 +253,7 @@ class Session:
             return
         finally:
             self._interruptible = False
+        self._drop_late_interrupt()
         if isinstance(move, Menu):
             context.menu = move
             show_menu(context, move, self)
@@ -266,6 +267,13 @@ class Session:
         self.console.say(f"Error: {failed.text}")
         if not isinstance(error, UsageError):
             self._parts.log.warning("command failed", reason=failed.text, who=context.origin.who)
+
+    def _drop_late_interrupt(self) -> None:
+        """Take an interrupt back that met an action at its very end, which took no notice of it."""
+        if self._interrupted:
+            self._interrupted = False
+            if self._task is not None:
+                self._task.uncancel()
 
     def _interrupt(self) -> None:
         """Stop the action that runs; one that changes something runs to its end, which is near."""
