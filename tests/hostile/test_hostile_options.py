@@ -176,7 +176,7 @@ def test_any_bytes_keep_state_bounded_and_answers_short(stream: bytes, cuts: lis
             assert len(table) <= 24
         assert len(protocol.terminal_type) <= _BOUND
         assert protocol.console.editor.columns == 0 or 20 <= protocol.console.editor.columns <= 500
-        assert protocol.get_extra_info("rows", 24) == 0 or 5 <= protocol.get_extra_info("rows", 24) <= 200
+        assert protocol.rows == 0 or 5 <= protocol.rows <= 200
         asked_type = len(IAC + SB + TTYPE + b"\x01" + IAC + SE)
         there = wire.sent.count(b"[callisto: yes]") * len(b"\r\n[callisto: yes]\r\n")
         assert len(wire.sent) - there <= len(stream) + asked_type
