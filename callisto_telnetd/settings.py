@@ -115,7 +115,7 @@ class TraceSettings(Section):
     """``[trace]``: what is held in memory, and the bounds of a capture."""
 
     held_records: int = Field(5000, ge=0, le=1_000_000, description="records held in memory, 0 to 1000000")
-    held_bytes: Size = Field(1 << 20, ge=0, le=1 << 30, description="bytes of records held in memory, 0 to 1G")
+    held_bytes: Size = Field(2 << 20, ge=0, le=1 << 30, description="bytes of records held in memory, 0 to 1G")
     size: Size = Field(10 << 20, ge=1 << 10, le=1 << 40, description="default bound of one capture, 1k to 1024G")
     free: Size = Field(16 << 20, ge=0, le=1 << 40, description="free disk below which captures stop, 0 to 1024G")
 

@@ -17,7 +17,9 @@ LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _NAMES = {number: name.upper() for name, number in LEVELS.items()}
 _MAX_VALUE = 1024
 _LONG_VALUES = {"exception": MAX_TEXT}
-_PLAIN_OVERHEAD = 64
+_RECORD_BYTES = 380
+"""Of a record without text and fields: its tuple, its numbers, the heads of its text and its dictionary."""
+_FIELD_BYTES = 50
 
 
 class Record(NamedTuple):
@@ -42,7 +44,7 @@ class Record(NamedTuple):
 
 def size_of(text: str, fields: Mapping[str, str]) -> int:
     """Return about how many bytes of memory a record of this text and these fields holds."""
-    return _PLAIN_OVERHEAD + len(text) + len("".join(fields)) + len("".join(fields.values()))
+    return _RECORD_BYTES + len(text) + _FIELD_BYTES * len(fields) + len("".join(fields.values()))
 
 
 def clean_fields(fields: Mapping[str, Any]) -> dict[str, str]:

@@ -22,7 +22,8 @@ from tests.conftest import AYT, DO, ECHO, IAC, NAWS, SB, SE, TIMING_MARK, TTYPE,
 
 ATTACKERS = 6
 MOST_BYTES = 64 << 10
-GRAIN_BYTES = (256 << 10) // ATTACKERS
+GRAIN_BYTES = (1 << 20) // ATTACKERS
+"""One arena of Python's allocator, which is taken from the system whole."""
 PROMPT_S = 0.5
 """Far above what it takes (30 ms here): the machine may be busy with other tests."""
 EC, EL, IP = IAC + b"\xf7", IAC + b"\xf8", IAC + b"\xf4"
