@@ -42,6 +42,8 @@ from callisto_telnetd.variables import CATALOGUE, Registry, Variable, own_variab
 
 __all__ = ["Request", "run", "run_offline", "serve"]
 
+_LOCK_S = 2.0
+
 Ready = Callable[[str], None]
 T = TypeVar("T")
 
@@ -52,13 +54,13 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 @asynccontextmanager
-async def open_parts(settings: Settings, folder: DataFolder, *, quiet: bool = False) -> AsyncIterator[Parts]:
+async def open_parts(settings: Settings, folder: DataFolder, *, serving: bool = True) -> AsyncIterator[Parts]:
     """Open the appliance of a data folder; the caller holds the folder's lock.
 
     Args:
         settings: All settings.
         folder: The data folder, made already.
-        quiet: Whether only errors go to stderr: for a command that runs without a server.
+        serving: Whether a server runs; for a command without one, only errors go to stderr.
 
     Raises:
         CallistoError: a part cannot be opened; those before it are closed again.
@@ -66,7 +68,7 @@ async def open_parts(settings: Settings, folder: DataFolder, *, quiet: bool = Fa
     async with AsyncExitStack() as stack:
         clock = Clock(settings.clock.mode)
         hub = Hub(clock, settings.trace.held_records, settings.trace.held_bytes)
-        log = open_log(hub, "error" if quiet else settings.log.level, settings.log.format)
+        log = open_log(hub, settings.log.level if serving else "error", settings.log.format)
         bridge_libraries(log)
         catalogue = _catalogue(settings)
         store = await stack.enter_async_context(open_store(folder.database))
@@ -112,6 +114,7 @@ async def open_parts(settings: Settings, folder: DataFolder, *, quiet: bool = Fa
             processes=ProcessTable(),
             trace_size_bytes=settings.trace.size,
             started_at=time.monotonic(),
+            serving=serving,
             repairing=asyncio.Lock(),
         )
 
@@ -155,7 +158,7 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
         doors = _take_ports(settings, stack)
         folder = DataFolder(data)
         folder.make()
-        stack.enter_context(folder.lock())
+        stack.enter_context(await folder.wait_for_lock(_LOCK_S))  # a command may have it for a moment
         parts = await stack.enter_async_context(open_parts(settings, folder))
         _install_exception_handler(parts.log)
         _raise_file_limit()
@@ -224,7 +227,7 @@ async def run_offline(
     folder = DataFolder(data)
     folder.make()
     with folder.lock():
-        async with open_parts(settings, folder, quiet=True) as parts:
+        async with open_parts(settings, folder, serving=False) as parts:
             door = CommandDoor(
                 request, lambda frame: (out if isinstance(frame, Out) else err)(frame.text), ask, _no_drain
             )

@@ -12,6 +12,7 @@ import os
 import pwd
 import signal
 import sys
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,11 +20,13 @@ from typing import Annotated, Any
 import typer
 
 from callisto_telnetd import __version__
-from callisto_telnetd.errors import CallistoError, UsageError, quoted
+from callisto_telnetd.errors import CallistoError, FolderInUseError, UsageError, quoted
 from callisto_telnetd.listeners.local_client import NoServerError, call, connect
 from callisto_telnetd.settings import Settings, default_data_folder, load_settings
 
 _MAX_INPUT = 64 << 10
+_LOCK_S = 3.0
+_LOCK_LOOK_S = 0.05
 _MAX_SECRET = 4096
 
 app = typer.Typer(
@@ -113,8 +116,8 @@ def variables(words: Words = None, data: Data = None, config: Config = None, as_
 
 @app.command()
 def trace(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """Trace: list, show FILE, delete FILE yes, tail, processes, or the words of a capture such as for=30s."""
-    _command(["trace", *(words or ["list"])], data, config, as_json=as_json)
+    """Trace: a capture, with words such as for=30s; or list, show FILE, delete FILE yes, tail, processes."""
+    _command(["trace", *(words or [])], data, config, as_json=as_json)
 
 
 @app.command()
@@ -160,13 +163,26 @@ def _command(
     settings = load_settings(folder, config)
     terminal = sys.stdin.isatty() and text is None and secret is None
     request = {"words": words, "json": as_json, "input": text, "secret": secret, "terminal": terminal}
-    try:
-        with connect(folder / "run" / "control.sock") as connection:
-            code = call(connection, request, _print, _print_error, _ask)
-    except NoServerError:
-        code = _offline(settings, folder, request)
+    code = _call_or_run(settings, folder, request)
     if code:
         raise typer.Exit(code)
+
+
+def _call_or_run(settings: Settings, folder: Path, request: dict[str, Any]) -> int:
+    """Ask the server; without one, work on the folder itself, and ask again where another has just taken it."""
+    deadline = time.monotonic() + _LOCK_S
+    while True:
+        try:
+            with connect(folder / "run" / "control.sock") as connection:
+                return call(connection, request, _print, _print_error, _ask)
+        except NoServerError:
+            pass
+        try:
+            return _offline(settings, folder, request)
+        except FolderInUseError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(_LOCK_LOOK_S)
 
 
 def _offline(settings: Settings, folder: Path, request: dict[str, Any]) -> int:

@@ -215,6 +215,13 @@ class Clock:
             raise ClockValueError(f"{quoted(server)} is not the name of a time server")
         self._synced_with, self._synced_at = server, self.time()
 
+    def format_stamp(self, text: str) -> str:
+        """Return a moment that was kept as ISO 8601 in the appliance's zone of today; text that is none, as it is."""
+        try:
+            return format_moment(self.local(datetime.fromisoformat(text).timestamp()))
+        except (ValueError, OverflowError, OSError):
+            return text
+
     def use_zone(self, name: str) -> None:
         """Show and read times in another zone; the moment stays the same.
 

@@ -96,6 +96,10 @@ class FolderError(CallistoError):
     """The data folder, or a file in it, cannot be used."""
 
 
+class FolderInUseError(FolderError):
+    """Another process owns the data folder."""
+
+
 class ListenError(CallistoError):
     """A listener cannot be opened: address, port, permission or TLS files."""
 

@@ -1,10 +1,12 @@
-"""Sizes and durations as people read them; nothing here is read back."""
+"""Sizes and durations as people read and type them."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_STEPS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_LONGEST_NUMBER = 15
 _SPANS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -12,6 +14,14 @@ def counted(count: int, noun: str) -> str:
     """Return ``1 session``, ``2 sessions``: a count with its noun."""
     plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{count} {noun if count == 1 else plural}"
+
+
+def parse_bytes(text: str) -> int | None:
+    """Return the bytes of ``10M``, ``64k``, ``1G`` or a plain number, in steps of 1024; None for anything else."""
+    number, step = (text[:-1], _STEPS.get(text[-1:].lower())) if not text[-1:].isdigit() else (text, 1)
+    if step is None or not (number.isascii() and number.isdigit()) or len(number) > _LONGEST_NUMBER:
+        return None
+    return int(number) * step
 
 
 def format_bytes(count: int) -> str:

@@ -19,25 +19,17 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, Pydanti
 from pydantic_settings import SettingsError as SourceError
 
 from callisto_telnetd.errors import FolderError, SettingsError, listed, named, quoted
+from callisto_telnetd.quantities import parse_bytes
 
 SETTINGS_FILE = "callisto.toml"
 _PREFIX = "CALLISTO_"
 _OTHER_ENVIRONMENT = frozenset({"CALLISTO_DATA", "CALLISTO_ADMIN_PASSWORD"})
 
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
-
-def parse_size(value: object) -> object:
-    """Return the bytes of ``10M``, ``64k`` or a plain number; anything else is left for the type to refuse."""
-    if (
-        isinstance(value, str)
-        and value
-        and value[-1].lower() in _UNITS
-        and value[:-1].isascii()
-        and value[:-1].isdigit()
-    ):
-        return int(value[:-1]) * _UNITS[value[-1].lower()]
-    return value
+def _size(value: object) -> object:
+    """Return the bytes of a size as people type it; anything else is left for the type to refuse."""
+    size = parse_bytes(value) if isinstance(value, str) else None
+    return value if size is None else size
 
 
 def _split(value: object) -> object:
@@ -51,7 +43,7 @@ def _printable(value: str) -> str:
     return value
 
 
-Size = Annotated[int, BeforeValidator(parse_size)]
+Size = Annotated[int, BeforeValidator(_size)]
 OneLine = Annotated[str, AfterValidator(_printable)]
 Network = IPv4Network | IPv6Network
 

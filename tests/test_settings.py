@@ -8,7 +8,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from callisto_telnetd.errors import CallistoError, FolderError, SettingsError
-from callisto_telnetd.settings import Section, Settings, default_data_folder, load_settings, parse_size
+from callisto_telnetd.quantities import parse_bytes
+from callisto_telnetd.settings import Section, Settings, default_data_folder, load_settings
 
 NETWORKS = "allowed: networks that may connect, such as 10.0.0.0/8; none named: all"
 BANNER = "allowed: first line that a client sees; blank: product and version"
@@ -215,11 +216,20 @@ def test_a_folder_whose_file_cannot_be_read_is_a_fault_of_the_folder(tmp_path: P
 
 @pytest.mark.parametrize(
     ("value", "size"),
-    [("64k", 65_536), ("10M", 10 << 20), ("1g", 1 << 30), ("0k", 0), (5, 5), ("512", "512"), ("x", "x"), ("", "")],
+    [
+        ("64k", 65_536),
+        ("10M", 10 << 20),
+        ("1g", 1 << 30),
+        ("0k", 0),
+        ("512", 512),
+        ("x", None),
+        ("", None),
+        ("-1", None),
+    ],
 )
-def test_sizes_have_units(value: object, size: object) -> None:
-    """k, M and G are steps of 1024 in any case; what is none is left for the type to judge."""
-    assert parse_size(value) == size
+def test_sizes_have_units(value: str, size: int | None) -> None:
+    """k, M and G are steps of 1024 in any case; what is none is nothing."""
+    assert parse_bytes(value) == size
 
 
 def test_a_plain_number_is_a_size(tmp_path: Path, file: Path) -> None:

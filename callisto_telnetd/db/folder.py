@@ -5,19 +5,18 @@ The folder is the appliance. Whoever holds the lock may open the database; nobod
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from callisto_telnetd.errors import FolderError, named
+from callisto_telnetd.errors import FolderError, FolderInUseError, named
 
+_LOCK_LOOK_S = 0.05
 _SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less its NUL
-
-
-class FolderInUseError(FolderError):
-    """Another process owns the data folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +84,22 @@ class DataFolder:
             os.close(descriptor)
             raise FolderInUseError(f"data folder {named(self.path)} is in use by another process") from None
         return FolderLock(descriptor)
+
+    async def wait_for_lock(self, wait_s: float) -> FolderLock:
+        """Become the folder's one owner once the command or server that has it is done.
+
+        Raises:
+            FolderInUseError: it still has it after ``wait_s`` seconds.
+            FolderError: the lock file cannot be written.
+        """
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                return self.lock()
+            except FolderInUseError:
+                if time.monotonic() >= deadline:
+                    raise
+            await asyncio.sleep(_LOCK_LOOK_S)
 
 
 class FolderLock:

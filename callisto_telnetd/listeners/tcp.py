@@ -100,6 +100,7 @@ class TelnetListener:
         self._servers: list[asyncio.Server] = []
         self.gatekeeper = parts.gatekeeper
         self.always_echo = always_echo
+        self.login_s = limits.login_s
         self.protocols: set[TelnetProtocol] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.name = "telnets" if context else "telnet"
@@ -135,6 +136,7 @@ class TelnetListener:
             source=address,
             door=self.name,
             limits=self._limits,
+            login_deadline=wire.connected_at + self._limits.login_s,
             flusher=self._flusher,
         )
 

@@ -69,6 +69,7 @@ class Host(Protocol):
     gatekeeper: Gatekeeper
     context: ssl.SSLContext | None
     always_echo: bool
+    login_s: float
     protocols: set[TelnetProtocol]
     tasks: set[asyncio.Task[None]]
 
@@ -95,6 +96,8 @@ class TelnetProtocol(BaseServer, asyncio.BufferedProtocol):
         self._place: Place | None = None
         self._session: Session | None = None
         self.task: asyncio.Task[None] | None = None
+        self.connected_at = self._loop.time()
+        """When the connection was made, on the loop's clock: the log-in's deadline counts from here, TLS or not."""
         self._reading = True
         self._hold_input = False
         self._throttle: asyncio.TimerHandle | None = None
@@ -104,6 +107,7 @@ class TelnetProtocol(BaseServer, asyncio.BufferedProtocol):
         self.writable = True
         self.terminal_type = ""
         self.rows = 0
+        """With the editor's columns: the size of the window, for views that redraw themselves; 0 is not known."""
 
     # The connection's life
 
@@ -138,7 +142,11 @@ class TelnetProtocol(BaseServer, asyncio.BufferedProtocol):
         """Begin TLS on a connection that has its place: handshakes count within the limits, too."""
         try:
             secured = await self._loop.start_tls(
-                transport, self, context, server_side=True, ssl_handshake_timeout=_HANDSHAKE_S
+                transport,
+                self,
+                context,
+                server_side=True,
+                ssl_handshake_timeout=min(_HANDSHAKE_S, self._listener.login_s),
             )
         except (OSError, TimeoutError) as error:
             self._listener.refuse(address, f"no TLS: {type(error).__name__}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from callisto_telnetd import quantities
 from callisto_telnetd.errors import UsageError, listed, quoted
 
 FLOWING_OPTION = "note"
@@ -36,6 +37,12 @@ def take_options(words: Sequence[str], allowed: Collection[str]) -> tuple[list[s
     return plain, options
 
 
+def take_yes(words: Sequence[str]) -> tuple[list[str], bool]:
+    """Take ``yes`` off the end of the words, and say whether it was there."""
+    confirmed = bool(words) and words[-1].lower() == "yes"
+    return (list(words[:-1]), True) if confirmed else (list(words), False)
+
+
 def require_count(words: Sequence[str], least: int, most: int, usage: str) -> None:
     """Refuse too few or too many words.
 
@@ -58,7 +65,6 @@ def parse_whole(text: str, name: str, least: int, most: int) -> int:
 
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
-_BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 def parse_duration(text: str, name: str, most_s: int = 86_400) -> float:
@@ -81,11 +87,9 @@ def parse_bytes(text: str, name: str, least: int, most: int) -> int:
     Raises:
         UsageError: names what is allowed.
     """
-    number, unit = (text[:-1], text[-1:].lower()) if not text[-1:].isdigit() else (text, "")
-    if number.isascii() and number.isdigit() and len(number) <= 12 and unit in _BYTES:
-        size = int(number) * _BYTES[unit]
-        if least <= size <= most:
-            return size
+    size = quantities.parse_bytes(text)
+    if size is not None and least <= size <= most:
+        return size
     raise UsageError(f"{name}: {quoted(text)} is not a size such as 64k, 10M or 1G, from {least} to {most} bytes")
 
 

@@ -65,6 +65,8 @@ class Parts:
     trace_size_bytes: int
     started_at: float
     """When the server started, in seconds of the monotonic clock."""
+    serving: bool
+    """Whether a server runs; not so where a command works on the data folder itself."""
     repairing: asyncio.Lock
     """Held while the database is checked: one at a time."""
 
@@ -72,8 +74,10 @@ class Parts:
 class Dialogue(Protocol):
     """How a command speaks with its caller, whatever the door."""
 
-    async def ask(self, question: str, default: str | None = None, *, secret: bool = False) -> str:
-        """Ask one question and return the answer; an empty one is the default."""
+    async def ask(
+        self, question: str, default: str | None = None, *, secret: bool = False, choices: tuple[str, ...] = ()
+    ) -> str:
+        """Ask one question and return the answer; an empty one is the default. ``choices`` is what Tab completes."""
 
     def watch(self, stop: Callable[[], None], *, until_end_of_input: bool) -> AbstractContextManager[None]:
         """Call ``stop`` at Enter, ``q`` or an interrupt while the block runs, or where the caller's input has ended."""
@@ -99,14 +103,13 @@ class Context:
     input: str | None = field(default=None)
     """Text that came with the command: the file of an import at the command line."""
 
-    async def confirm(self, question: str, arguments: list[str]) -> None:
-        """Return if the caller confirms, or has said ``yes`` as the last word (which is taken off the arguments).
+    async def confirm(self, question: str, *, confirmed: bool) -> None:
+        """Return if the caller has confirmed by the last word of his line, or does so now.
 
         Raises:
             UsageError: not confirmed; nothing has changed.
         """
-        if arguments and arguments[-1].lower() == "yes":
-            arguments.pop()
+        if confirmed:
             return
         answer = await self.dialogue.ask(f"{question} [y/N]: ")
         if answer.strip().lower() not in {"y", "yes"}:

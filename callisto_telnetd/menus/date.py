@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 
 from callisto_telnetd.clock import ClockState, format_moment
+from callisto_telnetd.errors import StoreError
 from callisto_telnetd.menus.answers import Answer, Done, Fact
 from callisto_telnetd.menus.arguments import require_count
 from callisto_telnetd.menus.context import Context
@@ -29,7 +30,9 @@ def _clock_fact(context: Context) -> Fact:
 async def show_clock(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Show the clock, or set it to the date and time that follow."""
     if words:
-        yield await _move(context, context.parts.clock.parse_moment(" ".join(words)))
+        done = await _move(context, context.parts.clock.parse_moment(" ".join(words)))
+        yield Fact(_clock_fact(context).data, ())
+        yield done
         return
     yield _clock_fact(context)
     yield Done(format_moment(context.parts.clock.now()))
@@ -48,11 +51,12 @@ async def ask_moment(context: Context, _words: list[str]) -> AsyncGenerator[Answ
 
 async def _move(context: Context, moment: datetime) -> Done:
     clock = context.parts.clock
-    before = format_moment(clock.now())
-    state = clock.state()
+    before, state = format_moment(clock.now()), clock.state()
+    moved_s = moment.timestamp() - clock.time()
     context.parts.store.require_room()  # before the system's clock is moved, which cannot be undone
     clock.move_to(moment)
-    await _keep(context, state, "date and time set", f"{format_moment(moment)} (was {before})")
+    detail = f"{format_moment(moment)} (was {before})"
+    await _keep(context, state, "date and time set", detail, moved_s=moved_s)
     return Done(f"{format_moment(moment)} (was {before})")
 
 
@@ -63,6 +67,7 @@ async def set_zone(context: Context, words: list[str]) -> AsyncGenerator[Answer,
     before, state = clock.zone_name, clock.state()
     clock.use_zone(words[0])
     await _keep(context, state, "zone set", f"{clock.zone_name} (was {before})")
+    yield Fact(_clock_fact(context).data, ())
     yield Done(f"zone {clock.zone_name} (was {before}), {format_moment(clock.now())}")
 
 
@@ -78,7 +83,7 @@ async def synchronise(context: Context, words: list[str]) -> AsyncGenerator[Answ
     moved_s = measured.offset_s - clock.offset_s
     clock.move_by(moved_s)
     clock.note_sync(server)
-    await _keep(context, state, "clock synchronised", f"{server}, moved by {moved_s:+.3f} s")
+    await _keep(context, state, "clock synchronised", f"{server}, moved by {moved_s:+.3f} s", moved_s=moved_s)
     data = {
         "server": server,
         "moved_s": round(moved_s, 6),
@@ -89,22 +94,29 @@ async def synchronise(context: Context, words: list[str]) -> AsyncGenerator[Answ
     yield Done(f"{format_moment(clock.now())}, moved by {moved_s:+.3f} s by {server} (stratum {measured.stratum})")
 
 
-async def _keep(context: Context, before: ClockState, event: str, detail: str) -> None:
-    """Keep the clock's state; where that fails, the clock goes back and the caller is told."""
-    parts = context.parts
-    text = parts.clock.state().to_json()
+async def _keep(context: Context, before: ClockState, event: str, detail: str, *, moved_s: float = 0.0) -> None:
+    """Keep the clock's new state, and let it take effect at the commit: memory and disk are never apart.
+
+    The system's own clock has moved already; where its state cannot be kept, it is moved back.
+    """
+    parts, clock = context.parts, context.parts.clock
+    after = clock.state()
+    clock.put_back(before)
     try:
         await parts.store.apply(
             [
                 (
                     "INSERT INTO state VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                    (CLOCK_STATE, text),
+                    (CLOCK_STATE, after.to_json()),
                 ),
                 *parts.audit.statements(event, context.origin, detail),
-            ]
+            ],
+            then=lambda _: clock.put_back(after),
         )
-    except BaseException:
-        parts.clock.put_back(before)
+    except StoreError:
+        if clock.mode == "system" and moved_s:
+            clock.move_by(-moved_s)
+            clock.put_back(before)
         raise
     parts.log.info(event, who=context.origin.who, source=context.origin.source, detail=detail)
 
@@ -135,8 +147,15 @@ DATE_MENU = Menu(
             help="set the zone, such as Europe/Zurich",
             run=set_zone,
             complete=_complete_zone,
+            facts="one",
             changes=True,
         ),
-        Command(word="sync", help="set the clock by the time server of gTimeServer", run=synchronise, facts="one"),
+        Command(
+            word="sync",
+            help="set the clock by the time server of gTimeServer",
+            run=synchronise,
+            facts="one",
+            changes=True,
+        ),
     ),
 )

@@ -142,7 +142,7 @@ EVERYWHERE: tuple[Command, ...] = (
         run=switch_notices,
         complete=_complete_switch,
     ),
-    Command(word="back", number="0", help="leave the menu", run=go_up),
-    Command(word="exit", help="leave the menu", run=go_up),
+    Command(word="back", number="0", help="leave the menu; from the main menu, log out", run=go_up),
+    Command(word="exit", help="leave the menu; from the main menu, log out", run=go_up),
     Command(word="logout", help="end the session", run=log_out),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -16,7 +16,15 @@ from callisto_telnetd.menus.context import EDITION_NAMES, Context
 from callisto_telnetd.menus.repair import CHECK_STATE
 from callisto_telnetd.menus.tree import Command
 from callisto_telnetd.quantities import format_bytes, format_duration
+from callisto_telnetd.services.processes import ProcessRow
 from callisto_telnetd.services.system import SystemFacts, system_facts
+
+
+class Shown(NamedTuple):
+    """A value that programs take in other words than people: numbers with their units in their names."""
+
+    data: Any
+    text: str
 
 
 async def show_information(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -34,7 +42,9 @@ async def show_information(context: Context, words: list[str]) -> AsyncGenerator
         "Trace": _trace(context),
     }
     for title, values in sections.items():
-        yield Fact({title: values}, (f"-- {title} --", *(f"{key}: {value}" for key, value in values.items())))
+        data = {key: value.data if isinstance(value, Shown) else value for key, value in values.items()}
+        lines = [f"{key}: {value.text if isinstance(value, Shown) else value}" for key, value in values.items()]
+        yield Fact({title: data}, (f"-- {title} --", *lines))
     yield Done(f"{len(sections)} sections")
 
 
@@ -51,25 +61,33 @@ def _product(context: Context, facts: SystemFacts) -> dict[str, Any]:
 
 
 def _time(context: Context, facts: SystemFacts) -> dict[str, Any]:
-    clock = context.parts.clock
+    clock, serving = context.parts.clock, context.parts.serving
+    served_s = time.monotonic() - context.parts.started_at if serving else 0.0
     return {
         "Time": format_moment(clock.now()),
         "Zone": clock.zone_name,
         "Source": clock.source,
-        "Server uptime": format_duration(time.monotonic() - context.parts.started_at),
-        "Machine uptime": format_duration(facts.uptime_s),
+        "Server uptime": Shown({"s": round(served_s, 1)}, format_duration(served_s) if serving else "not running"),
+        "Machine uptime": Shown({"s": round(facts.uptime_s, 1)}, format_duration(facts.uptime_s)),
     }
 
 
 def _system(facts: SystemFacts) -> dict[str, Any]:
     processor, memory, disk = facts.processor, facts.memory, facts.disk
+    loads = [processor.load_1min, processor.load_5min, processor.load_15min]
     return {
         "Operating system": f"{facts.operating_system}, kernel {facts.kernel}",
         "Processor": f"{processor.model}, {processor.cores} cores",
-        "Processor use": f"{processor.used_percent:.0f} % of all cores",
-        "Load": f"{processor.load_1min:.2f} {processor.load_5min:.2f} {processor.load_15min:.2f} (1, 5, 15 minutes)",
-        "Memory": f"{format_bytes(memory.total_bytes)}, {format_bytes(memory.available_bytes)} available",
-        "Disk": f"{format_bytes(disk.total_bytes)}, {format_bytes(disk.free_bytes)} free, of the data folder",
+        "Processor use": Shown({"percent": processor.used_percent}, f"{processor.used_percent:.0f} % of all cores"),
+        "Load": Shown(loads, f"{loads[0]:.2f} {loads[1]:.2f} {loads[2]:.2f} (1, 5, 15 minutes)"),
+        "Memory": Shown(
+            {"total_bytes": memory.total_bytes, "available_bytes": memory.available_bytes},
+            f"{format_bytes(memory.total_bytes)}, {format_bytes(memory.available_bytes)} available",
+        ),
+        "Disk": Shown(
+            {"total_bytes": disk.total_bytes, "free_bytes": disk.free_bytes},
+            f"{format_bytes(disk.total_bytes)}, {format_bytes(disk.free_bytes)} free, of the data folder",
+        ),
     }
 
 
@@ -78,30 +96,37 @@ async def _database(context: Context) -> dict[str, Any]:
     store = context.parts.store
     values: dict[str, Any] = {"File": store.file.name}
     try:
-        values["Size"] = format_bytes(store.file.stat().st_size)
+        size = store.file.stat().st_size
+        values["Size"] = Shown({"bytes": size}, format_bytes(size))
         values["Schema"] = await store.schema_version()
         checked = await store.get_state(CHECK_STATE)
-        values["Last check"] = _check_text(checked) if checked else "never"
+        values["Last check"] = _check_text(context, checked) if checked else "never"
     except (StoreError, OSError) as error:
         values["State"] = str(error)
     values["Unusable variables"] = len(context.parts.variables.faults)
     return values
 
 
-def _check_text(state: str) -> str:
+def _check_text(context: Context, state: str) -> str:
     try:
         check: Mapping[str, str] = orjson.loads(state)
-        return f"{check['at'][:19].replace('T', ' ')}, {check['result']}"
+        return f"{context.parts.clock.format_stamp(check['at'])}, {check['result']}"
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return "unreadable"
 
 
 def _processes(context: Context) -> dict[str, Any]:
-    rows = context.parts.processes.rows()
-    return {
-        row.name: f"pid {row.pid}, {row.state}, {format_bytes(row.memory_bytes)}, up {format_duration(row.uptime_s)}"
-        for row in rows
-    }
+    if not context.parts.serving:
+        return {"callisto-telnetd": "not running"}
+    return {row.name: Shown(_process_data(row), _process_text(row)) for row in context.parts.processes.rows()}
+
+
+def _process_data(row: ProcessRow) -> dict[str, Any]:
+    return {"pid": row.pid, "state": row.state, "memory_bytes": row.memory_bytes, "uptime_s": round(row.uptime_s, 1)}
+
+
+def _process_text(row: ProcessRow) -> str:
+    return f"pid {row.pid}, {row.state}, {format_bytes(row.memory_bytes)}, up {format_duration(row.uptime_s)}"
 
 
 def _sessions(context: Context) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import orjson
 from callisto_telnetd.db.check import check_foreign_keys, check_integrity, count_rows
 from callisto_telnetd.errors import DamagedDatabaseError, StoreError, UsageError
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
-from callisto_telnetd.menus.arguments import require_count
+from callisto_telnetd.menus.arguments import require_count, take_yes
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.tree import Command
 from callisto_telnetd.quantities import counted
@@ -23,8 +23,9 @@ CHECK_STATE = "last_check"
 
 async def repair(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Check the database after a confirmation."""
-    require_count([word for word in words if word.lower() != "yes"], 0, 0, "repair [yes]")
-    await context.confirm("Check the database now", words)
+    plain, confirmed = take_yes(words)
+    require_count(plain, 0, 0, "repair [yes]")
+    await context.confirm("Check the database now", confirmed=confirmed)
     if context.parts.repairing.locked():
         raise UsageError("a repair is running already")
     async with context.parts.repairing:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from callisto_telnetd.errors import UsageError, listed, quoted
 from callisto_telnetd.menus.tree import Command, Entry, Menu, Run
 
-_PLAIN = frozenset("\"'")
+_QUOTES = frozenset("\"'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def split(line: str) -> list[str]:
     Raises:
         UsageError: a quote is not closed.
     """
-    if not _PLAIN.intersection(line):
+    if not _QUOTES.intersection(line):
         return line.split()
     words: list[str] = []
     at, end = 0, len(line)
@@ -52,7 +52,7 @@ def _quoted_word(line: str, at: int) -> tuple[str, int]:
     word = ""
     while at < len(line) and not line[at].isspace():
         mark = line[at]
-        if mark in _PLAIN and (at == start or line[at - 1] == "="):
+        if mark in _QUOTES and (at == start or line[at - 1] == "="):
             close = line.find(mark, at + 1)
             if close < 0:
                 raise UsageError(f"the quote {mark} is not closed")

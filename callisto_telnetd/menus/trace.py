@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
+from typing import TextIO
 
-from callisto_telnetd.clock import format_moment
 from callisto_telnetd.errors import TraceError, UsageError, listed, quoted
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
-from callisto_telnetd.menus.arguments import parse_bytes, parse_duration, parse_whole, require_count, take_options
+from callisto_telnetd.menus.arguments import (
+    parse_bytes,
+    parse_duration,
+    parse_whole,
+    require_count,
+    take_options,
+    take_yes,
+)
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.tree import Command, Menu
 from callisto_telnetd.quantities import counted, format_bytes, format_duration
 from callisto_telnetd.services.processes import ProcessRow
-from callisto_telnetd.trace.captures import CaptureRequest
+from callisto_telnetd.trace.captures import CaptureRequest, Ending
 from callisto_telnetd.trace.records import LEVELS, Record, format_record, parse_level, record_as_dict
 
 _OPTIONS = ("level", "for", "records", "size", "before", "note")
@@ -65,9 +72,9 @@ async def run_trace(context: Context, words: list[str]) -> AsyncGenerator[Answer
     finally:
         capture.stop("the session ended")
     summary = capture.summary()
-    if "cannot be written" in summary.reason:
+    if summary.ending is Ending.FAILED:
         raise TraceError(f"{summary.reason}; {summary}")
-    if "disk" in summary.reason:
+    if summary.ending is Ending.DISK:
         yield Line(f"The trace has stopped: {summary.reason}.")
     yield Done(str(summary))
 
@@ -139,11 +146,9 @@ async def list_files(context: Context, words: list[str]) -> AsyncGenerator[Answe
     require_count(words, 0, 0, "trace list")
     files = context.parts.captures.files()
     for file in files:
-        clock = context.parts.clock
-        modified = clock.local(file.modified + clock.offset_s)  # the file system keeps the system's time
         state = "running" if file.running else "ended"
-        data = {"file": file.name, "size_bytes": file.size_bytes, "modified": modified.isoformat(), "state": state}
-        yield Fact(data, (f"{file.name}  {format_bytes(file.size_bytes):>10}  {format_moment(modified)}  {state}",))
+        data = {"file": file.name, "size_bytes": file.size_bytes, "started": file.started, "state": state}
+        yield Fact(data, (f"{file.name}  {format_bytes(file.size_bytes):>10}  {file.started}  {state}",))
     yield Done(counted(len(files), "trace file"))
 
 
@@ -160,10 +165,10 @@ async def show_file(context: Context, words: list[str]) -> AsyncGenerator[Answer
     yield Done(f"{counted(count, 'line')} of {path.name}")
 
 
-def _read_lines(stream: object) -> list[str]:
+def _read_lines(stream: TextIO) -> list[str]:
     lines = []
     for _ in range(_READ_LINES):
-        line = stream.readline(1 << 16)  # type: ignore[attr-defined]
+        line = stream.readline(1 << 16)
         if not line:
             break
         lines.append(line.rstrip("\n"))
@@ -172,9 +177,10 @@ def _read_lines(stream: object) -> list[str]:
 
 async def delete_file(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Delete a capture."""
-    require_count([word for word in words if word.lower() != "yes"], 1, 1, "trace delete FILE [yes]")
-    path: Path = context.parts.captures.find(words[0])
-    await context.confirm(f"Delete {path.name}", words)
+    plain, confirmed = take_yes(words)
+    require_count(plain, 1, 1, "trace delete FILE [yes]")
+    path: Path = context.parts.captures.find(plain[0])
+    await context.confirm(f"Delete {path.name}", confirmed=confirmed)
     context.parts.captures.delete(path.name)
     context.parts.log.info("trace deleted", file=path.name, who=context.origin.who, source=context.origin.source)
     yield Done(f"{path.name} deleted")

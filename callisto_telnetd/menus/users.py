@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from callisto_telnetd.accounts.passwords import RULE, require_rule
 from callisto_telnetd.errors import UsageError
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Move
-from callisto_telnetd.menus.arguments import parse_whole, require_count
+from callisto_telnetd.menus.arguments import parse_whole, require_count, take_yes
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.tree import Command, Menu
 from callisto_telnetd.quantities import counted
@@ -26,7 +26,8 @@ async def list_users(context: Context, words: list[str]) -> AsyncGenerator[Answe
             "created": account.created_at,
             "last_access": {"at": access.at, "source": access.source, "door": access.door} if access else None,
         }
-        when = f"{access.at[:19].replace('T', ' ')} from {access.source} ({access.door})" if access else "never"
+        clock = context.parts.clock
+        when = f"{clock.format_stamp(access.at)} from {access.source} ({access.door})" if access else "never"
         yield Fact(data, (f"{account.name}  last access {when}",))
     yield Done(counted(len(accounts), "account"))
 
@@ -45,6 +46,7 @@ async def add_user(context: Context, words: list[str]) -> AsyncGenerator[Answer,
     password = await _ask_new_password(context, words[0])
     await context.parts.accounts.add(words[0], password, by=context.origin)
     context.parts.log.info("account added", account=words[0], who=context.origin.who, source=context.origin.source)
+    yield Fact({"account": words[0]}, ())
     yield Done(f"account {words[0]} added")
 
 
@@ -56,15 +58,18 @@ async def change_password(context: Context, words: list[str]) -> AsyncGenerator[
     password = await _ask_new_password(context, name)
     ended = await context.parts.accounts.set_password(name, password, by=context.origin, session=context.session)
     context.parts.log.info("password changed", account=name, who=context.origin.who, source=context.origin.source)
+    yield Fact({"account": name, "sessions_ended": ended}, ())
     yield Done(f"password of {name} changed, {counted(ended, 'other session')} ended")
 
 
 async def remove_user(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Remove an account and end its sessions."""
-    require_count([word for word in words if word.lower() != "yes"], 1, 1, "user remove NAME [yes]")
-    name = context.parts.accounts.require(words[0]).name
-    await context.confirm(f"Remove the account {name} and end its sessions", words)
+    plain, confirmed = take_yes(words)
+    require_count(plain, 1, 1, "user remove NAME [yes]")
+    name = context.parts.accounts.require(plain[0]).name
+    await context.confirm(f"Remove the account {name} and end its sessions", confirmed=confirmed)
     ended = await context.parts.accounts.remove(name, by=context.origin, session=context.session)
+    yield Fact({"account": name, "sessions_ended": ended}, ())
     yield Done(f"account {name} removed, {counted(ended, 'other session')} ended")
     if name == context.origin.who and context.session is not None:
         yield Move.LOGOUT
@@ -77,7 +82,7 @@ async def show_audit(context: Context, words: list[str]) -> AsyncGenerator[Answe
     entries = await context.parts.audit.entries(count)
     for entry in entries:
         data = {name: getattr(entry, name) for name in ("number", "at", "event", "who", "door", "source", "detail")}
-        when = entry.at[:19].replace("T", " ")
+        when = context.parts.clock.format_stamp(entry.at)
         line = f"{entry.number}: {when} {entry.event} by {entry.who} from {entry.source} ({entry.door}) {entry.detail}"
         yield Fact(data, (line.rstrip(),))
     yield Done(counted(len(entries), "entry"))
@@ -98,6 +103,7 @@ USER_MENU = Menu(
             usage="NAME",
             help="add an account",
             run=add_user,
+            facts="one",
             details=(f"The password is asked for: {RULE}.",),
             changes=True,
             private=True,
@@ -107,6 +113,7 @@ USER_MENU = Menu(
             usage="[NAME]",
             help="change the password of an account; its other sessions end",
             run=change_password,
+            facts="one",
             details=(f"The password is asked for: {RULE}.",),
             complete=_complete_name,
             changes=True,
@@ -117,6 +124,7 @@ USER_MENU = Menu(
             usage="NAME [yes]",
             help="remove an account; its sessions end",
             run=remove_user,
+            facts="one",
             complete=_complete_name,
             changes=True,
         ),

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from functools import lru_cache
 
-from callisto_telnetd.clock import format_moment
+from callisto_telnetd.clock import Clock, format_moment
 from callisto_telnetd.errors import UsageError
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
-from callisto_telnetd.menus.arguments import parse_whole, require_count, take_options
+from callisto_telnetd.menus.arguments import parse_whole, require_count, take_options, take_yes
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.tree import Command, Menu
 from callisto_telnetd.quantities import counted
 from callisto_telnetd.variables import Change, RestartPlan, Variable
 
-_BLANKS = frozenset({'""', "''"})
+_BLANK = '""'
+"""How a blank value is typed, and shown at a question."""
 _MOST_HISTORY = 1000
 _MOST_IMPORT_LINES = 2000
 
@@ -88,7 +89,7 @@ def _description(context: Context, variable: Variable) -> Fact:
         run = value.next_run(context.parts.clock.now())
         data["next_run"] = run.isoformat() if run else None
         lines.append(f"Next run: {format_moment(run) if run else 'none'}")
-    lines.append(f"Last change: {_change_line(change) if change else 'none'}")
+    lines.append(f"Last change: {_change_line(change, context.parts.clock) if change else 'none'}")
     return Fact(data, tuple(lines))
 
 
@@ -105,8 +106,11 @@ def _sheet(variable: Variable) -> tuple[dict[str, object], tuple[str, ...]]:
         "reconstructed": list(variable.reconstructed),
     }
     reconstructed = [f"Reconstructed: {', '.join(variable.reconstructed)}"] if variable.reconstructed else []
+    unit = [f"Unit: {data['unit']}"] if data["unit"] else []
     return data, (
         f"Does: {variable.help}",
+        f"Editions: {', '.join(variable.editions)}",
+        *unit,
         f"Allowed: {variable.kind.allowed}",
         *(f"  {allowed or 'blank'}: {meaning}" for allowed, meaning in meanings),
         *reconstructed,
@@ -128,11 +132,11 @@ def _change_data(change: Change) -> dict[str, object]:
     }
 
 
-def _change_line(change: Change) -> str:
+def _change_line(change: Change, clock: Clock) -> str:
     old, new = ("default" if text is None else text or "blank" for text in (change.old, change.new))
     undoes = f" undoes {change.undoes}" if change.undoes is not None else ""
     note = f" note={change.note}" if change.note else ""
-    when = change.at[:19].replace("T", " ")
+    when = clock.format_stamp(change.at)
     who = f"by {change.who} from {change.source} ({change.door})"
     return f"{change.id}: {when} {change.name} = {new} (was {old}) {who}{undoes}{note}"
 
@@ -184,17 +188,19 @@ async def reset_variable(context: Context, words: list[str]) -> AsyncGenerator[A
 async def pick_variable(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Show the variable of a number and ask for its new value; an empty answer keeps it."""
     variables = context.parts.variables.variables
-    require_count(words, 1, 1, "NUMBER")
+    require_count(words, 1, 1, "a number alone picks a variable; set NAME VALUE changes one")
     number = parse_whole(words[0], "number", 1, len(variables))
     variable = variables[number - 1]
     yield _description(context, variable)
     now = context.parts.variables.text(variable.name)
-    hint = f"[{now or 'blank'}]" if now == "" or variable.kind.allowed.find("blank") < 0 else f'[{now}] ("" for blank)'
-    answer = (await context.dialogue.ask(f"New value {hint}: ", default="")).strip()
+    answer = await context.dialogue.ask(
+        f"New value [{now or _BLANK}]: ", default="", choices=variable.kind.completions()
+    )
+    answer = answer.strip()
     if not answer:
         yield Done(f"{variable.name} = {now or 'blank'} (unchanged)")
     else:
-        text = "" if answer in _BLANKS else answer
+        text = "" if answer in {_BLANK, "''"} else answer
         change = await context.parts.variables.assign(variable.name, text, by=context.origin)
         for outcome in _answers(context, variable, change):
             yield outcome
@@ -207,7 +213,7 @@ async def show_history(context: Context, words: list[str]) -> AsyncGenerator[Ans
     limit = parse_whole(options.get("limit", "50"), "limit", 1, _MOST_HISTORY)
     changes = await context.parts.variables.history(plain[0] if plain else None, limit)
     for change in changes:
-        yield Fact(_change_data(change), (_change_line(change),))
+        yield Fact(_change_data(change), (_change_line(change, context.parts.clock),))
     yield Done(counted(len(changes), "change"))
 
 
@@ -242,7 +248,7 @@ async def export_variables(context: Context, words: list[str]) -> AsyncGenerator
 
 async def import_variables(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Take an export: all or nothing, and first shown as a diff."""
-    confirmed = [words.pop()] if words and words[-1].lower() == "yes" else []  # before note= takes it for its own
+    words, confirmed = take_yes(words)  # before note= takes it for its own
     plain, options = take_options(words, {"note"})
     require_count(plain, 0, 0, "import [note=TEXT] [yes]")
     if context.input is not None:
@@ -257,7 +263,7 @@ async def import_variables(context: Context, words: list[str]) -> AsyncGenerator
     if not differences:
         yield Done("nothing to change")
         return
-    await context.confirm(f"Change {counted(len(differences), 'variable')}", confirmed)
+    await context.confirm(f"Change {counted(len(differences), 'variable')}", confirmed=confirmed)
     changes = await context.parts.variables.apply_import(differences, by=context.origin, note=options.get("note", ""))
     yield Done(f"{counted(len(changes), 'variable')} imported")
 

@@ -101,7 +101,9 @@ class CommandDoor:
         """Wait until the frames are taken."""
         await self.draining()
 
-    async def ask(self, question: str, default: str | None = None, *, secret: bool = False) -> str:
+    async def ask(
+        self, question: str, default: str | None = None, *, secret: bool = False, choices: tuple[str, ...] = ()
+    ) -> str:
         """Answer from what came with the request, or ask at the terminal.
 
         Raises:

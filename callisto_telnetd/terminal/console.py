@@ -18,6 +18,7 @@ from typing import Protocol
 from callisto_telnetd.errors import CallistoError, UsageError
 from callisto_telnetd.terminal.editor import (
     MAX_LINE_BYTES,
+    Completion,
     Event,
     Interrupt,
     Line,
@@ -31,6 +32,9 @@ _MAX_UNSENT = 16 << 10
 _SLICE_S = 0.0005
 _KEYS_A_TURN = 128
 _FLUSH_S = 0.01
+
+
+Completer = Callable[[str], Completion]
 
 
 class Wire(Protocol):
@@ -212,7 +216,9 @@ class Console:
         """Whether a line is waited for."""
         return self._waiter is not None
 
-    async def next_line(self, prompt: str, *, secret: bool = False, remember: bool = True) -> str:
+    async def next_line(
+        self, prompt: str, *, secret: bool = False, remember: bool = True, complete: Completer | None = None
+    ) -> str:
         """Print the prompt and return the next line.
 
         Raises:
@@ -221,7 +227,7 @@ class Console:
             UsageError: the line was too long; nothing of it is left.
         """
         editor = self.editor
-        editor.prompt, editor.secret, editor.remember = prompt, secret, remember
+        editor.prompt, editor.secret, editor.remember, editor.complete = prompt, secret, remember, complete
         self._muted = False
         self._prompt = prompt
         self._put(prompt.encode())
@@ -271,10 +277,18 @@ class Console:
 
     # What a command asks (the dialogue of its context)
 
-    async def ask(self, question: str, default: str | None = None, *, secret: bool = False) -> str:
-        """Ask one question; an empty answer is the default."""
+    async def ask(
+        self, question: str, default: str | None = None, *, secret: bool = False, choices: tuple[str, ...] = ()
+    ) -> str:
+        """Ask one question; an empty answer is the default, and Tab completes the choices."""
+
+        def complete(text: str) -> Completion:
+            return Completion(0, tuple(choice for choice in choices if choice.startswith(text)))
+
         try:
-            answer = await self.next_line(question, secret=secret, remember=False)
+            answer = await self.next_line(
+                question, secret=secret, remember=False, complete=complete if choices else None
+            )
         except EndOfInputError:
             raise InterruptedLineError("the input ended at a question; nothing was changed") from None
         except InterruptedLineError:

@@ -12,15 +12,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 
 from callisto_telnetd.accounts.accounts import Access, Account
 from callisto_telnetd.accounts.gatekeeper import Place, TooManyFailuresError, source_of
 from callisto_telnetd.accounts.presence import Present
-from callisto_telnetd.clock import format_moment
 from callisto_telnetd.errors import CallistoError, UsageError
 from callisto_telnetd.menus.answers import Answer, Fact, Line, Move
 from callisto_telnetd.menus.context import Context, Parts
@@ -60,6 +58,7 @@ class Session:
         "_interrupted",
         "_interruptible",
         "_limits",
+        "_login_deadline",
         "_loop",
         "_notices",
         "_notices_at_once",
@@ -80,6 +79,7 @@ class Session:
         source: str,
         door: str,
         limits: SessionLimits,
+        login_deadline: float,
         flusher: Flusher,
     ) -> None:
         self._parts = parts
@@ -87,6 +87,7 @@ class Session:
         self._source = source
         self._door_name = door
         self._limits = limits
+        self._login_deadline = login_deadline
         self._loop = asyncio.get_running_loop()
         self.console = Console(wire, self._interrupt, flusher)
         self._present: Present | None = None
@@ -102,8 +103,8 @@ class Session:
     async def run(self) -> None:
         """Serve the administrator until the session ends; the wire is left open for the door to close."""
         self._task = asyncio.current_task()
-        login_s = self._limits.login_s
-        self._clock = self._loop.call_later(login_s, self.end, f"not logged in within {login_s:.0f} s")
+        late = f"not logged in within {self._limits.login_s:.0f} s"
+        self._clock = self._loop.call_at(self._login_deadline, self.end, late)
         try:
             account, password = await self._log_in()
             await self._serve(await self._enter(account, password))
@@ -143,10 +144,14 @@ class Session:
         self._clock.cancel()
         self._clock = self._loop.call_later(self._limits.idle_s, self._look_at_idle_clock)
         await self._parts.accounts.note_access(account, origin, password)
-        self.console.editor.complete = partial(complete, context)
-        self.console.say(f"Last access {_access_text(last)}")
+        self.console.say(f"Last access {self._access_text(last)}")
         self.console.say(*menu_lines(context, MAIN_MENU))
         return context
+
+    def _access_text(self, access: Access | None) -> str:
+        if access is None:
+            return "never"
+        return f"{self._parts.clock.format_stamp(access.at)} from {access.source} ({access.door})"
 
     async def _leave(self) -> None:
         if self._present is not None:
@@ -212,12 +217,13 @@ class Session:
     async def _serve(self, context: Context) -> None:
         console = self.console
         hostname = self._parts.identity.hostname
+        completer = partial(complete, context)
         while True:
             self._show_notices()
             menu = context.menu
             prompt = f"{hostname}# " if menu is MAIN_MENU else f"{hostname}({menu.word})# "
             try:
-                line = await console.next_line(prompt)
+                line = await console.next_line(prompt, complete=completer)
             except InterruptedLineError:
                 continue
             except UsageError as error:
@@ -301,9 +307,11 @@ class Session:
         """Wait for the peer."""
         await self.console.drain()
 
-    async def ask(self, question: str, default: str | None = None, *, secret: bool = False) -> str:
+    async def ask(
+        self, question: str, default: str | None = None, *, secret: bool = False, choices: tuple[str, ...] = ()
+    ) -> str:
         """Ask the user one question."""
-        return await self.console.ask(question, default, secret=secret)
+        return await self.console.ask(question, default, secret=secret, choices=choices)
 
     def watch(self, stop: Callable[[], None], *, until_end_of_input: bool) -> AbstractContextManager[None]:
         """Call ``stop`` at Enter, ``q`` or an interrupt."""
@@ -331,14 +339,6 @@ class Session:
     def _show_notices(self) -> None:
         while self._notices:
             self.console.say(f"Notice: {self._notices.popleft()}")
-
-
-def _access_text(access: Access | None) -> str:
-    if access is None:
-        return "never"
-    with suppress(ValueError):
-        return f"{format_moment(datetime.fromisoformat(access.at))} from {access.source} ({access.door})"
-    return f"{access.at} from {access.source} ({access.door})"
 
 
 def _minutes(seconds: float) -> str:

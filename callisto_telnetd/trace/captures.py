@@ -14,7 +14,9 @@ import os
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 from itertools import islice
 from pathlib import Path
 
@@ -53,6 +55,18 @@ class CaptureRequest:
         return record.level >= self.level and (not self.processes or record.process in self.processes)
 
 
+class Ending(Enum):
+    """Why a capture ended."""
+
+    ASKED = auto()
+    BOUND = auto()
+    """Its time, its number of records or its size."""
+    DISK = auto()
+    """Little free disk; the file is whole up to there."""
+    FAILED = auto()
+    """The file could not be written; it is whole up to its last line."""
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """How a capture ended."""
@@ -62,6 +76,7 @@ class Summary:
     not_shown: int
     size_bytes: int
     reason: str
+    ending: Ending
 
     def __str__(self) -> str:
         counts = f"{self.records} records, {self.not_shown} not shown, {format_bytes(self.size_bytes)}"
@@ -91,6 +106,8 @@ class Capture:
         self._missed = 0
         self.size_bytes = 0
         self.reason = ""
+        self.ending = Ending.ASKED
+        self._unwritten_size = 0
 
     @property
     def running(self) -> bool:
@@ -103,35 +120,48 @@ class Capture:
         if self._request.before_s:
             held = filter(self._request.takes, self._hub.held(self._hub.clock.time() - self._request.before_s))
             for record in islice(held, self._request.records):
-                self._past.append(record)
-                self._keep(self._line(record))
+                if self._keep(self._line(record)):
+                    self._past.append(record)
+            self._look_at_bounds()
         if self.running:
             self._hub.attach(self._offer)
             if self._request.duration_s is not None:
-                self._timer = self._loop.call_later(self._request.duration_s, self.stop, "its time is over")
+                self._timer = self._loop.call_later(
+                    self._request.duration_s, self.stop, "its time is over", Ending.BOUND
+                )
 
     def _offer(self, record: Record) -> None:
         if not self.running or not self._request.takes(record):
             return
         line = self._line(record)
-        self._show(record, line)
-        self._keep(line)
+        if self._keep(line):
+            self._show(record, line)
+            self._look_at_bounds()
 
     def _line(self, record: Record) -> str:
         return format_record(record, self._hub.clock.local)
 
-    def _keep(self, line: str) -> None:
+    def _keep(self, line: str) -> bool:
+        """Take a line for the file; a line that would pass the bound of size ends the capture instead."""
         if not self.running:
-            return
+            return False
+        size = len(line.encode("utf-8", "replace")) + 1
+        if self.size_bytes + self._unwritten_size + size > self._request.size_bytes:
+            self.stop("it has its size", Ending.BOUND)
+            return False
         self.records += 1
         self._unwritten.append(line)
+        self._unwritten_size += size
         if self._flush_due is None:
             self._flush_due = self._loop.call_soon(self._flush)
         elif len(self._unwritten) >= _MOST_UNWRITTEN:
             self._flush_due.cancel()
             self._flush()
+        return True
+
+    def _look_at_bounds(self) -> None:
         if self._request.records is not None and self.records >= self._request.records:
-            self.stop("it has its number of records")
+            self.stop("it has its number of records", Ending.BOUND)
 
     def _show(self, record: Record, line: str) -> None:
         self._unshown.append((record, line))
@@ -145,24 +175,27 @@ class Capture:
 
     def _flush(self) -> None:
         self._flush_due = None
-        lines, self._unwritten = self._unwritten, []
+        lines = self._take_unwritten()
         if not lines or not self.running:
             return
         if not self._write_lines(lines):
             self.records -= len(lines)
             return
-        if self.size_bytes >= self._request.size_bytes:
-            self.stop("it has its size")
-        elif self._loop.time() - self._disk_seen_at > _DISK_LOOK_S:
+        if self._loop.time() - self._disk_seen_at > _DISK_LOOK_S:
             self._disk_seen_at = self._loop.time()
             self._look_at_disk()
+
+    def _take_unwritten(self) -> list[str]:
+        lines, self._unwritten = self._unwritten, []
+        self._unwritten_size = 0
+        return lines
 
     def _look_at_disk(self) -> None:
         try:
             if _free_bytes(self.file.parent) < self._free_bytes:
-                self.stop("the disk is nearly full")
+                self.stop("the disk is nearly full", Ending.DISK)
         except OSError as error:
-            self.stop(f"its disk cannot be looked at: {error.strerror}")
+            self.stop(f"its disk cannot be looked at: {error.strerror}", Ending.DISK)
 
     def _write_lines(self, lines: Sequence[str]) -> bool:
         """Write whole lines; where that fails, end the capture with the last whole line and say False."""
@@ -172,24 +205,25 @@ class Capture:
             while view:
                 view = view[os.write(self._descriptor, view) :]
         except OSError as error:
-            os.ftruncate(self._descriptor, self.size_bytes)
-            self._close(f"its file cannot be written: {error.strerror}")
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, self.size_bytes)
+            self._close(f"its file cannot be written: {error.strerror}", Ending.FAILED)
             return False
         self.size_bytes += len(data)
         return True
 
-    def stop(self, reason: str = "stopped") -> None:
+    def stop(self, reason: str = "stopped", ending: Ending = Ending.ASKED) -> None:
         """Take no more records, write the trailer and close the file; a stopped capture stays stopped."""
         if not self.running:
             return
-        lines, self._unwritten = self._unwritten, []
+        lines = self._take_unwritten()
         if self._write_lines([*lines, f"; ended: {reason}; {self.records} records"]):
-            self._close(reason)
+            self._close(reason, ending)
         else:
             self.records -= len(lines)
 
-    def _close(self, reason: str) -> None:
-        self.reason = reason
+    def _close(self, reason: str, ending: Ending) -> None:
+        self.reason, self.ending = reason, ending
         os.close(self._descriptor)
         self._descriptor = -1
         self._hub.detach(self._offer)
@@ -220,7 +254,7 @@ class Capture:
 
     def summary(self) -> Summary:
         """Say what is in the file."""
-        return Summary(self.file.name, self.records, self.not_shown, self.size_bytes, self.reason)
+        return Summary(self.file.name, self.records, self.not_shown, self.size_bytes, self.reason, self.ending)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +262,15 @@ class CaptureFile:
     """A capture on disk."""
 
     name: str
+    """Begins with the appliance's time at its start."""
     size_bytes: int
-    modified: float
     running: bool
+
+    @property
+    def started(self) -> str:
+        """When it was started, as the appliance's clock then said: ``2026-11-23 10:15:00``."""
+        day, time = self.name.split("-")[:2]
+        return f"{day[:4]}-{day[4:6]}-{day[6:]} {time[:2]}:{time[2:4]}:{time[4:]}"
 
 
 class Captures:
@@ -282,7 +322,7 @@ class Captures:
         except OSError as error:
             raise TraceError(f"{named(self._folder)} cannot be read: {error.strerror}") from None
         return [
-            CaptureFile(name, status.st_size, status.st_mtime, name in self._running and self._running[name].running)
+            CaptureFile(name, status.st_size, name in self._running and self._running[name].running)
             for name, status in sorted(found)
         ]
 

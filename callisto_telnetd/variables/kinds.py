@@ -248,7 +248,7 @@ class Plan(_Kind):
 
     @property
     def allowed(self) -> str:
-        return "a restart plan such as 9,02:00 or sun,wed 02:00, or blank"
+        return "a restart plan such as 9,02:00 or sun,wed 02:00 (days 0 to 127, time 00:00 to 23:59), or blank"
 
     def meanings(self) -> tuple[tuple[str, str], ...]:
         days = ", ".join(f"{day} {1 << place}" for place, day in enumerate(DAYS))

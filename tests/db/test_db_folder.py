@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from callisto_telnetd.db.folder import DataFolder, FolderInUseError
-from callisto_telnetd.errors import FolderError
+from callisto_telnetd.db.folder import DataFolder
+from callisto_telnetd.errors import FolderError, FolderInUseError
 
 HOLDER = """
 import sys

@@ -36,7 +36,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
     before = root.handlers[:], root.level, library.level
     folder = DataFolder(tmp_path / "data")
     folder.make()
-    async with open_parts(Settings(), folder, quiet=True) as parts:
+    async with open_parts(Settings(), folder, serving=False) as parts:
         yield parts
     root.handlers[:], root.level, library.level = before
     logging.captureWarnings(capture=False)

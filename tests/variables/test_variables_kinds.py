@@ -90,7 +90,7 @@ def test_a_kind_refuses_everything_else(kind: Any, texts: list[str]) -> None:
         (WORD, "text of 1 to 8 printable characters that match [a-z]+|[0-9]+"),
         (LINE, "text of at most 8 printable characters"),
         (Host(), "a host name or an IP address, with or without :port"),
-        (Plan(), "a restart plan such as 9,02:00 or sun,wed 02:00, or blank"),
+        (Plan(), "a restart plan such as 9,02:00 or sun,wed 02:00 (days 0 to 127, time 00:00 to 23:59), or blank"),
         (NUMBER, "the internal number of a user, from 1 to 999999999, or blank"),
     ],
 )
