@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -318,6 +319,17 @@ def test_penalties_are_shared_by_the_doors(secured: Server, tls_client: ssl.SSLC
     with pytest.raises(OSError, match=r"EOF|reset"):  # refused before the handshake, where no line can be said
         secured.connect(tls=tls_client, source="127.0.0.20")
     assert secured.connect(tls=tls_client, source="127.0.0.2").log_in().unread == b""
+
+
+def test_a_handshake_counts_for_the_log_in_clock(start: StartServer, certificate: Path) -> None:
+    """A peer that connects to the TLS port and says nothing is cut off when the time to log in is over."""
+    server = start("[limits]\nlogin_s = 1\n" + tls_settings(certificate), listeners=2)
+    with socket.create_connection(("127.0.0.1", server.port_of("telnets"))) as silent:
+        silent.settimeout(8)
+        begun = time.monotonic()
+        with suppress(ConnectionResetError):
+            assert silent.recv(1) == b""
+        assert time.monotonic() - begun < 5
 
 
 def test_clear_text_at_the_tls_port_ends_and_harms_nothing(secured: Server, tls_client: ssl.SSLContext) -> None:

@@ -403,6 +403,14 @@ def test_tab_completes_menu_words_names_and_values(shell: Peer) -> None:
     peer.send("\x03").expect(PROMPT)
 
 
+def test_tab_completes_values_at_a_question_and_no_words(shell: Peer) -> None:
+    """Where the new value of a variable is asked for, Tab knows its values, not the menu's words."""
+    peer = echo_on(shell)
+    peer.send("variables 1\r").expect(b"New value [0]: ")
+    assert peer.send("\t").expect(b"New value [0]: ").split()[:2] == [b"0", b"1"]
+    peer.send("\x03").expect(PROMPT)
+
+
 def test_a_script_sees_plain_text_whatever_terminal_it_claims(server: Server) -> None:
     """A client that agrees to all, claims xterm and sends plain lines is never sent an escape or a lone backspace."""
     peer = server.connect()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -177,3 +179,38 @@ async def test_every_menu_and_help_is_free_of_prompts(parts: Parts, run: Run) ->
             own = line.replace("gPhoneLoginWithNumber", "")  # the appliance's own name, shown where it was asked for
             assert not [word for word in ("login", "username", "password:") if word in own.lower()], line
         assert [line for line in printed if line.startswith("OK")] == printed[-1:]
+
+
+async def test_a_cancelled_change_of_the_clock_leaves_memory_and_disk_together(parts: Parts) -> None:
+    """Whenever the caller of `date zone` goes, the zone in memory is the one in the database."""
+    for turns in range(12):
+        zone = ("Asia/Tokyo", "Europe/Zurich")[turns % 2]
+        door = door_of(Request(["date", "zone", zone]), [])
+        changing = asyncio.create_task(run_command(parts, ADA, door))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        changing.cancel()
+        await asyncio.gather(changing, return_exceptions=True)
+        await parts.store.fetch("SELECT 1")  # behind the transaction, if one has begun
+        kept = await parts.store.get_state("clock")
+        assert parts.clock.zone_name in (kept or parts.clock.zone_name)
+
+
+async def test_an_account_named_yes_is_an_account_like_any_other(run: Run, parts: Parts) -> None:
+    """Only the last word confirms; the one before it is a name, whatever it says."""
+    for name in ("ada", "yes"):
+        await parts.accounts.add(name, "Secret-123", ADA)
+
+    assert (await run("user", "remove", "yes"))[0] == 2
+    assert await run("user", "remove", "yes", "yes") == (0, ["OK account yes removed, 0 other sessions ended"])
+
+
+async def test_facts_of_the_system_are_numbers_for_programs(parts: Parts) -> None:
+    """`information --json` has sizes in bytes and times in seconds, and says that no server runs."""
+    printed: list[str] = []
+    assert await run_command(parts, ADA, door_of(Request(["information"], as_json=True), printed)) == 0
+
+    facts = json.loads(printed[0])
+    assert facts["System"]["Memory"]["total_bytes"] > 1 << 20
+    assert facts["Database"]["Size"]["bytes"] > 4096
+    assert facts["Processes"] == {"callisto-telnetd": "not running"}
