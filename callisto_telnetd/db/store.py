@@ -211,6 +211,7 @@ async def open_store(file: Path) -> AsyncIterator[Store]:
     """
     require_known(file)
     try:
+        sqlite3.connect(file).close()  # where this fails, aiosqlite's thread would outlive the loop it answers to
         connection = await aiosqlite.connect(file, isolation_level=None)
     except sqlite3.Error as error:
         raise StoreError(f"database {named(file)} cannot be opened: {_code_of(error)}") from None
