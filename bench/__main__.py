@@ -13,6 +13,11 @@ from bench.paste import measure_editor, measure_paste
 from bench.report import Row, load_warning, machine, other_work, table, write_document
 from bench.servers import Bench, open_bench
 from bench.sessions import measure_sessions
+from bench.trace_file import measure_trace_file
+from bench.trace_idle import measure_trace_idle
+from bench.trace_stalled import measure_trace_stalled
+from bench.trace_viewers import measure_trace_viewers
+from bench.wire import MeasurementError
 
 MEASURES: dict[str, Callable[..., Iterator[Row]]] = {
     "prompt": measure_prompt,
@@ -22,6 +27,10 @@ MEASURES: dict[str, Callable[..., Iterator[Row]]] = {
     "start": measure_start,
     "logins": measure_logins,
     "sessions": measure_sessions,
+    "trace-file": measure_trace_file,
+    "trace-viewers": measure_trace_viewers,
+    "trace-stalled": measure_trace_stalled,
+    "trace-idle": measure_trace_idle,
 }
 
 
@@ -35,23 +44,33 @@ def main() -> int:
     if unknown:
         parser.error(f"no measure named {', '.join(sorted(unknown))}; there are: {', '.join(MEASURES)}")
     print(machine(), flush=True)
-    rows, busy = [], []
+    rows: list[Row] = []
+    busy, failed = [], []
     with open_bench() as bench:
         for name in arguments.names or MEASURES:
             busy.append(other_work())
-            rows += _measure(bench, name, quick=arguments.quick)
+            if not _measure(bench, name, rows, quick=arguments.quick):
+                failed.append(name)
     warning = load_warning(busy)
     print("", table(rows), warning, sep="\n")
-    if not arguments.names and not arguments.quick:
+    if failed:
+        print(f"not measured, or only in part: {', '.join(failed)}")
+    elif not arguments.names and not arguments.quick:
         write_document(rows, warning)
-    return int(any(row.reached is False for row in rows))
+    return int(bool(failed) or any(row.reached is False for row in rows))
 
 
-def _measure(bench: Bench, name: str, *, quick: bool) -> list[Row]:
+def _measure(bench: Bench, name: str, rows: list[Row], *, quick: bool) -> bool:
+    """Add the rows of one measure, as far as it comes, and say whether it came to its end."""
     print(f"{name} …", end=" ", flush=True)
-    rows = list(MEASURES[name](bench, quick=quick))
+    try:
+        for row in MEASURES[name](bench, quick=quick):
+            rows.append(row)  # noqa: PERF402 - those before a failure are kept
+    except MeasurementError as error:
+        print(error, flush=True)
+        return False
     print("done", flush=True)
-    return rows
+    return True
 
 
 if __name__ == "__main__":

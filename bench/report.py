@@ -6,23 +6,27 @@ import os
 import platform
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 import psutil
 
 from bench.bare import LOOP
-from bench.servers import BARE, CALLISTO, ROOT, STREAMS
+from bench.servers import BARE, CALLISTO, FILE_HANDLER, ROOT, RSYSLOGD, STREAMS
 
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 _BEGIN, _END = "<!-- bench: begin -->", "<!-- bench: end -->"
-_HEAD = ("measure", "unit", CALLISTO, BARE, STREAMS, "ratio", "target", "reached")
+_BARE_SERVERS = (BARE, STREAMS)
+LOG_WRITERS = (RSYSLOGD, FILE_HANDLER)
+"""Who stands beside callisto-telnetd where the trace is measured."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measure of up to three servers; the ratio is callisto-telnetd's number to the bare telnetlib3 server's."""
+    """One measure of up to three servers; the ratio is callisto-telnetd's number to the first of the others'."""
 
     measure: str
     unit: str
@@ -30,22 +34,27 @@ class Row:
     ratio_at_most: float | None = None
     ratio_at_least: float | None = None
     at_most: float | None = None
-    against: str = BARE
+    exactly: float | None = None
+    against: str = ""
+    """Another of the others, for the ratio."""
+    others: tuple[str, str] = _BARE_SERVERS
+    """Who stands beside callisto-telnetd, in the order of the columns; rows of the same others make a table."""
     target: str = field(init=False)
 
     def __post_init__(self) -> None:
-        other = "" if self.against == BARE else f" of {self.against}"
+        other = f" of {self.against}" if self.against else ""
         targets = (
             (self.ratio_at_most, f"ratio ≤ {self.ratio_at_most}{other}"),
             (self.ratio_at_least, f"ratio ≥ {self.ratio_at_least}{other}"),
             (self.at_most, f"< {self.at_most:g} {self.unit}" if self.at_most is not None else ""),
+            (self.exactly, f"{self.exactly:g}" if self.exactly is not None else ""),
         )
         object.__setattr__(self, "target", next((text for bound, text in targets if bound is not None), ""))
 
     @property
     def ratio(self) -> float | None:
         """Return callisto-telnetd's number divided by the other's."""
-        other = self.values.get(self.against)
+        other = self.values.get(self.against or self.others[0])
         return self.values[CALLISTO] / other if other else None
 
     @property
@@ -56,6 +65,8 @@ class Row:
             return ratio is not None and ratio <= self.ratio_at_most
         if self.ratio_at_least is not None:
             return ratio is not None and ratio >= self.ratio_at_least
+        if self.exactly is not None:
+            return value == self.exactly
         return value < self.at_most if self.at_most is not None else None
 
     def cells(self) -> tuple[str, ...]:
@@ -63,7 +74,7 @@ class Row:
         return (
             self.measure,
             self.unit,
-            *(_number(self.values.get(name)) for name in (CALLISTO, BARE, STREAMS)),
+            *(_number(self.values.get(name)) for name in (CALLISTO, *self.others)),
             _number(self.ratio),
             self.target,
             "" if self.reached is None else "yes" if self.reached else "NO",
@@ -106,10 +117,20 @@ def load_warning(busy: Sequence[float]) -> str:
     )
 
 
+def _tables(rows: Sequence[Row]) -> Iterator[list[tuple[str, ...]]]:
+    """Yield the cells of each table, its head first."""
+    for others, of_table in groupby(rows, key=attrgetter("others")):
+        head = ("measure", "unit", CALLISTO, *others, "ratio", "target", "reached")
+        yield [head, *(row.cells() for row in of_table)]
+
+
 def table(rows: Sequence[Row]) -> str:
     """Return the rows in columns."""
-    cells = [_HEAD, *(row.cells() for row in rows)]
-    widths = [max(len(line[at]) for line in cells) for at in range(len(_HEAD))]
+    return "\n\n".join(_columns(cells) for cells in _tables(rows))
+
+
+def _columns(cells: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(len(line[at]) for line in cells) for at in range(len(cells[0]))]
     left = {0, 1, 6}
     return "\n".join(
         "  ".join(
@@ -122,9 +143,10 @@ def table(rows: Sequence[Row]) -> str:
 
 def write_document(rows: Sequence[Row], warning: str) -> None:
     """Put the numbers between the document's markers."""
-    lines = [f"Measured on: {machine()}.", *(["", warning] if warning else []), ""]
-    lines += [f"| {' | '.join(_HEAD)} |", f"| --- | --- |{' ---: |' * 4} --- | --- |"]
-    lines += [f"| {' | '.join(row.cells())} |" for row in rows]
+    lines = [f"Measured on: {machine()}.", *(["", warning] if warning else [])]
+    for head, *cells in _tables(rows):
+        lines += ["", f"| {' | '.join(head)} |", f"| --- | --- |{' ---: |' * 4} --- | --- |"]
+        lines += [f"| {' | '.join(row)} |" for row in cells]
     before, rest = DOCUMENT.read_text(encoding="utf-8").split(_BEGIN)
     after = rest.split(_END)[1]
     text = "\n".join(lines)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from bench.wire import PASSWORD, SHOW, WHOAMI, MeasurementError, ask, log_in
 
 ROOT = Path(__file__).parent.parent
 CALLISTO, BARE, STREAMS = "callisto-telnetd", "bare telnetlib3", "asyncio streams"
+RSYSLOGD, FILE_HANDLER = "rsyslogd", "logging.FileHandler"
 _START_S = 20.0
 _LIMITS = {
     "CALLISTO_ADMIN_PASSWORD": PASSWORD,
@@ -57,6 +58,11 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.data = folder / "data"
+        self.captures = self.data / "trace"
+        self.trace_socket = self.data / "run" / "trace.sock"
+        self.errors = folder / "stderr"
+        """What the servers write on stderr, one after the other."""
         self._answers = folder / "answers.json"
         # The first start makes the data folder and the account; every later one finds them.
         with self.callisto() as server, log_in(server.port) as sock:
@@ -64,10 +70,10 @@ class Bench:
         self._answers.write_text(json.dumps(answers), encoding="utf-8")
 
     @contextmanager
-    def callisto(self) -> Iterator[Server]:
-        """Run callisto-telnetd as it is shipped, with room for more sessions."""
-        words = ["-m", "callisto_telnetd", "serve", "--port", "0", "--data", str(self.folder / "data")]
-        with _process(CALLISTO, words, self.folder) as server:
+    def callisto(self, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+        """Run callisto-telnetd as it is shipped, with room for more sessions, and with ``settings`` (environment)."""
+        words = ["-m", "callisto_telnetd", "serve", "--port", "0", "--data", str(self.data)]
+        with _process(CALLISTO, words, self.folder, settings) as server:
             yield server
 
     @contextmanager
@@ -91,14 +97,17 @@ def open_bench() -> Iterator[Bench]:
 
 
 @contextmanager
-def _process(name: str, words: Sequence[str], folder: Path) -> Iterator[Server]:
+def _process(
+    name: str, words: Sequence[str], folder: Path, settings: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     start = time.perf_counter()
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("CALLISTO_")}
     with (
         (folder / "stderr").open("ab") as errors,
         subprocess.Popen(
             [sys.executable, *words],
             cwd=ROOT,
-            env={**{key: value for key, value in os.environ.items() if not key.startswith("CALLISTO_")}, **_LIMITS},
+            env={**inherited, **_LIMITS, **(settings or {})},
             stdout=subprocess.PIPE,
             stderr=errors,
         ) as process,

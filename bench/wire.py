@@ -20,9 +20,14 @@ class MeasurementError(Exception):
     """A server did not do what the measurement needs; no number can be given."""
 
 
-def connect(port: int, source: str = HOST) -> socket.socket:
-    """Return a connection to a server of this machine, from any of its loopback addresses."""
+def connect(port: int, source: str = HOST, receive_bytes: int = 0) -> socket.socket:
+    """Return a connection to a server of this machine, from any of its loopback addresses.
+
+    ``receive_bytes`` is the kernel's buffer, 0 for one that grows as it needs.
+    """
     sock = socket.socket()
+    if receive_bytes:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     sock.settimeout(DEADLINE_S)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if source != HOST:
@@ -51,9 +56,9 @@ def read_until(sock: socket.socket, marker: bytes, deadline_s: float = DEADLINE_
     return came
 
 
-def log_in(port: int) -> socket.socket:
+def log_in(port: int, receive_bytes: int = 0) -> socket.socket:
     """Return a session that stands at the main prompt."""
-    sock = connect(port)
+    sock = connect(port, receive_bytes=receive_bytes)
     read_until(sock, b"login: ")
     sock.sendall(NAME + b"\r\n")
     read_until(sock, b"Password: ")

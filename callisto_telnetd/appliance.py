@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,19 +26,21 @@ from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock, ClockState
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.store import Store, open_store
-from callisto_telnetd.errors import AccountError, ClockError, SettingsError
+from callisto_telnetd.errors import AccountError, ClockError, ListenError, SettingsError
 from callisto_telnetd.listeners.local import LocalListener
 from callisto_telnetd.listeners.tcp import TelnetListener, bind, open_tls
 from callisto_telnetd.menus.context import Identity, Parts
 from callisto_telnetd.menus.date import CLOCK_STATE
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.services.processes import ProcessTable
-from callisto_telnetd.settings import Settings
+from callisto_telnetd.settings import Address, Settings
 from callisto_telnetd.terminal.command_door import CommandDoor, Out, Request, run_command
 from callisto_telnetd.terminal.session import SessionLimits
 from callisto_telnetd.trace.captures import Captures
+from callisto_telnetd.trace.datagrams import DatagramInput, bind_path, bind_udp
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.logs import Log, bridge_libraries, open_log
+from callisto_telnetd.trace.metrics import read_metrics
 from callisto_telnetd.variables import CATALOGUE, Registry, Variable, own_variables
 
 __all__ = ["Request", "run", "run_offline", "serve"]
@@ -84,8 +87,9 @@ async def open_parts(settings: Settings, folder: DataFolder, *, serving: bool = 
                 source=change.source,
             )
         )
-        captures = Captures(hub, folder.trace, settings.trace.free)
-        stack.callback(captures.close)
+        captures = Captures(hub, folder.trace, free_bytes=settings.trace.free, budget_bytes=settings.trace.budget)
+        captures.on_deleted = lambda names: log.info("trace files deleted for the budget", files=", ".join(names))
+        stack.push_async_callback(captures.close)
         hashes = PasswordHashes()
         stack.callback(hashes.close)
         presence, audit = Presence(), Audit(store, clock, log)
@@ -112,11 +116,20 @@ async def open_parts(settings: Settings, folder: DataFolder, *, serving: bool = 
             presence=presence,
             gatekeeper=Gatekeeper(limits.sessions, limits.sessions_per_source, limits.pending, settings.telnet.allow),
             processes=ProcessTable(),
+            trace_inputs=_trace_inputs(settings, folder, hub, log),
             trace_size_bytes=settings.trace.size,
             started_at=time.monotonic(),
             serving=serving,
             repairing=asyncio.Lock(),
         )
+
+
+def _trace_inputs(settings: Settings, folder: DataFolder, hub: Hub, log: Log) -> tuple[DatagramInput, ...]:
+    """Return the sockets that syslog comes in by; a server opens them."""
+    inputs = [DatagramInput("trace.sock", hub, log, partial(bind_path, folder.trace_socket))]
+    if settings.trace.udp is not None:
+        inputs.append(DatagramInput("udp", hub, log, partial(bind_udp, *settings.trace.udp)))
+    return tuple(inputs)
 
 
 def _catalogue(settings: Settings) -> tuple[Variable, ...]:
@@ -176,10 +189,28 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
             for address in await listener.open(sockets):
                 ready(f"callisto-telnetd: {listener.name} listening on {address}")
                 parts.log.info("listening", door=listener.name, address=address)
+        for each in parts.trace_inputs:
+            stack.callback(each.close)
+            each.open()
+        if settings.trace.metrics is not None:
+            _open_metrics(settings.trace.metrics, parts, stack, ready)
         _notify("READY=1")
         await stopped.wait()
         _notify("STOPPING=1")
         parts.log.info("stopping")
+
+
+def _open_metrics(address: Address, parts: Parts, stack: AsyncExitStack, ready: Ready) -> None:
+    """Serve the Prometheus page; one that cannot be served keeps nobody from the shell."""
+    from callisto_telnetd.listeners.metrics import MetricsPage  # noqa: PLC0415 - slow to import, and an option
+
+    try:
+        page = MetricsPage(*address, lambda: read_metrics(parts.hub, parts.captures, parts.trace_inputs))
+    except ListenError as error:
+        parts.log.warning("the metrics page is not served", reason=str(error))
+        return
+    stack.callback(page.close)
+    ready(f"callisto-telnetd: metrics listening on {address.host}:{page.port}")
 
 
 def _require_first_password(password: str) -> None:

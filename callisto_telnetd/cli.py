@@ -114,9 +114,9 @@ def variables(words: Words = None, data: Data = None, config: Config = None, as_
     _command(["variables", *words], data, config, as_json=as_json, text=text)
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # --format csv is one of the shell's own words
 def trace(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """Trace: a capture, with words such as for=30s; or list, show FILE, delete FILE yes, tail, processes."""
+    """Trace: a capture, with words such as for=30s; or start, status, attach, stop, list, show, export, play, tail."""
     _command(["trace", *(words or [])], data, config, as_json=as_json)
 
 
@@ -162,7 +162,14 @@ def _command(
     folder = data or default_data_folder()
     settings = load_settings(folder, config)
     terminal = sys.stdin.isatty() and text is None and secret is None
-    request = {"words": words, "json": as_json, "input": text, "secret": secret, "terminal": terminal}
+    request = {
+        "words": words,
+        "json": as_json,
+        "input": text,
+        "secret": secret,
+        "terminal": terminal,
+        "size": list(os.get_terminal_size(1)) if sys.stdout.isatty() else None,
+    }
     code = _call_or_run(settings, folder, request)
     if code:
         raise typer.Exit(code)

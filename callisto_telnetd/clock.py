@@ -145,6 +145,11 @@ class Clock:
             raise ClockValueError(_range_text()) from error
 
     @property
+    def zone(self) -> tzinfo:
+        """The zone in use; another object where another is chosen."""
+        return self._zone
+
+    @property
     def zone_name(self) -> str:
         """The name of the zone in use."""
         return getattr(self._zone, "key", "UTC")

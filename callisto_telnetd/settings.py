@@ -7,11 +7,12 @@ Every key stands in the models below with its default, range and meaning; an unk
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 from pydantic.fields import FieldInfo
@@ -23,6 +24,7 @@ from callisto_telnetd.quantities import parse_bytes
 
 SETTINGS_FILE = "callisto.toml"
 _PREFIX = "CALLISTO_"
+_ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[0-9.]+)):(?P<port>[0-9]{1,5})", re.ASCII)
 _OTHER_ENVIRONMENT = frozenset({"CALLISTO_DATA", "CALLISTO_ADMIN_PASSWORD"})
 
 
@@ -43,7 +45,26 @@ def _printable(value: str) -> str:
     return value
 
 
+def _address(value: object) -> object:
+    """Return host and port of ``127.0.0.1:514`` or ``[::1]:514``."""
+    if not isinstance(value, str):
+        return value
+    match = _ADDRESS.fullmatch(value)
+    if match is None or int(match["port"]) > 65535:
+        msg = "not an address and a port"
+        raise ValueError(msg)
+    return Address(str(ip_address(match["v6"] or match["v4"])), int(match["port"]))
+
+
+class Address(NamedTuple):
+    """Where to listen."""
+
+    host: str
+    port: int
+
+
 Size = Annotated[int, BeforeValidator(_size)]
+ListenAddress = Annotated[Address, BeforeValidator(_address)]
 OneLine = Annotated[str, AfterValidator(_printable)]
 Network = IPv4Network | IPv6Network
 
@@ -110,6 +131,13 @@ class TraceSettings(Section):
     held_bytes: Size = Field(2 << 20, ge=0, le=1 << 30, description="bytes of records held in memory, 0 to 1G")
     size: Size = Field(10 << 20, ge=1 << 10, le=1 << 40, description="default bound of one capture, 1k to 1024G")
     free: Size = Field(16 << 20, ge=0, le=1 << 40, description="free disk below which captures stop, 0 to 1024G")
+    budget: Size = Field(256 << 20, ge=1 << 20, le=1 << 40, description="size of all trace files, 1M to 1024G")
+    udp: ListenAddress | None = Field(
+        None, description="address and port that take syslog by UDP, such as 127.0.0.1:514"
+    )
+    metrics: ListenAddress | None = Field(
+        None, description="address and port of the Prometheus page, such as 127.0.0.1:9464"
+    )
 
 
 class LogSettings(Section):

@@ -46,6 +46,11 @@ class DataFolder:
         return self.path / "run" / "control.sock"
 
     @property
+    def trace_socket(self) -> Path:
+        """Where any program sends its syslog to."""
+        return self.path / "run" / "trace.sock"
+
+    @property
     def _lock(self) -> Path:
         return self.path / "run" / "lock"
 

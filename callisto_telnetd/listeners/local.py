@@ -17,7 +17,7 @@ import orjson
 
 from callisto_telnetd.errors import CallistoError, ListenError, UsageError, named
 from callisto_telnetd.listeners.local_client import MAX_FRAME_BYTES
-from callisto_telnetd.menus.context import Parts
+from callisto_telnetd.menus.context import Parts, TerminalSize
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.terminal.command_door import CommandDoor, Err, Frame, Out, Request, run_command
 
@@ -25,7 +25,7 @@ _MOST_CALLERS = 32
 _REQUEST_S = 10.0
 _ANSWER_S = 300.0
 _CREDENTIALS = struct.Struct("3i")
-_KEYS = {"words", "json", "input", "secret", "terminal"}
+_KEYS = {"words", "json", "input", "secret", "terminal", "size"}
 
 
 class LocalListener:
@@ -118,7 +118,9 @@ class _Call:
         except (CallistoError, ValueError) as error:
             self._writer.write(_frame({"err": f"Error: {error}"}, {"exit": 2}))
             return
-        self._door = CommandDoor(request, self._emit, self._ask, self._writer.drain)
+        self._door = CommandDoor(
+            request, self._emit, self._ask, self._writer.drain, waiting=self._waiting_bytes, cut=self._cut
+        )
         command = asyncio.create_task(run_command(self._parts, self._origin, self._door))
         listening = asyncio.create_task(self._listen(command))
         try:
@@ -147,6 +149,13 @@ class _Call:
         else:
             command.cancel()
 
+    def _waiting_bytes(self) -> int:
+        return self._writer.transport.get_write_buffer_size()
+
+    def _cut(self) -> None:
+        """End the command of a caller who reads no more: the connection's end does."""
+        self._writer.transport.abort()
+
     def _emit(self, frame: Frame) -> None:
         match frame:
             case Out(text):
@@ -174,5 +183,18 @@ def _parse_request(line: bytes) -> Request:
     ):
         raise UsageError("not a request")
     return Request(
-        frame["words"], bool(frame.get("json")), frame.get("input"), frame.get("secret"), bool(frame.get("terminal"))
+        frame["words"],
+        bool(frame.get("json")),
+        frame.get("input"),
+        frame.get("secret"),
+        bool(frame.get("terminal")),
+        _parse_size(frame.get("size")),
     )
+
+
+def _parse_size(size: object) -> TerminalSize | None:
+    if size is None:
+        return None
+    if not isinstance(size, list) or len(size) != 2 or not all(isinstance(each, int) and each > 0 for each in size):
+        raise UsageError("not a request")
+    return TerminalSize(*size)

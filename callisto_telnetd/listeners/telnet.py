@@ -14,8 +14,11 @@ What the fence is for (telnetlib3 5.0.1, each seen by running it):
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
 import ssl
+import struct
+import termios
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, cast
 
@@ -40,6 +43,7 @@ _KERNEL_BYTES = 64 << 10
 _LINGER_S = 2.0
 _HANDSHAKE_S = 10.0
 
+_C_INT = struct.Struct("i")
 _IAC = IAC[0]
 
 
@@ -307,6 +311,15 @@ class TelnetProtocol(BaseServer, asyncio.BufferedProtocol):
         super().resume_writing()
         self.writable = True
         self._set_reading()
+
+    @property
+    def backlog(self) -> int:
+        """How many bytes the peer has not taken yet: those that wait here, and those that the kernel has."""
+        transport, sock = self._transport, self.get_extra_info("socket")
+        if transport is None or sock is None or sock.fileno() < 0:
+            return 0
+        unsent = _C_INT.unpack(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(_C_INT.size)))[0]
+        return int(transport.get_write_buffer_size() + unsent)
 
     # What the options change
 

@@ -1,10 +1,18 @@
-"""What a command yields: lines for people, facts for people and programs, and the one line it ends with."""
+"""What a command yields: lines for people, facts for people and programs, and the one line it ends with.
+
+Two more are for views: a :class:`~callisto_telnetd.trace.selection.Block` of records, formatted once for all who are
+shown it, and a :class:`Screen` that takes the place of the one before.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Any, NamedTuple
+
+from callisto_telnetd.trace.selection import Block
+
+__all__ = ["Answer", "Block", "Done", "Fact", "Line", "Move", "Screen"]
 
 
 class Line(NamedTuple):
@@ -17,6 +25,12 @@ class Fact(NamedTuple):
     """Data for programs, and the lines that tell the same to people."""
 
     data: Mapping[str, Any]
+    lines: tuple[str, ...]
+
+
+class Screen(NamedTuple):
+    """Lines that take the place of the screen shown last, on a terminal that can be redrawn."""
+
     lines: tuple[str, ...]
 
 
@@ -33,4 +47,4 @@ class Move(Enum):
     LOGOUT = auto()
 
 
-Answer = Line | Fact | Done | Move
+Answer = Line | Fact | Block | Screen | Done | Move

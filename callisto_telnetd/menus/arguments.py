@@ -14,7 +14,8 @@ FLOWING_OPTION = "note"
 def take_options(words: Sequence[str], allowed: Collection[str]) -> tuple[list[str], dict[str, str]]:
     """Part plain words from ``key=value`` options of the allowed keys.
 
-    The text of ``note=`` goes on to the next option or the end of the line, so it needs no quotes.
+    The text of ``note=`` goes on to the next option or the end of the line, so it needs no quotes. ``--key value`` and
+    ``--key=value``, as people write them at a command line, are the same as ``key=value``.
 
     Raises:
         UsageError: an option stands twice.
@@ -22,9 +23,14 @@ def take_options(words: Sequence[str], allowed: Collection[str]) -> tuple[list[s
     plain: list[str] = []
     options: dict[str, str] = {}
     flowing = False
-    for word in words:
+    rest = iter(words)
+    for word in rest:
         key, mark, value = word.partition("=")
         key = key.lower()
+        if key.startswith("--") and key[2:] in allowed:
+            key = key[2:]
+            if not mark:
+                mark, value = "=", next(rest, "")
         if mark and key in allowed:
             if key in options:
                 raise UsageError(f"{key}= stands twice")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from callisto_telnetd.accounts.accounts import Accounts
 from callisto_telnetd.accounts.audit import Audit
@@ -19,6 +19,7 @@ from callisto_telnetd.errors import UsageError
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.services.processes import ProcessTable
 from callisto_telnetd.trace.captures import Captures
+from callisto_telnetd.trace.datagrams import DatagramInput
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.variables import Registry
@@ -62,7 +63,9 @@ class Parts:
     presence: Presence
     gatekeeper: Gatekeeper
     processes: ProcessTable
+    trace_inputs: tuple[DatagramInput, ...]
     trace_size_bytes: int
+    """The bound of a capture that names none."""
     started_at: float
     """When the server started, in seconds of the monotonic clock."""
     serving: bool
@@ -71,8 +74,29 @@ class Parts:
     """Held while the database is checked: one at a time."""
 
 
+class TerminalSize(NamedTuple):
+    """How much a terminal shows, in characters."""
+
+    columns: int
+    rows: int
+
+
 class Dialogue(Protocol):
     """How a command speaks with its caller, whatever the door."""
+
+    @property
+    def redrawable(self) -> TerminalSize | None:
+        """The size of a terminal that a person looks at, so that a view may redraw itself; None for all others."""
+
+    @property
+    def wants_json(self) -> bool:
+        """Whether the caller takes JSON Lines."""
+
+    def backlog(self) -> int:
+        """Return how many bytes of output the caller has not taken yet."""
+
+    def hang_up(self, reason: str) -> None:
+        """Cut off a caller who takes nothing any more; his command is cancelled."""
 
     async def ask(
         self, question: str, default: str | None = None, *, secret: bool = False, choices: tuple[str, ...] = ()

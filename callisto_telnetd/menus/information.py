@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from callisto_telnetd.clock import format_moment
-from callisto_telnetd.errors import StoreError
+from callisto_telnetd.errors import StoreError, TraceError
 from callisto_telnetd.menus.answers import Answer, Done, Fact
 from callisto_telnetd.menus.arguments import require_count
 from callisto_telnetd.menus.context import EDITION_NAMES, Context
@@ -139,8 +139,46 @@ def _sessions(context: Context) -> dict[str, Any]:
 
 
 def _trace(context: Context) -> dict[str, Any]:
-    hub = context.parts.hub
-    return {"Records": hub.published, "Held in memory": hub.held_count, "Listeners": hub.listeners}
+    """Say what came in and went out, what waits, and what is wrong; all figures are since the server's start."""
+    parts = context.parts
+    hub, captures = parts.hub, parts.captures
+    by_input = dict(sorted(hub.by_input.items()))
+    values: dict[str, Any] = {
+        "Records": hub.published,
+        "By input": Shown(by_input, ", ".join(f"{name} {count}" for name, count in by_input.items()) or "none"),
+        "Held in memory": Shown(
+            {"records": hub.held_count, "bytes": hub.held_bytes},
+            f"{hub.held_count} records, {format_bytes(hub.held_bytes)}",
+        ),
+        "Running traces": len(captures.running),
+        "Written": captures.written,
+        "Viewers": len(hub.viewers),
+        "Not shown": hub.not_shown,
+        "Viewers cut off": hub.cut_off,
+        "To be written": Shown(
+            {"bytes": captures.writer.waiting_bytes, "held_back": hub.held_back},
+            f"{format_bytes(captures.writer.waiting_bytes)}, inputs held back {hub.held_back} times",
+        ),
+        "Files": _files(context),
+    }
+    for each in parts.trace_inputs:
+        counts = {"malformed": each.malformed, "dropped": each.dropped, "faults": each.faults}
+        state = each.fault or "open"
+        text = f"{state}, {each.malformed} malformed, {each.dropped} dropped"
+        values[f"Input {each.name}"] = Shown({"state": state, **counts}, text)
+    return values
+
+
+def _files(context: Context) -> Shown:
+    """Say how much of their budget the files of captures take; a folder that cannot be read is said to be just that."""
+    captures = context.parts.captures
+    try:
+        files = captures.folder.files()
+    except TraceError as error:
+        return Shown({"error": str(error)}, str(error))
+    size = sum(file.size_bytes for file in files)
+    data = {"count": len(files), "bytes": size, "budget_bytes": captures.budget_bytes, "deleted": captures.deleted}
+    return Shown(data, f"{len(files)}, {format_bytes(size)} of {format_bytes(captures.budget_bytes)}")
 
 
 INFORMATION = Command(

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from callisto_telnetd.errors import UsageError
-from callisto_telnetd.menus.answers import Answer, Done, Fact
+from callisto_telnetd.menus.answers import Answer, Block, Done, Fact, Screen
 from callisto_telnetd.menus.arguments import require_count
-from callisto_telnetd.menus.context import Context, Parts
+from callisto_telnetd.menus.context import Context, Parts, TerminalSize
 from callisto_telnetd.menus.everywhere import EVERYWHERE
 from callisto_telnetd.menus.main import MAIN_MENU
 from callisto_telnetd.menus.resolver import resolve
 from callisto_telnetd.menus.tree import Facts, Menu
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.terminal.execution import failure_of, perform, show_menu
-from callisto_telnetd.terminal.rendering import json_of, line_of, lines_of
+from callisto_telnetd.terminal.rendering import document_line, json_of, line_of, lines_of, redrawn
 
 MAX_WORDS = 64
 
@@ -37,6 +37,8 @@ class Request:
     """A password read from standard input."""
     terminal: bool = False
     """Whether somebody is there to answer questions."""
+    size: TerminalSize | None = None
+    """Of the terminal that the answers are shown on, where they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +72,54 @@ class CommandDoor:
     document: bool = False
     congested: bool = True
     """Every answer is drained: whoever reads slowly slows the command."""
+    waiting: Callable[[], int] = lambda: 0
+    """Says how many bytes of the frames are not taken yet."""
+    cut: Callable[[], None] = lambda: None
+    """Cuts the caller off."""
     _collected: list[Any] = field(default_factory=list)
+    _screen_lines: int = 0
     stop: Callable[[], None] | None = None
 
     def show(self, answer: Answer) -> None:
         """Turn an answer into frames."""
-        if not self.request.as_json:
-            stream = Err if self.document and isinstance(answer, Done) else Out
+        if self.request.as_json:
+            self._show_data(answer)
+        elif isinstance(answer, Block):
+            self.emit(Out("\n".join(answer.lines)))  # clean already
+        elif isinstance(answer, Screen) and self.request.size is not None:
+            self.emit(Out(redrawn(answer, self._screen_lines, self.request.size.columns)))
+            self._screen_lines = len(answer.lines)
+        else:
+            is_document = self.document and not isinstance(answer, Done)
             for line in lines_of(answer):
-                self.emit(stream(line_of(line)))
+                text = document_line(line) if is_document else line_of(line)
+                self.emit(Err(text) if self.document and not is_document else Out(text))
+
+    def _show_data(self, answer: Answer) -> None:
+        if isinstance(answer, Block):
+            self.emit(Out(b"\n".join(answer.json).decode()))
+        elif isinstance(answer, Fact) and self.facts == "stream":
+            self.emit(Out(json_of(answer.data)))
         elif isinstance(answer, Fact):
-            if self.facts == "stream":
-                self.emit(Out(json_of(answer.data)))
-            else:
-                self._collected.append(answer.data)
+            self._collected.append(answer.data)
+
+    @property
+    def redrawable(self) -> TerminalSize | None:
+        """The size of the terminal that the answers are shown on; a pipe has none."""
+        return None if self.request.as_json else self.request.size
+
+    @property
+    def wants_json(self) -> bool:
+        """Whether ``--json`` was given."""
+        return self.request.as_json
+
+    def backlog(self) -> int:
+        """Return how many bytes the caller has not taken yet."""
+        return self.waiting()
+
+    def hang_up(self, reason: str) -> None:
+        """Cut off a caller who takes nothing any more."""
+        self.cut()
 
     @property
     def has_facts(self) -> bool:

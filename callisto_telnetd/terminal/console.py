@@ -32,6 +32,8 @@ _MAX_UNSENT = 16 << 10
 _SLICE_S = 0.0005
 _KEYS_A_TURN = 128
 _FLUSH_S = 0.01
+_CHUNKS_BY_HAND = 3
+"""A line in two segments may be a program's that was cut on its way."""
 
 
 Completer = Callable[[str], Completion]
@@ -43,6 +45,14 @@ class Wire(Protocol):
     @property
     def writable(self) -> bool:
         """Whether the peer takes what it is sent."""
+
+    @property
+    def backlog(self) -> int:
+        """How many bytes the peer has not taken yet, as far as the system tells."""
+
+    @property
+    def rows(self) -> int:
+        """Of the terminal, 0 where not known."""
 
     def write(self, data: bytes) -> None:
         """Send bytes; what the peer does not take yet is kept."""
@@ -102,6 +112,7 @@ class Console:
     """Lines in, lines out, and the keys that matter while something runs."""
 
     __slots__ = (
+        "_chunks",
         "_ended",
         "_flusher",
         "_interrupted",
@@ -116,6 +127,7 @@ class Console:
         "_watch",
         "_watch_to_end",
         "_wire",
+        "by_hand",
         "editor",
         "input_at",
     )
@@ -137,6 +149,9 @@ class Console:
         self._paused = False
         self._ended = False
         self._slice_end = 0.0
+        self._chunks = 0
+        self.by_hand = False
+        """Whether the last line came key by key, as a person types it: a program sends a line in one go."""
         self.input_at = self._loop.time()
         """When the peer last sent input, on the loop's clock."""
 
@@ -147,6 +162,7 @@ class Console:
         self.input_at = self._loop.time()
         self.editor.feed(data)
         if self._waiter is not None:
+            self._chunks += 1
             self._wake()
         elif self._watch is not None:
             self._look_for_stop()
@@ -229,6 +245,7 @@ class Console:
         editor = self.editor
         editor.prompt, editor.secret, editor.remember, editor.complete = prompt, secret, remember, complete
         self._muted = False
+        self._chunks = 0
         self._prompt = prompt
         self._put(prompt.encode())
         try:
@@ -242,6 +259,7 @@ class Console:
                     if self._loop.time() > self._slice_end:
                         await asyncio.sleep(0)
                         self._slice_end = self._loop.time() + _SLICE_S
+                    self.by_hand = self._chunks >= _CHUNKS_BY_HAND
                     return _line_of(event)
                 if editor.stopped_short:
                     await (self.drain() if self.congested else asyncio.sleep(0))
@@ -334,6 +352,22 @@ class Console:
         if lines and not self._muted:
             self._put(encode_lines(lines))
             self._flusher.add(self)
+
+    def say_encoded(self, data: bytes) -> None:
+        """Print lines that were encoded already, by this door's own rules."""
+        if not self._muted:
+            self._put(data)
+            self._flusher.add(self)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Columns and rows of the terminal, 0 where not known."""
+        return self.editor.columns, self._wire.rows
+
+    @property
+    def backlog(self) -> int:
+        """How many bytes of output the peer has not taken yet."""
+        return len(self._unsent) + self._wire.backlog
 
     async def drain(self) -> None:
         """Send all, and wait until the peer has taken enough."""

@@ -11,22 +11,31 @@ from typing import Any
 
 import orjson
 
-from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, Move
+from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, Move, Screen
+from callisto_telnetd.terminal.half_line import width_of
 from callisto_telnetd.trace.sanitiser import clean
+from callisto_telnetd.trace.selection import Block
 
 _PROMPT_ENDS = ">#$%"
 _WORD_ENDS = ":]"
 _SUSPECT_ENDS = frozenset(_PROMPT_ENDS + _WORD_ENDS + " ")
+_MAX_LINE = 64 << 10
+"""Characters of a line that are shown: a record with its fields has at most about 50,000."""
 
 
 def line_of(text: str) -> str:
     """Return ``text`` as one clean line that no script takes for a prompt."""
-    line = clean(text)
+    line = clean(text, _MAX_LINE)
     shown = line.strip()  # blanks behind it hide no prompt: "# " is one
     last = shown[-1:]
     if last and (last in _PROMPT_ENDS or (last in _WORD_ENDS and " " not in shown)):
         return line.rstrip() + "."
     return line
+
+
+def document_line(text: str) -> str:
+    """Return a line of a document as it is, but clean: behind a command line no script waits for a prompt."""
+    return clean(text, _MAX_LINE)
 
 
 def encode_lines(lines: Sequence[str]) -> bytes:
@@ -35,6 +44,32 @@ def encode_lines(lines: Sequence[str]) -> bytes:
     if not (together.isascii() and together.isprintable()) or any(line[-1:] in _SUSPECT_ENDS for line in lines):
         lines = [line_of(line) for line in lines]
     return ("\r\n".join(lines) + "\r\n").encode("utf-8", "replace")
+
+
+def encode_block(block: Block) -> bytes:
+    """Return a block's lines as a door sends them; made once for all viewers, for its lines are clean already."""
+    if block.encoded is None:
+        lines = block.lines
+        if any(line[-1:] in _SUSPECT_ENDS for line in lines):
+            lines = [line_of(line) for line in lines]
+        block.encoded = ("\r\n".join(lines) + "\r\n").encode()
+    return block.encoded
+
+
+def redrawn(screen: Screen, before: int, columns: int) -> str:
+    """Return a screen in place of one of ``before`` lines (ECMA-48: CUU, ED); no line is wider than the terminal."""
+    up = f"\x1b[{before}A\x1b[J" if before else ""
+    return up + "\r\n".join(_fitting(line_of(line), columns) for line in screen.lines)
+
+
+def _fitting(line: str, columns: int) -> str:
+    """Return as much of a line as the columns show."""
+    if len(line) * 2 <= columns:
+        return line
+    room, end = columns, 0
+    while end < len(line) and (room := room - width_of(line[end])) >= 0:
+        end += 1
+    return line[:end]
 
 
 def lines_of(answer: Answer) -> tuple[str, ...]:
@@ -46,6 +81,10 @@ def lines_of(answer: Answer) -> tuple[str, ...]:
             return (f"OK {text}",)
         case Line(text):
             return (text,)
+        case Block():
+            return tuple(answer.lines)
+        case Screen(lines):
+            return lines
         case Move():
             return ()
 

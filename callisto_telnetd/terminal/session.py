@@ -20,8 +20,8 @@ from callisto_telnetd.accounts.accounts import Access, Account
 from callisto_telnetd.accounts.gatekeeper import Place, TooManyFailuresError, source_of
 from callisto_telnetd.accounts.presence import Present
 from callisto_telnetd.errors import CallistoError, UsageError
-from callisto_telnetd.menus.answers import Answer, Fact, Line, Move
-from callisto_telnetd.menus.context import Context, Parts
+from callisto_telnetd.menus.answers import Answer, Block, Fact, Line, Move, Screen
+from callisto_telnetd.menus.context import Context, Parts, TerminalSize
 from callisto_telnetd.menus.everywhere import EVERYWHERE, menu_lines
 from callisto_telnetd.menus.main import MAIN_MENU
 from callisto_telnetd.menus.resolver import resolve, split
@@ -30,7 +30,7 @@ from callisto_telnetd.origin import Origin
 from callisto_telnetd.terminal.completion import complete
 from callisto_telnetd.terminal.console import Console, EndOfInputError, Flusher, InterruptedLineError, Wire
 from callisto_telnetd.terminal.execution import failure_of, perform, show_menu
-from callisto_telnetd.terminal.rendering import lines_of
+from callisto_telnetd.terminal.rendering import encode_block, lines_of, redrawn
 
 _TRIES = 3
 _MOST_NOTICES = 20
@@ -65,6 +65,7 @@ class Session:
         "_parts",
         "_place",
         "_present",
+        "_screen_lines",
         "_source",
         "_task",
         "console",
@@ -95,6 +96,8 @@ class Session:
         self._end_reason: str | None = None
         self._interruptible = False
         self._interrupted = False
+        self._screen_lines = 0
+        """Of the screen that stands above the cursor, and that the next one takes the place of."""
         self._notices: deque[str] | None = None
         self._notices_at_once = False
 
@@ -240,6 +243,7 @@ class Session:
             if isinstance(entry, Command) and entry.private:
                 self.console.editor.history.forget_last()
             self._interruptible = not (isinstance(entry, Command) and entry.changes)
+            self._screen_lines = 0
             move = await perform(context, resolution, self)
         except CallistoError as error:
             self._fail(error, context)
@@ -296,12 +300,43 @@ class Session:
 
     def show(self, answer: Answer) -> None:
         """Print an answer's lines."""
-        if isinstance(answer, Line):
+        if isinstance(answer, Block):
+            self.console.say_encoded(encode_block(answer))
+        elif isinstance(answer, Screen):
+            self._redraw(answer)
+        elif isinstance(answer, Line):
             self.console.say(answer.text)
         elif isinstance(answer, Fact):
             self.console.say(*answer.lines)
         else:
             self.console.say(*lines_of(answer))
+
+    def _redraw(self, screen: Screen) -> None:
+        size = self.redrawable
+        if size is None:
+            self.console.say(*screen.lines)
+            return
+        self.console.say_encoded((redrawn(screen, self._screen_lines, size.columns) + "\r\n").encode())
+        self._screen_lines = len(screen.lines)
+
+    @property
+    def redrawable(self) -> TerminalSize | None:
+        """The size of the terminal, where a person has typed the command key by key: a script sees plain text."""
+        columns, rows = self.console.size
+        return TerminalSize(columns, rows) if columns and rows and self.console.by_hand else None
+
+    @property
+    def wants_json(self) -> bool:
+        """People read lines."""
+        return False
+
+    def backlog(self) -> int:
+        """Return how many bytes the peer has not taken yet."""
+        return self.console.backlog
+
+    def hang_up(self, reason: str) -> None:
+        """End the session of a peer who takes nothing any more."""
+        self.end(reason)
 
     async def drain(self) -> None:
         """Wait for the peer."""

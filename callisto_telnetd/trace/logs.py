@@ -18,7 +18,7 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from callisto_telnetd.trace.hub import Hub
-from callisto_telnetd.trace.records import LEVELS, Record, format_record, record_as_dict
+from callisto_telnetd.trace.records import LEVELS, Record
 
 Log = structlog.typing.FilteringBoundLogger
 _METHOD_LEVELS = {**LEVELS, "warn": 30, "exception": 40, "critical": 40, "fatal": 40}
@@ -67,8 +67,8 @@ def _renderer(hub: Hub, form: Literal["readable", "json"]) -> Callable[[WrappedL
     def render(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
         record: Record = event["record"]
         if form == "json":
-            return orjson.dumps(record_as_dict(record, hub.clock.local)).decode()
-        return format_record(record, hub.clock.local)
+            return orjson.dumps(hub.formatter.as_dict(record)).decode()
+        return hub.formatter.lines((record,))[0]
 
     return render
 

@@ -5,19 +5,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import tzinfo
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from callisto_telnetd.clock import Clock
 from callisto_telnetd.errors import UsageError, listed, quoted
 from callisto_telnetd.trace.sanitiser import MAX_TEXT, clean
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 """Level names from the least to the most serious, with the numbers of Python's ``logging``."""
-_NAMES = {number: name.upper() for name, number in LEVELS.items()}
+LEVEL_NAMES = {number: name.upper() for name, number in LEVELS.items()}
+NO_FIELDS: Mapping[str, str] = MappingProxyType({})
+"""The fields of a record that has none, shared by all of them."""
 _MAX_VALUE = 1024
+_MAX_FIELDS = 40
 _LONG_VALUES = {"exception": MAX_TEXT}
-_RECORD_BYTES = 380
+RECORD_BYTES = 400
 """Of a record without text and fields: its tuple, its numbers, the heads of its text and its dictionary."""
 _FIELD_BYTES = 50
 
@@ -26,10 +31,14 @@ class Record(NamedTuple):
     """What one process said at one moment; its text and fields have been cleaned."""
 
     sequence: int
+    """Its number since the server started; the first is 1."""
     time: float
-    """Seconds since the epoch on the appliance's clock."""
+    """Seconds since the epoch on the appliance's clock, which may be set."""
+    moment: float
+    """Seconds on the monotonic clock, which may not."""
     process: str
-    pid: int
+    pid: int | None
+    """None where nobody told."""
     level: int
     text: str
     fields: Mapping[str, str]
@@ -39,50 +48,94 @@ class Record(NamedTuple):
     @property
     def level_name(self) -> str:
         """``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``."""
-        return _NAMES[self.level]
+        return LEVEL_NAMES[self.level]
 
 
 def size_of(text: str, fields: Mapping[str, str]) -> int:
     """Return about how many bytes of memory a record of this text and these fields holds."""
-    return _RECORD_BYTES + len(text) + _FIELD_BYTES * len(fields) + len("".join(fields.values()))
+    if not fields:
+        return RECORD_BYTES + len(text)
+    return RECORD_BYTES + len(text) + _FIELD_BYTES * len(fields) + len("".join(fields.values()))
 
 
-def clean_fields(fields: Mapping[str, Any]) -> dict[str, str]:
-    """Return the fields as clean, bounded text."""
-    return {
+def clean_fields(fields: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the fields as clean, bounded text; the keys are the caller's own and clean already."""
+    if not fields:
+        return NO_FIELDS
+    kept = {
         key: clean(value if isinstance(value, str) else str(value), _LONG_VALUES.get(key, _MAX_VALUE))
-        for key, value in fields.items()
+        for key, value, _ in zip(fields, fields.values(), range(_MAX_FIELDS), strict=False)
     }
+    if len(fields) > _MAX_FIELDS:
+        kept["more"] = str(len(fields) - _MAX_FIELDS)
+    return kept
 
 
-def format_record(record: Record, local: Callable[[float], datetime]) -> str:
-    """Return the record's line; ``local`` gives the appliance's local time of a moment."""
-    parts = [
-        local(record.time).isoformat(timespec="microseconds"),
-        f"{record.process}[{record.pid}]",
-        record.level_name,
-        record.text,
-    ]
-    parts += [f"{key}={_format_value(value)}" for key, value in record.fields.items()]
-    return " ".join(parts)
+def format_body(text: str, fields: Mapping[str, str]) -> str:
+    """Return what stands behind the level: the text, then the fields."""
+    if not fields:
+        return text
+    return " ".join([text, *(f"{key}={format_value(value)}" for key, value in fields.items())])
 
 
-def _format_value(value: str) -> str:
+def format_value(value: str) -> str:
+    """Return a field's value as it stands in a line, in quotes where it has to."""
     if value and not any(mark in value for mark in ' "='):
         return value
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def record_as_dict(record: Record, local: Callable[[float], datetime]) -> dict[str, Any]:
-    """Return the record as data for JSON Lines."""
-    return {
-        "time": local(record.time).isoformat(timespec="microseconds"),
-        "process": record.process,
-        "pid": record.pid,
-        "level": record.level_name.lower(),
-        "text": record.text,
-        **({"fields": dict(record.fields)} if record.fields else {}),
-    }
+class LineFormatter:
+    """Formats records, with the appliance's local time; what is the same for a whole second is made once."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._zone: tzinfo | None = None
+        self._second = ""
+        self._date = ""
+        self._offset = ""
+
+    def lines(self, records: Iterable[Record]) -> list[str]:
+        """Return a line for each record, without its line end."""
+        lines = []
+        if self._clock.zone is not self._zone:
+            self._second = ""
+        for _, time, _, process, pid, level, text, fields, _ in records:
+            microseconds = str(int(time * 1e6))
+            if microseconds[:-6] != self._second:
+                self._turn(microseconds[:-6])
+            body = format_body(text, fields) if fields else text
+            lines.append(
+                f"{self._date}{microseconds[-6:]}{self._offset} "
+                f"{process}[{'-' if pid is None else pid}] {LEVEL_NAMES[level]} {body}"
+            )
+        return lines
+
+    def stamp(self, time: float) -> str:
+        """Return a time of the appliance's clock as ``2026-11-23T10:15:00.123456+01:00``."""
+        microseconds = str(int(time * 1e6))
+        if microseconds[:-6] != self._second or self._clock.zone is not self._zone:
+            self._turn(microseconds[:-6])
+        return f"{self._date}{microseconds[-6:]}{self._offset}"
+
+    def as_dict(self, record: Record) -> dict[str, Any]:
+        """Return the record as data for JSON Lines."""
+        return {
+            "sequence": record.sequence,
+            "time": self.stamp(record.time),
+            "process": record.process,
+            "pid": record.pid,
+            "level": record.level_name.lower(),
+            "text": record.text,
+            **({"fields": dict(record.fields)} if record.fields else {}),
+        }
+
+    def _turn(self, second: str) -> None:
+        """Make what a line of this second begins with."""
+        local = self._clock.local(int(second or 0))
+        text = local.isoformat()
+        self._date, self._offset = f"{text[:19]}.", text[19:]
+        self._second, self._zone = second, self._clock.zone
 
 
 def parse_level(text: str) -> int:

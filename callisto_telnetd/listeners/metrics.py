@@ -1,0 +1,99 @@
+"""The Prometheus page: figures of the trace for a monitoring system, on an address that the owner names.
+
+It is served by a thread of its own, one request at a time and each within a few seconds, so that a peer that is slow
+holds up the page and nothing else. It answers ``GET /metrics`` with ``prometheus-client``'s own application.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from socket import AF_INET6
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import Metric as Family
+from prometheus_client.registry import Collector
+
+from callisto_telnetd.errors import ListenError
+from callisto_telnetd.trace.metrics import Metric
+
+_PREFIX = "callisto_trace_"
+_REQUEST_S = 5.0
+_STOP_S = 0.1
+
+Read = Callable[[], Iterable[Metric]]
+
+
+class _Collector(Collector):
+    """Makes prometheus-client's families of our figures, each time the page is asked for."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Family]:
+        for metric in self._read():
+            family_of = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+            labels = [metric.label] if metric.label else None
+            family: Any = family_of(_PREFIX + metric.name, metric.help, labels=labels)
+            if metric.label:
+                for label, value in metric.values.items():
+                    family.add_metric([label], value)
+            else:
+                family.add_metric([], metric.value)
+            yield family
+
+    def describe(self) -> Iterator[Family]:
+        return iter(())
+
+
+class _Handler(WSGIRequestHandler):
+    """Waits for no part of a request longer than a few seconds, and writes no log of its own."""
+
+    timeout = _REQUEST_S
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: what matters of a page that is asked for every few seconds is on the page."""
+
+
+class _Server(WSGIServer):
+    request_queue_size = 16
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Take note of no peer that has gone or was too slow."""
+
+
+class _Server6(_Server):
+    address_family = AF_INET6
+
+
+class MetricsPage:
+    """Serves the page until it is closed."""
+
+    def __init__(self, host: str, port: int, read: Read) -> None:
+        """Listen.
+
+        Raises:
+            ListenError: the address or the port cannot be had.
+        """
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Collector(read))
+        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            self._server = make_server(
+                host, port, make_wsgi_app(registry), _Server6 if ":" in host else _Server, _Handler
+            )
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ListenError(f"trace.metrics: cannot listen on {shown}: {reason}") from None
+        self.port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(_STOP_S,), daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Answer no more; a request that is answered now is waited for only shortly."""
+        threading.Thread(target=self._server.shutdown, daemon=True).start()
+        self._thread.join(2 * _STOP_S)
+        self._server.server_close()

@@ -1,0 +1,147 @@
+"""The files of captures: listed, printed, written in other forms, shown again at their own pace, deleted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+
+from callisto_telnetd.errors import TraceError
+from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
+from callisto_telnetd.menus.arguments import parse_words, require_count, take_yes
+from callisto_telnetd.menus.context import Context
+from callisto_telnetd.menus.trace_words import FILTER_OPTIONS, parse_filter, parse_speed, take_filter_options
+from callisto_telnetd.quantities import counted, format_bytes
+from callisto_telnetd.trace.reading import (
+    CSV_HEAD,
+    FORMATS,
+    CaptureReader,
+    Entry,
+    as_dict,
+    comment_of,
+    csv_line,
+    format_line,
+    line_of,
+)
+
+
+async def list_files(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Yield the captures on disk, oldest first."""
+    require_count(words, 0, 0, "trace list")
+    captures = context.parts.captures
+    files = await asyncio.to_thread(captures.folder.files)
+    for file in files:
+        if captures.runs(file):
+            state = "running"
+        else:
+            state = await asyncio.to_thread(captures.folder.state_of, file.name)
+        data = {"file": file.name, "size_bytes": file.size_bytes, "started": file.started, "state": state}
+        yield Fact(data, (f"{file.name:<36} {format_bytes(file.size_bytes):>10}  {file.started}  {state}",))
+    yield Done(counted(len(files), "trace file"))
+
+
+@asynccontextmanager
+async def _open(context: Context, name: str) -> AsyncIterator[CaptureReader]:
+    path = context.parts.captures.folder.find(name)
+    try:
+        reader = await asyncio.to_thread(CaptureReader, path)
+    except OSError as error:
+        raise TraceError(f"{name} cannot be read: {error.strerror}") from None
+    try:
+        yield reader
+    except OSError as error:
+        raise TraceError(f"{name} cannot be read: {error.strerror}") from None
+    finally:
+        reader.close()
+
+
+async def _entries(reader: CaptureReader) -> AsyncGenerator[list[Entry | str], None]:
+    while entries := await asyncio.to_thread(reader.entries):
+        yield entries
+
+
+async def show_file(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Yield the lines of a capture as they are; to programs, its records as data."""
+    require_count(words, 1, 1, "trace show FILE")
+    count = 0
+    async with _open(context, words[0]) as reader:
+        if context.dialogue.wants_json:
+            async for entries in _entries(reader):
+                for entry in entries:
+                    yield Fact(as_dict(entry) if isinstance(entry, Entry) else {"comment": comment_of(entry)}, ())
+                count += len(entries)
+        else:
+            while lines := await asyncio.to_thread(reader.lines):
+                yield Fact({}, tuple(lines))
+                count += len(lines)
+    yield Done(f"{counted(count, 'line')} of {words[0]}")
+
+
+async def export_file(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Yield the records of a capture in another form."""
+    plain, options = take_filter_options(words, ("format", *FILTER_OPTIONS), "trace export")
+    if not plain:
+        require_count(plain, 1, 1, "trace export FILE [format=jsonl|text|csv]")
+    form = parse_words(options.get("format", "jsonl"), "format", FORMATS)
+    wanted = parse_filter(plain[1:], options, None)
+    count = 0
+    async with _open(context, plain[0]) as reader:
+        if form == "csv":
+            yield Line(csv_line(*CSV_HEAD))
+        async for entries in _entries(reader):
+            for entry in entries:
+                if isinstance(entry, Entry) and wanted.takes(entry):
+                    count += 1
+                    yield Fact(as_dict(entry), (line_of(entry, form),))
+    yield Done(f"{counted(count, 'record')} of {plain[0]} as {form}")
+
+
+async def play_file(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Show the records of a capture again, as far apart as they were, until Enter, ``q`` or an interrupt."""
+    plain, options = take_filter_options(words, ("speed", *FILTER_OPTIONS), "trace play")
+    if not plain:
+        require_count(plain, 1, 1, "trace play FILE [PROCESS,…] [level=LEVEL] [match=REGEX] [speed=4]")
+    speed = parse_speed(options.get("speed", "1"))
+    wanted = parse_filter(plain[1:], options, None)
+    loop, stopped, count = asyncio.get_running_loop(), asyncio.Event(), 0
+    async with _open(context, plain[0]) as reader:
+        with context.dialogue.watch(stopped.set, until_end_of_input=True):
+            due, last_s = loop.time(), None
+            async for entries in _entries(reader):
+                for entry in entries:
+                    if not isinstance(entry, Entry) or not wanted.takes(entry):
+                        continue
+                    now_s = entry.epoch_s
+                    if now_s is not None and last_s is not None:
+                        due += max(0.0, now_s - last_s) / speed  # a clock that was set back makes no pause
+                    last_s = now_s if now_s is not None else last_s
+                    if await _stopped_before(stopped, due):
+                        break
+                    count += 1
+                    yield Fact(as_dict(entry), (format_line(entry),))
+                if stopped.is_set():
+                    break
+    yield Done(f"{counted(count, 'record')} of {plain[0]} shown")
+
+
+async def _stopped_before(stopped: asyncio.Event, due: float) -> bool:
+    """Wait for a moment of the loop's clock; say whether the user has stopped before."""
+    if due > asyncio.get_running_loop().time() and not stopped.is_set():
+        try:
+            async with asyncio.timeout_at(due):
+                await stopped.wait()
+        except TimeoutError:
+            pass
+    return stopped.is_set()
+
+
+async def delete_file(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Delete a capture."""
+    plain, confirmed = take_yes(words)
+    require_count(plain, 1, 1, "trace delete FILE [yes]")
+    captures = context.parts.captures
+    path = captures.folder.find(plain[0])
+    await context.confirm(f"Delete {path.name}", confirmed=confirmed)
+    await captures.delete(path.name)
+    context.parts.log.info("trace deleted", file=path.name, who=context.origin.who, source=context.origin.source)
+    yield Done(f"{path.name} deleted")

@@ -1,0 +1,232 @@
+"""Syslog datagrams as an input of the trace: ``DIR/run/trace.sock`` for any program, and a UDP port as an option.
+
+Rules:
+* An input that cannot be opened, or whose socket somebody removes, is said once, counted, tried again every 5 s, and
+  keeps nobody from the shell.
+* A turn of the loop reads at most 64 datagrams, so that sessions have theirs. While the hub is full nothing is read:
+  the kernel then makes a sender on this machine wait (unix(7)), and drops what comes by UDP, which is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import stat
+import struct
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from callisto_telnetd.errors import TraceError, named
+from callisto_telnetd.trace.hub import OWN_PROCESS, Hub
+from callisto_telnetd.trace.logs import Log
+from callisto_telnetd.trace.syslog import MAX_DATAGRAM, SyslogParser
+
+_AT_ONCE = 64
+_LOOK_S = 5.0
+_RECEIVE_BUFFER = 1 << 20
+_SO_MEMINFO = 55
+"""socket(7), Linux 4.12: nine numbers of a socket's memory, the last of them the datagrams that it has dropped."""
+_MEMINFO = struct.Struct("9I")
+
+
+class DatagramInput:
+    """One socket that syslog datagrams come in by; kept open until :meth:`close`."""
+
+    def __init__(self, name: str, hub: Hub, log: Log, bind: Callable[[], socket.socket]) -> None:
+        """Prepare the input.
+
+        Args:
+            name: What it is called in counts and errors.
+            hub: Takes the records.
+            log: Is told when the input fails and when it is there again.
+            bind: Makes the bound socket, and raises TraceError where it cannot be made.
+        """
+        self.name = name
+        self._hub = hub
+        self._log = log
+        self._bind = bind
+        self._parser = SyslogParser(socket.gethostname(), time.time)
+        self._socket: socket.socket | None = None
+        self._place: tuple[int, int] | None = None
+        """Device and inode of a Unix socket: what stands at its path may be another program's by now."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._reading = False
+        self.fault = "not open"
+        """Why nothing comes in; blank where it is open."""
+        self.faults = 0
+        """How often it could not be opened, or failed."""
+        self.malformed = 0
+        """Datagrams that were no syslog; they are kept as text."""
+        self._dropped = 0
+
+    @property
+    def dropped(self) -> int:
+        """Datagrams that the kernel has dropped because nobody took them in time; 0 on a Unix socket."""
+        return self._dropped + self._dropped_now()
+
+    def _dropped_now(self) -> int:
+        if self._socket is None or self._socket.family == socket.AF_UNIX:
+            return 0
+        try:
+            numbers = self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+            return int(_MEMINFO.unpack(numbers)[-1])
+        except (OSError, struct.error):
+            return 0
+
+    def open(self) -> None:
+        """Open the socket now or, where that cannot be, as soon as it can."""
+        self._hub.add_input(self)
+        self._try()
+
+    def close(self) -> None:
+        """Read what has come already, and close the socket."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._hub.remove_input(self)
+        if self._socket is not None:
+            self._read()
+            self._drop_socket(remove=True)
+
+    def _try(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_LOOK_S, self._try)
+        if self._socket is not None:
+            if _place_of(self._socket) == self._place:
+                return
+            self._drop_socket(remove=False)
+            self._note_fault("its socket was removed")
+        try:
+            self._socket = self._bind()
+        except TraceError as error:
+            self._note_fault(str(error))
+            return
+        self._place = _place_of(self._socket)
+        if self.faults:
+            self._log.info("trace input is open again", input=self.name)
+        self.fault = ""
+        if not self._hub.full:
+            self.resume()
+
+    def _note_fault(self, reason: str) -> None:
+        self.faults += 1
+        if reason != self.fault:
+            self.fault = reason
+            self._log.error("trace input failed", input=self.name, reason=reason)
+
+    def _drop_socket(self, *, remove: bool) -> None:
+        if self._socket is None:
+            return
+        self.pause()
+        self._dropped += self._dropped_now()
+        if remove and self._place is not None and _place_of(self._socket) == self._place:
+            with suppress(OSError):
+                Path(self._socket.getsockname()).unlink()
+        self._socket.close()
+        self._socket = None
+
+    def pause(self) -> None:
+        """Read no more: whoever sends waits."""
+        if self._reading and self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._reading = False
+
+    def resume(self) -> None:
+        """Read again."""
+        if not self._reading and self._socket is not None:
+            asyncio.get_running_loop().add_reader(self._socket, self._read)
+            self._reading = True
+
+    def _read(self) -> None:
+        if self._socket is None:
+            return
+        receive, parse, publish = self._socket.recv, self._parser.parse, self._hub.publish
+        count = 0
+        try:
+            for count in range(1, _AT_ONCE + 1):  # noqa: B007 - counted for below, also where it is broken off
+                process, pid, level, text, fields = parse(receive(MAX_DATAGRAM + 1))
+                if process == OWN_PROCESS:  # whoever says that he is the server is shown not to be
+                    fields = {**fields, "input": self.name}
+                publish(level, text, fields, process, pid)
+                if fields and "syslog" in fields:
+                    self.malformed += 1
+                if self._hub.full:
+                    break
+        except BlockingIOError:
+            count -= 1
+        except OSError as error:
+            count -= 1
+            self._note_fault(f"it cannot be read: {error.strerror}")
+        self._hub.by_input[self.name] += count
+
+
+def _place_of(bound: socket.socket) -> tuple[int, int] | None:
+    """Return device and inode of what stands at a Unix socket's path; None where nothing does, or it has no path."""
+    if bound.family != socket.AF_UNIX:
+        return None
+    try:
+        status = Path(bound.getsockname()).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def bind_path(path: Path) -> socket.socket:
+    """Return a socket at the path, for whoever may enter its folder; one that nobody has any more is replaced.
+
+    Raises:
+        TraceError: another program has it, or it cannot be made.
+    """
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        bound.setblocking(False)
+        _remove_stale(path)
+        bound.bind(str(path))
+        path.chmod(0o666)  # whatever the umask: its folder says who may come this far
+    except OSError as error:
+        bound.close()
+        raise TraceError(f"{named(path)} cannot be made: {error.strerror}") from None
+    except TraceError:
+        bound.close()
+        raise
+    return bound
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise TraceError(f"{named(path)} is in the way: it is no socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+        except FileNotFoundError:
+            pass
+        else:
+            raise TraceError(f"{named(path)} is in use by another program")
+
+
+def bind_udp(host: str, port: int) -> socket.socket:
+    """Return a UDP socket at an address.
+
+    Raises:
+        TraceError: it cannot be had.
+    """
+    shown = f"udp {host}:{port}"
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        bound = socket.socket(family, socket.SOCK_DGRAM)
+    except OSError as error:
+        raise TraceError(f"{shown} cannot be had: {error.strerror}") from None
+    try:
+        bound.setblocking(False)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise TraceError(f"{shown} cannot be had: {error.strerror}") from None
+    return bound

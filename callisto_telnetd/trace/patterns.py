@@ -1,0 +1,71 @@
+"""Regular expressions of users: RE2's, which look at a text once and never go back, so none can run away.
+
+What RE2 leaves out of Perl's (looking around, back references) is refused by name. The work a character may cost is
+bounded too: by the size of the program that the expression becomes, and by how much of a text is looked at.
+"""
+
+from __future__ import annotations
+
+import re2
+
+from callisto_telnetd.errors import UsageError, quoted
+
+_MAX_LENGTH = 500
+_MAX_PROGRAM = 2000
+"""Steps of the expression's program: the most work that one character can cost."""
+_MAX_MEMORY = 2 << 20
+_MAX_LOOKED_AT = 8192
+_ALLOWED = "RE2 syntax, such as timeout|refused or (?i)error [0-9]+; no look-around, no back references"
+
+
+class Pattern:
+    """An expression that is looked for anywhere in a text; two of the same text are the same."""
+
+    def __init__(self, text: str) -> None:
+        """Take the expression in RE2's syntax; ``(?i)`` in front of it looks at no case.
+
+        Raises:
+            ValueError: it is none, or too large; says why.
+        """
+        if not 0 < len(text) <= _MAX_LENGTH:
+            raise ValueError(f"1 to {_MAX_LENGTH} characters are allowed")
+        self.text = text
+        options = re2.Options()
+        options.log_errors = False
+        options.never_capture = True
+        options.max_mem = _MAX_MEMORY
+        try:
+            self._expression = re2.compile(text.encode(), options)
+        except UnicodeEncodeError:
+            raise ValueError("it is not UTF-8 text") from None
+        except re2.error as error:
+            raise ValueError(_reason(error)) from None
+        if self._expression.programsize > _MAX_PROGRAM:
+            raise ValueError("it is too large")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pattern) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def found(self, text: str) -> bool:
+        """Return whether it matches anywhere in the first 8,192 bytes of a clean text."""
+        return self._expression.search(text.encode()[:_MAX_LOOKED_AT]) is not None
+
+
+def _reason(error: re2.error) -> str:
+    reason = error.args[0] if error.args else "it cannot be read"
+    return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+
+
+def parse_pattern(text: str, name: str) -> Pattern:
+    """Return the expression of an option.
+
+    Raises:
+        UsageError: names the option, what is wrong and what is allowed.
+    """
+    try:
+        return Pattern(text)
+    except ValueError as error:
+        raise UsageError(f"{name}: {quoted(text)} is no regular expression: {error}; allowed: {_ALLOWED}") from None
