@@ -143,6 +143,8 @@ def _trace(context: Context) -> dict[str, Any]:
     parts = context.parts
     hub, captures = parts.hub, parts.captures
     by_input = dict(sorted(hub.by_input.items()))
+    viewers = list(hub.viewers)
+    waiting = sum(viewer.waiting_bytes for viewer in viewers)
     values: dict[str, Any] = {
         "Records": hub.published,
         "By input": Shown(by_input, ", ".join(f"{name} {count}" for name, count in by_input.items()) or "none"),
@@ -152,7 +154,10 @@ def _trace(context: Context) -> dict[str, Any]:
         ),
         "Running traces": len(captures.running),
         "Written": captures.written,
-        "Viewers": len(hub.viewers),
+        "Viewers": Shown(
+            {"count": len(viewers), "waiting_bytes": waiting},
+            f"{len(viewers)}, {format_bytes(waiting)} wait to be shown",
+        ),
         "Not shown": hub.not_shown,
         "Viewers cut off": hub.cut_off,
         "To be written": Shown(

@@ -5,7 +5,7 @@ A frame is what the command line does next: print a line or JSON, say an error, 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +23,8 @@ from callisto_telnetd.terminal.execution import failure_of, perform, show_menu
 from callisto_telnetd.terminal.rendering import document_line, json_of, line_of, lines_of, redrawn
 
 MAX_WORDS = 64
+_JOINED = 64 << 10
+"""Characters of lines that go into one frame; a frame of the local socket may have 1 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class CommandDoor:
         if self.request.as_json:
             self._show_data(answer)
         elif isinstance(answer, Block):
-            self.emit(Out("\n".join(answer.lines)))  # clean already
+            self._emit_joined(answer.lines)  # clean already
         elif isinstance(answer, Screen) and self.request.size is not None:
             self.emit(Out(redrawn(answer, self._screen_lines, self.request.size.columns)))
             self._screen_lines = len(answer.lines)
@@ -97,11 +99,24 @@ class CommandDoor:
 
     def _show_data(self, answer: Answer) -> None:
         if isinstance(answer, Block):
-            self.emit(Out(b"\n".join(answer.json).decode()))
+            self._emit_joined([line.decode() for line in answer.json])
         elif isinstance(answer, Fact) and self.facts == "stream":
             self.emit(Out(json_of(answer.data)))
         elif isinstance(answer, Fact):
             self._collected.append(answer.data)
+
+    def _emit_joined(self, lines: Sequence[str]) -> None:
+        """Put as many lines into a frame as it may hold, whatever they are escaped to."""
+        joined: list[str] = []
+        size = 0
+        for line in lines:
+            if joined and size + len(line) > _JOINED:
+                self.emit(Out("\n".join(joined)))
+                joined, size = [], 0
+            joined.append(line)
+            size += len(line)
+        if joined:
+            self.emit(Out("\n".join(joined)))
 
     @property
     def redrawable(self) -> TerminalSize | None:

@@ -176,7 +176,7 @@ class Capture:
 
     def _take_past(self, past: Sequence[Record]) -> None:
         for begin in range(0, len(past), _PAST_AT_ONCE):
-            kept, end = self._keep(Block(past[begin : begin + _PAST_AT_ONCE], self._hub.formatter))
+            kept, end = self._keep(Block.of(past[begin : begin + _PAST_AT_ONCE], self._hub.formatter))
             for viewer in self._viewers:
                 viewer.add_past(kept.records)
             if end is not None:
@@ -186,10 +186,10 @@ class Capture:
     def _take(self, block: Block) -> None:
         if self.waiting:
             block = self._after_trigger(block)
-        if not self.running or not block.records:
+        if not self.running or not len(block):
             return
         kept, end = self._keep(block)
-        if kept.records:
+        if len(kept):
             for viewer in self._viewers:
                 viewer.offer(kept)
         if end is not None:
@@ -305,7 +305,7 @@ class Captures:
     @property
     def written(self) -> int:
         """Records on file since the server's start; one that two captures took counts twice."""
-        return self._ended_records + sum(capture.written for capture in self._running.values())
+        return self._ended_records + sum(capture.written for capture in self.running)  # a copy: any thread may
 
     async def start(self, request: CaptureRequest, header: Sequence[str], viewer: Viewer | None = None) -> Capture:
         """Begin a capture in a file named by the appliance's time and the user.

@@ -21,9 +21,12 @@ from pathlib import Path
 from callisto_telnetd.errors import TraceError, named
 from callisto_telnetd.trace.hub import OWN_PROCESS, Hub
 from callisto_telnetd.trace.logs import Log
+from callisto_telnetd.trace.records import Said, make_head
 from callisto_telnetd.trace.syslog import MAX_DATAGRAM, SyslogParser
 
 _AT_ONCE = 64
+_LAST_TURNS = 16
+"""At the end: more than any kernel lets wait in a Unix socket by default."""
 _LOOK_S = 5.0
 _RECEIVE_BUFFER = 1 << 20
 _SO_MEMINFO = 55
@@ -85,9 +88,10 @@ class DatagramInput:
         if self._timer is not None:
             self._timer.cancel()
         self._hub.remove_input(self)
-        if self._socket is not None:
-            self._read()
-            self._drop_socket(remove=True)
+        for _ in range(_LAST_TURNS):
+            if self._read() < _AT_ONCE:
+                break
+        self._drop_socket(remove=True)
 
     def _try(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(_LOOK_S, self._try)
@@ -137,27 +141,42 @@ class DatagramInput:
             asyncio.get_running_loop().add_reader(self._socket, self._read)
             self._reading = True
 
-    def _read(self) -> None:
-        if self._socket is None:
-            return
-        receive, parse, publish = self._socket.recv, self._parser.parse, self._hub.publish
+    def _read(self) -> int:
+        """Take a turn's datagrams, and return how many there were.
+
+        While those that came are worked off, a sender that waited goes on: so it is looked again before the loop is
+        asked, which would put the server to sleep only to wake it at once.
+        """
         count = 0
+        while count < _AT_ONCE and not self._hub.full and (came := self._drain(_AT_ONCE - count)):
+            count += came
+        return count
+
+    def _drain(self, most: int) -> int:
+        """Take what waits, and return how many datagrams it was."""
+        if self._socket is None:
+            return 0
+        receive, parse = self._socket.recv, self._parser.parse
+        said: list[Said] = []
         try:
-            for count in range(1, _AT_ONCE + 1):  # noqa: B007 - counted for below, also where it is broken off
-                process, pid, level, text, fields = parse(receive(MAX_DATAGRAM + 1))
-                if process == OWN_PROCESS:  # whoever says that he is the server is shown not to be
-                    fields = {**fields, "input": self.name}
-                publish(level, text, fields, process, pid)
-                if fields and "syslog" in fields:
-                    self.malformed += 1
-                if self._hub.full:
-                    break
+            while len(said) < most:
+                said.append(parse(receive(MAX_DATAGRAM + 1)))
         except BlockingIOError:
-            count -= 1
+            pass
         except OSError as error:
-            count -= 1
             self._note_fault(f"it cannot be read: {error.strerror}")
-        self._hub.by_input[self.name] += count
+        self._look_at_heads(said)
+        self._hub.take(said, self.name)
+        return len(said)
+
+    def _look_at_heads(self, said: list[Said]) -> None:
+        """Count what was no syslog, and mark who says that he is the server."""
+        for place, (head, text) in enumerate(said):
+            if head.fields and "syslog" in head.fields:
+                self.malformed += 1
+            if head.process == OWN_PROCESS:
+                marked = make_head(head.process, head.pid, head.level, {**head.fields, "input": self.name})
+                said[place] = marked, text
 
 
 def _place_of(bound: socket.socket) -> tuple[int, int] | None:

@@ -20,9 +20,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from callisto_telnetd.clock import Clock
-from callisto_telnetd.trace.records import NO_FIELDS, LineFormatter, Record, clean_fields, size_of
+from callisto_telnetd.trace.records import NO_FIELDS, LineFormatter, Record, Said, make_head
 from callisto_telnetd.trace.sanitiser import clean
-from callisto_telnetd.trace.selection import Block, Filter
+from callisto_telnetd.trace.selection import Block, Filter, Stretch
 
 OWN_PROCESS = "callisto-telnetd"
 """The name of the server itself in the process table and in its records."""
@@ -34,7 +34,6 @@ _MOST_BLOCK_BYTES = 512 * 1024
 _MOST_NAMES = 1000
 
 Output = Callable[[Block], None]
-_new_record = tuple.__new__
 
 
 class Input(Protocol):
@@ -61,13 +60,13 @@ class Hub:
     def __init__(self, clock: Clock, held_records: int = 5000, held_bytes: int = 1 << 20) -> None:
         self.clock = clock
         self.formatter = LineFormatter(clock)
-        self._held: deque[Record] = deque()
-        self._held_size = 0
+        self._held: deque[Stretch] = deque()
+        self._held_count = self._held_size = 0
         self._most_records = held_records
         self._most_bytes = held_bytes
         self._outputs: dict[Filter, list[Output]] = {}
-        self._pending: list[Record] = []
-        self._pending_size = 0
+        self._pending: list[Stretch] = []
+        self._pending_count = self._pending_size = 0
         self._due: asyncio.Handle | None = None
         self._handed_on_at = 0.0
         self._inputs: list[Input] = []
@@ -77,6 +76,7 @@ class Hub:
         """Whether the inputs are held back."""
         self.held_back = 0
         """How often they were."""
+        self._time = self._moment = 0.0
         self.published = 0
         """Records since the start; also the sequence number of the newest."""
         self.viewers: set[Watcher] = set()
@@ -97,37 +97,57 @@ class Hub:
         fields: Mapping[str, Any] = NO_FIELDS,
         process: str = OWN_PROCESS,
         pid: int | None = None,
+        *,
+        source: str = OWN_INPUT,
     ) -> Record:
-        """Make a record of ``text`` and ``fields`` now, hold it and see that it is handed on.
+        """Take one message, clean it, and return its record; without a process it is the server's own."""
+        head = make_head(process, self._pid if process is OWN_PROCESS else pid, level, fields)
+        said = (head, clean(text))
+        self.take([said], source)
+        return Record(self.published, self._time, self._moment, *said)
 
-        ``process`` and the keys of ``fields`` are the input's to clean: they hold no blank, bracket or control
-        character. Without a process the record is the server's own.
+    def take(self, said: list[Said], source: str) -> None:
+        """Make records of messages, hold them and see that they are handed on.
+
+        Args:
+            said: What an input has read in one turn of the loop, clean; the records have one time.
+            source: The input's name, to be counted by.
         """
-        if process is OWN_PROCESS:
-            pid = self._pid
-            self.by_input[OWN_INPUT] += 1
-        elif process not in self._names:
-            self._note_name(process)
-        text = clean(text)
-        kept = clean_fields(fields) if fields else NO_FIELDS
-        size = size_of(text, kept)
-        self.published += 1
-        record: Record = _new_record(
-            Record, (self.published, self.clock.time(), time.monotonic(), process, pid, level, text, kept, size)
-        )
-        held = self._held
-        held.append(record)
-        self._held_size += size
-        while self._held_size > self._most_bytes or len(held) > self._most_records:
-            self._held_size -= held.popleft().size
+        if not said:
+            return
+        count, size, last = len(said), 0, None
+        for head, text in said:
+            size += head.size + len(text)
+            if head is not last:
+                last = head
+                if head.process not in self._names:
+                    self._note_name(head.process)
+        self.by_input[source] += count
+        self._time, self._moment = self.clock.time(), time.monotonic()
+        stretch = Stretch(range(self.published + 1, self.published + count + 1), self._time, self._moment, said, size)
+        self.published += count
+        self._hold(stretch)
         if self._outputs:
-            self._pending.append(record)
+            self._pending.append(stretch)
+            self._pending_count += count
             self._pending_size += size
-            if len(self._pending) >= _MOST_IN_BLOCK or self._pending_size >= _MOST_BLOCK_BYTES:
+            if self._pending_count >= _MOST_IN_BLOCK or self._pending_size >= _MOST_BLOCK_BYTES:
                 self.hand_on()
             elif self._due is None:
                 self._see_to_handing_on()
-        return record
+
+    def _hold(self, stretch: Stretch) -> None:
+        held = self._held
+        held.append(stretch)
+        self._held_count += len(stretch)
+        self._held_size += stretch.size
+        while self._held_count > self._most_records or self._held_size > self._most_bytes:
+            oldest = held.popleft()
+            self._held_count -= len(oldest)
+            self._held_size -= oldest.size
+            if not held and len(oldest) > 1:  # more in one turn than may be held at all: its last ones
+                self._hold(oldest.part(slice(len(oldest) // 2 + 1, None)))
+                return
 
     def _note_name(self, process: str) -> None:
         if len(self._names) >= _MOST_NAMES:
@@ -136,7 +156,7 @@ class Hub:
 
     @property
     def names(self) -> list[str]:
-        """The processes besides the server that have said something, in the order of their first record."""
+        """The processes that have said something, in the order of their first record."""
         return list(self._names)
 
     def add_input(self, source: Input) -> None:
@@ -156,20 +176,22 @@ class Hub:
         for source in list(self._inputs):
             if full:
                 source.pause()
-            else:
+            elif not self.full:  # what one of them says at once may fill the hub again
                 source.resume()
 
     # What is held
 
     def held(self, since: float = 0.0, wanted: Filter | None = None) -> list[Record]:
         """Return the held records from a moment on (seconds of the monotonic clock) that a filter takes."""
-        found = [record for record in self._held if record.moment >= since]
-        return found if wanted is None else [record for record in found if wanted.takes(record)]
+        found = (stretch for stretch in self._held if stretch.moment >= since)
+        if wanted is not None:
+            found = (stretch.chosen(wanted) for stretch in found)
+        return [record for stretch in found for record in stretch.records()]
 
     @property
     def held_count(self) -> int:
         """How many records are held."""
-        return len(self._held)
+        return self._held_count
 
     @property
     def held_bytes(self) -> int:
@@ -179,7 +201,7 @@ class Hub:
     @property
     def pending_count(self) -> int:
         """How many records are not handed on yet."""
-        return len(self._pending)
+        return self._pending_count
 
     # What goes out
 
@@ -216,10 +238,10 @@ class Hub:
         block = Block(self._pending, self.formatter)
         if len(self._outputs) > 1:
             _ = block.lines  # made here, they are in every choice from the block
-        self._pending, self._pending_size = [], 0
+        self._pending, self._pending_count, self._pending_size = [], 0, 0
         self._handed_on_at = asyncio.get_running_loop().time()
         for wanted, outputs in list(self._outputs.items()):
             chosen = block.chosen(wanted)
-            if chosen.records:
+            if len(chosen):
                 for output in outputs:
                     output(chosen)

@@ -68,7 +68,7 @@ def _renderer(hub: Hub, form: Literal["readable", "json"]) -> Callable[[WrappedL
         record: Record = event["record"]
         if form == "json":
             return orjson.dumps(hub.formatter.as_dict(record)).decode()
-        return hub.formatter.lines((record,))[0]
+        return hub.formatter.line(record)
 
     return render
 

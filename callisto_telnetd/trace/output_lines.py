@@ -10,7 +10,8 @@ Rules:
 from __future__ import annotations
 
 from callisto_telnetd.trace.records import LEVELS
-from callisto_telnetd.trace.syslog import SEVERITY_LEVELS, decode
+from callisto_telnetd.trace.sanitiser import decode
+from callisto_telnetd.trace.syslog import SEVERITY_LEVELS
 
 MAX_LINE_BYTES = 8192
 """A longer line is cut. It is no more than the hub keeps of a text."""

@@ -56,7 +56,8 @@ class Pattern:
 
 def _reason(error: re2.error) -> str:
     reason = error.args[0] if error.args else "it cannot be read"
-    return reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+    text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def parse_pattern(text: str, name: str) -> Pattern:

@@ -12,7 +12,8 @@ from typing import Literal, cast
 
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.output_lines import OutputLines
-from callisto_telnetd.trace.records import NO_FIELDS
+from callisto_telnetd.trace.records import NO_FIELDS, make_head
+from callisto_telnetd.trace.sanitiser import clean
 
 INPUT_NAME = "processes"
 _AT_ONCE = 4096
@@ -80,9 +81,8 @@ class ProcessOutput(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _publish(self, lines: list[tuple[int, str]]) -> None:
-        for level, text in lines:
-            self._hub.publish(level, text, self._fields, self._process, self._pid)
-        self._hub.by_input[INPUT_NAME] += len(lines)
+        said = [(make_head(self._process, self._pid, level, self._fields), clean(text)) for level, text in lines]
+        self._hub.take(said, INPUT_NAME)
 
     def _end(self) -> None:
         if not self.ended.done():

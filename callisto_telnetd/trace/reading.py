@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -87,9 +88,11 @@ def _last_field(body: str) -> int:
         return body.rfind(" ")
     opening = len(body) - 1
     while (opening := body.rfind('"', 0, opening)) > 0:
-        before = body[:opening]
-        if (len(before) - len(before.rstrip("\\"))) % 2 == 0:
-            return body.rfind(" ", 0, opening) if before.endswith("=") else -1
+        escapes = opening
+        while escapes and body[escapes - 1] == "\\":
+            escapes -= 1
+        if (opening - escapes) % 2 == 0:
+            return body.rfind(" ", 0, opening) if body[opening - 1] == "=" else -1
     return -1
 
 
@@ -114,9 +117,9 @@ def parse_json(line: str) -> Entry | None:
             fields or NO_FIELDS,
             data.get("sequence"),
         )
+        texts = (entry.stamp, entry.process, entry.text, *fields, *fields.values())
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    texts = (entry.stamp, entry.process, entry.text, *fields, *fields.values())
     numbers = (entry.pid, entry.sequence)
     sound = all(isinstance(text, str) for text in texts) and all(isinstance(each, int | None) for each in numbers)
     return entry if sound else None
@@ -180,7 +183,8 @@ class CaptureReader:
             if data.endswith(b"\n"):
                 return data[:-1].decode("utf-8", "replace")
             if len(data) < _MAX_LINE_BYTES:
-                return None  # cut off in the middle
+                self._stream.seek(-len(data), os.SEEK_CUR)  # cut off in the middle; more may come where a capture runs
+                return None
             while data and not data.endswith(b"\n"):
                 data = self._stream.readline(_MAX_LINE_BYTES)
         return None

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import tzinfo
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -22,9 +22,42 @@ NO_FIELDS: Mapping[str, str] = MappingProxyType({})
 _MAX_VALUE = 1024
 _MAX_FIELDS = 40
 _LONG_VALUES = {"exception": MAX_TEXT}
-RECORD_BYTES = 400
-"""Of a record without text and fields: its tuple, its numbers, the heads of its text and its dictionary."""
+_RECORD_BYTES = 220
+"""Of a record without text and fields: its tuple, its place, the head of its text."""
 _FIELD_BYTES = 50
+
+
+class Head(NamedTuple):
+    """Everything of a record but its text, its time and its number; a sender's records of a second often share one."""
+
+    process: str
+    pid: int | None
+    """None where nobody told."""
+    level: int
+    fields: Mapping[str, str]
+    prefix: str
+    """What stands in a line between the stamp and the text: `` web-server[4711] INFO ``."""
+    suffix: str
+    """What stands behind the text: blank, or `` key=value key=value``."""
+    size: int
+    """About how many bytes of memory a record of it holds besides its text."""
+
+
+Said = tuple[Head, str]
+"""What an input hands to the hub: the head of a record, and its clean text."""
+
+
+def make_head(process: str, pid: int | None, level: int, fields: Mapping[str, Any] = NO_FIELDS) -> Head:
+    """Return the head of records; the values of the fields are cleaned.
+
+    The process and the keys of the fields are the caller's to clean: they hold no blank and no control character.
+    """
+    prefix = f" {process}[{'-' if pid is None else pid}] {LEVEL_NAMES[level]} "
+    if not fields:
+        return Head(process, pid, level, NO_FIELDS, prefix, "", _RECORD_BYTES)
+    kept = MappingProxyType(clean_fields(fields))  # shared by many records
+    suffix = format_fields(kept)
+    return Head(process, pid, level, kept, prefix, suffix, _RECORD_BYTES + 2 * len(suffix) + _FIELD_BYTES * len(kept))
 
 
 class Record(NamedTuple):
@@ -36,32 +69,42 @@ class Record(NamedTuple):
     """Seconds since the epoch on the appliance's clock, which may be set."""
     moment: float
     """Seconds on the monotonic clock, which may not."""
-    process: str
-    pid: int | None
-    """None where nobody told."""
-    level: int
+    head: Head
     text: str
-    fields: Mapping[str, str]
-    size: int
-    """About how many bytes of memory it holds."""
+
+    @property
+    def process(self) -> str:
+        """Who said it."""
+        return self.head.process
+
+    @property
+    def pid(self) -> int | None:
+        """Its number at the system; None where nobody told."""
+        return self.head.pid
+
+    @property
+    def level(self) -> int:
+        """One of the numbers of :data:`LEVELS`."""
+        return self.head.level
 
     @property
     def level_name(self) -> str:
         """``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``."""
-        return LEVEL_NAMES[self.level]
+        return LEVEL_NAMES[self.head.level]
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """Names and values beside the text."""
+        return self.head.fields
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it holds."""
+        return self.head.size + len(self.text)
 
 
-def size_of(text: str, fields: Mapping[str, str]) -> int:
-    """Return about how many bytes of memory a record of this text and these fields holds."""
-    if not fields:
-        return RECORD_BYTES + len(text)
-    return RECORD_BYTES + len(text) + _FIELD_BYTES * len(fields) + len("".join(fields.values()))
-
-
-def clean_fields(fields: Mapping[str, Any]) -> Mapping[str, str]:
+def clean_fields(fields: Mapping[str, Any]) -> dict[str, str]:
     """Return the fields as clean, bounded text; the keys are the caller's own and clean already."""
-    if not fields:
-        return NO_FIELDS
     kept = {
         key: clean(value if isinstance(value, str) else str(value), _LONG_VALUES.get(key, _MAX_VALUE))
         for key, value, _ in zip(fields, fields.values(), range(_MAX_FIELDS), strict=False)
@@ -73,9 +116,12 @@ def clean_fields(fields: Mapping[str, Any]) -> Mapping[str, str]:
 
 def format_body(text: str, fields: Mapping[str, str]) -> str:
     """Return what stands behind the level: the text, then the fields."""
-    if not fields:
-        return text
-    return " ".join([text, *(f"{key}={format_value(value)}" for key, value in fields.items())])
+    return text + format_fields(fields) if fields else text
+
+
+def format_fields(fields: Mapping[str, str]) -> str:
+    """Return the fields as they stand behind a text: `` key=value key=value``."""
+    return "".join([f" {key}={format_value(value)}" for key, value in fields.items()])
 
 
 def format_value(value: str) -> str:
@@ -91,25 +137,9 @@ class LineFormatter:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._zone: tzinfo | None = None
-        self._second = ""
+        self._second: str | None = None
         self._date = ""
         self._offset = ""
-
-    def lines(self, records: Iterable[Record]) -> list[str]:
-        """Return a line for each record, without its line end."""
-        lines = []
-        if self._clock.zone is not self._zone:
-            self._second = ""
-        for _, time, _, process, pid, level, text, fields, _ in records:
-            microseconds = str(int(time * 1e6))
-            if microseconds[:-6] != self._second:
-                self._turn(microseconds[:-6])
-            body = format_body(text, fields) if fields else text
-            lines.append(
-                f"{self._date}{microseconds[-6:]}{self._offset} "
-                f"{process}[{'-' if pid is None else pid}] {LEVEL_NAMES[level]} {body}"
-            )
-        return lines
 
     def stamp(self, time: float) -> str:
         """Return a time of the appliance's clock as ``2026-11-23T10:15:00.123456+01:00``."""
@@ -117,6 +147,10 @@ class LineFormatter:
         if microseconds[:-6] != self._second or self._clock.zone is not self._zone:
             self._turn(microseconds[:-6])
         return f"{self._date}{microseconds[-6:]}{self._offset}"
+
+    def line(self, record: Record) -> str:
+        """Return the record's line, without its end."""
+        return f"{self.stamp(record.time)}{record.head.prefix}{record.text}{record.head.suffix}"
 
     def as_dict(self, record: Record) -> dict[str, Any]:
         """Return the record as data for JSON Lines."""

@@ -23,6 +23,24 @@ _SHOWN_CONTROLS = bytes(0x3F if code < 0x20 or code == 0x7F else code for code i
 """A table that changes every control character of ASCII, and nothing else."""
 
 
+_NO_UTF8 = {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0x100)}
+
+
+def decode(data: bytes) -> str:
+    r"""Return the bytes as text, ``\xff`` for a byte that is no UTF-8: error handler "backslashreplace", but faster."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("utf-8", "surrogateescape").translate(_NO_UTF8)
+
+
+def clean_bytes(data: bytes, limit: int = MAX_TEXT) -> str:
+    """Return bytes from outside as :func:`clean` text."""
+    if len(data) <= limit and data.isascii() and data.translate(_SHOWN_CONTROLS) == data:
+        return data.decode("ascii")
+    return clean(decode(data), limit)
+
+
 def clean(text: str, limit: int = MAX_TEXT) -> str:
     r"""Return ``text`` as one line that drives no terminal, ``\x1b`` for ESC; ``…`` follows ``limit`` characters."""
     if len(text) > limit:

@@ -8,7 +8,7 @@ Rules:
 * After a stamp, a word is the TAG where a colon and a blank, or ``[PID]``, end it; RFC 3164 4.1.3 would let a blank end
   it too, but then the first word of every text without a TAG would name a process. The one word before a TAG is the
   HOST. Without a stamp a TAG must end in a colon, and no HOST stands before it.
-* Text and values are decoded (a byte that is no UTF-8 becomes ``\xff``), but not cleaned: the hub does that.
+* Text and values are decoded (a byte that is no UTF-8 becomes ``\xff``) and cleaned.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import NamedTuple
 
-from callisto_telnetd.trace.records import LEVELS, NO_FIELDS
-from callisto_telnetd.trace.sanitiser import MAX_TEXT
+from callisto_telnetd.trace.records import LEVELS, NO_FIELDS, Head, Said, make_head
+from callisto_telnetd.trace.sanitiser import MAX_TEXT, clean, clean_bytes, decode
 
 MAX_DATAGRAM = 65536
 """Bytes of a datagram that are read; the reader asks for one more to see that it was longer."""
@@ -44,6 +44,8 @@ _FAR_S = 5
 _MAX_KNOWN = 512
 """Heads, and stamps, that are remembered within a second."""
 _MAX_HEAD = 200
+_SURELY_SHORT = MAX_TEXT // 4
+"""Bytes whose text is not cut, even where each is shown as ``\\xff``."""
 
 # What repeats without a bound is possessive, and what is bounded goes back over its own bound only: no input is slow.
 _PRI = "<([0-9]{1,3})>"
@@ -73,19 +75,8 @@ _TAG = re.compile(
 )
 
 
-_NO_UTF8 = {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0x100)}
-
-
-def decode(data: bytes) -> str:
-    r"""Return the bytes as text, ``\xff`` for a byte that is no UTF-8: error handler "backslashreplace", but faster."""
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return data.decode("utf-8", "surrogateescape").translate(_NO_UTF8)
-
-
-class Message(NamedTuple):
-    """What one datagram says."""
+class _Message(NamedTuple):
+    """What one datagram says, before it is cleaned."""
 
     process: str
     """Printable ASCII without blanks, 1 to 48 characters."""
@@ -93,9 +84,9 @@ class Message(NamedTuple):
     level: int
     """One of ``LEVELS``."""
     text: str
-    """Not cleaned; without the NULs and line ends behind it."""
+    """Without the NULs and line ends behind it."""
     fields: Mapping[str, str]
-    """Values not cleaned; the names are printable ASCII without blank, ``=``, ``"`` and ``]``."""
+    """Their names are printable ASCII without blank, ``=``, ``"`` and ``]``."""
 
 
 class SyslogParser:
@@ -112,24 +103,22 @@ class SyslogParser:
         self._own_names = frozenset({"-", own, own.partition(".")[0]})
         self._now = now
         self._second = self._next_second = 0
-        self._heads: dict[bytes, tuple[str, int | None, int, Mapping[str, str]]] = {}
+        self._heads: dict[bytes, Head] = {}
         self._far: dict[str, bool] = {}
         self._near: frozenset[str] | None = None
 
-    def parse(self, data: bytes) -> Message:
-        """Return what the datagram says, whatever its bytes are."""
+    def parse(self, data: bytes) -> Said:
+        """Return what the datagram says, whatever its bytes are: the record's head and its clean text."""
         if not self._second <= (now := self._now()) < self._next_second:
             self._begin_second(int(now))
         # All up to the first ": " repeats for a whole second from a busy sender. A known head has its TAG's end there,
         # and nothing behind it can change what it means: no HOST, TAG or PID reaches over a blank that follows a colon.
-        head, mark, rest = data.partition(b": ")
-        known = self._heads.get(head)
-        if known is not None and mark:
-            text = decode(rest.rstrip(_ENDS))
-            if len(text) <= MAX_TEXT:
-                process, pid, level, fields = known
-                return Message(process, pid, level, text, fields)
-        return self._parse_whole(data, head)
+        beginning, mark, rest = data.partition(b": ")
+        head = self._heads.get(beginning)
+        if head is not None and mark and len(rest) <= _SURELY_SHORT:
+            return head, clean_bytes(rest.rstrip(_ENDS))
+        process, pid, level, text, fields = self._parse_whole(data, beginning)
+        return make_head(process, pid, level, fields), clean(text)
 
     def _begin_second(self, second: int) -> None:
         self._second, self._next_second = second, second + 1
@@ -137,13 +126,13 @@ class SyslogParser:
         self._far.clear()
         self._near = None
 
-    def _parse_whole(self, data: bytes, head: bytes) -> Message:
+    def _parse_whole(self, data: bytes, head: bytes) -> _Message:
         text = decode(data[:MAX_DATAGRAM].rstrip(_ENDS))
         message = self._parse_rfc5424(text) or self._parse_rfc3164(text, head)
         if message is None:
             pri = _BARE_PRI.match(text)
             level = _PRI_LEVELS.get(pri[1], _INFO) if pri else _INFO  # what is left of it may still say how serious
-            message = Message(NO_NAME, None, level, text, _MALFORMED)
+            message = _Message(NO_NAME, None, level, text, _MALFORMED)
         if len(data) > MAX_DATAGRAM:
             length = f"{MAX_DATAGRAM}+"
         elif len(message.text) > MAX_TEXT:
@@ -152,7 +141,7 @@ class SyslogParser:
             return message
         return message._replace(fields={**message.fields, "length": length})
 
-    def _parse_rfc5424(self, text: str) -> Message | None:
+    def _parse_rfc5424(self, text: str) -> _Message | None:
         match = _RFC5424.match(text)
         if match is None:
             return None
@@ -174,9 +163,9 @@ class SyslogParser:
         at = match.end()
         if text.startswith("\ufeff", at):  # RFC 5424 6.4: a BOM says that UTF-8 follows
             at += 1
-        return Message(process, pid, level, text[at:], fields or NO_FIELDS)
+        return _Message(process, pid, level, text[at:], fields or NO_FIELDS)
 
-    def _parse_rfc3164(self, text: str, head: bytes) -> Message | None:
+    def _parse_rfc3164(self, text: str, head: bytes) -> _Message | None:
         match = _RFC3164.match(text)
         if match is None:
             return None
@@ -189,7 +178,7 @@ class SyslogParser:
             fields["sent"] = moment + fraction + zone
         tag = _TAG.match(text, match.end())
         if tag is None or not (moment or _is_plain(tag)):
-            return Message(NO_NAME, None, level, text[match.end() :], fields or NO_FIELDS)
+            return _Message(NO_NAME, None, level, text[match.end() :], fields or NO_FIELDS)
         host, name, bracketed, number = tag.groups("")
         if host:
             self._note_host(host, fields)
@@ -199,8 +188,8 @@ class SyslogParser:
         if tag.end() == len(head) + len(": ") and len(head) <= _MAX_HEAD:
             if len(self._heads) >= _MAX_KNOWN:
                 self._heads.clear()
-            self._heads[head] = (process, pid, level, kept)
-        return Message(process, pid, level, text[tag.end() :], kept)
+            self._heads[head] = make_head(process, pid, level, kept)
+        return _Message(process, pid, level, text[tag.end() :], kept)
 
     def _note_host(self, host: str, fields: dict[str, str]) -> None:
         """Keep a host that is not this one; of two names one may be short."""

@@ -76,6 +76,8 @@ class Viewer:
 
     def add_past(self, records: Sequence[Record]) -> None:
         """Show these first, whole: they are held by the hub as well."""
+        if self.ended:
+            return
         self._past = [*self._past, *records]
         self._wake.set()
 
@@ -93,6 +95,10 @@ class Viewer:
             block = self._waiting.popleft()
             self._waiting_bytes -= len(block.data)
             self._miss(len(block))
+
+    def _drop_past(self) -> None:
+        self._miss(len(self._past))
+        self._past = ()
 
     def _miss(self, count: int) -> None:
         self._missed += count
@@ -112,8 +118,7 @@ class Viewer:
     def close(self) -> None:
         """Take no more, and show no more than a screen's worth of what waits."""
         self.ended = True
-        self._miss(len(self._past))
-        self._past = ()
+        self._drop_past()
         self._drop_beyond(_MOST_AFTER_END)
         self._wake.set()
 
@@ -134,6 +139,7 @@ class Viewer:
                 self._showing = False
         finally:
             self.ended = True
+            self._drop_past()
             self._drop_beyond(0)
             self._hub.viewers.discard(self)
             if self._watching is not None:
@@ -141,7 +147,7 @@ class Viewer:
 
     def _next(self) -> Missed | Block | None:
         if self._past:
-            block = Block(self._past[:_PAST_AT_ONCE], self._hub.formatter)
+            block = Block.of(self._past[:_PAST_AT_ONCE], self._hub.formatter)
             self._past = self._past[_PAST_AT_ONCE:]
         elif self._missed:
             missed, self._missed = self._missed, 0
@@ -166,8 +172,10 @@ class Viewer:
         if now - self._progress_at < self._stalled_s:
             self._look_later()
         else:
+            self._hub.hand_on()  # what was said until now is counted too
             self.cut_off = True
             self._hub.cut_off += 1
             self.ended = True
+            self._drop_past()
             self._drop_beyond(0)
             self.on_stalled()

@@ -3,20 +3,45 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from callisto_telnetd.trace.sanitiser import MAX_TEXT, clean
-from callisto_telnetd.trace.syslog import MAX_DATAGRAM, MAX_FIELDS, NO_FIELDS, Message, SyslogParser, decode
+from callisto_telnetd.trace.records import NO_FIELDS, clean_fields
+from callisto_telnetd.trace.sanitiser import MAX_TEXT, clean, decode
+from callisto_telnetd.trace.syslog import MAX_DATAGRAM, MAX_FIELDS, SyslogParser
 
 NOW = 1795418083.5
 """2026-11-23T07:14:43.5Z; the stamps of real programs' datagrams below are moved near to it."""
 DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 MALFORMED = {"syslog": "malformed"}
 TIME_QUALITY = {"timeQuality.tzKnown": "1", "timeQuality.isSynced": "0"}
+
+
+class Message(NamedTuple):
+    """What a datagram says, in its parts."""
+
+    process: str
+    pid: int | None
+    level: int
+    text: str
+    fields: Mapping[str, str]
+
+
+def said(process: str, pid: int | None, level: int, text: str, fields: Mapping[str, str]) -> Message:
+    """Return a message of these parts, cleaned."""
+    return Message(process, pid, level, clean(text), clean_fields(fields))
+
+
+class Parser(SyslogParser):
+    """A parser whose heads are taken apart."""
+
+    def heard(self, data: bytes) -> Message:
+        """Return what the datagram says in its parts."""
+        head, text = self.parse(data)
+        return Message(head.process, head.pid, head.level, text, head.fields)
 
 
 class Now:
@@ -47,12 +72,12 @@ def utc() -> Iterator[None]:
 
 def parse(data: bytes, now: float = NOW) -> Message:
     """Return what a parser of the machine ``vm`` that has seen nothing yet makes of a datagram."""
-    return SyslogParser("vm", Now(now)).parse(data)
+    return Parser("vm", Now(now)).heard(data)
 
 
 def message(process: str, pid: int | None, level: int, text: str, **fields: str) -> Message:
     """Return a message of these parts."""
-    return Message(process, pid, level, text, fields)
+    return said(process, pid, level, text, fields)
 
 
 # What util-linux 2.38 really sent to a socket of its own, options in the comments.
@@ -167,14 +192,14 @@ RFC5424_EXAMPLES = [
             b'[exampleSDID@32473 iut="3" eventSource="Application" eventID="1011"] '
             b"\xef\xbb\xbfAn application event log entry..."
         ),
-        Message("evntslog", None, INFO, "An application event log entry...", EVENT),
+        said("evntslog", None, INFO, "An application event log entry...", EVENT),
     ),
     (
         (
             b"<165>1 2003-10-11T22:14:15.003Z mymachine.example.com evntslog - ID47 "
             b'[exampleSDID@32473 iut="3" eventSource="Application" eventID="1011"][examplePriority@32473 class="high"]'
         ),
-        Message("evntslog", None, INFO, "", {**EVENT, "examplePriority@32473.class": "high"}),
+        said("evntslog", None, INFO, "", {**EVENT, "examplePriority@32473.class": "high"}),
     ),
 ]
 RFC3164_EXAMPLES = [
@@ -219,10 +244,10 @@ RFC3164_EXAMPLES = [
 @pytest.mark.parametrize(("data", "expected"), [*RFC5424_EXAMPLES, *RFC3164_EXAMPLES, *LOGGER, *LIBRARIES])
 def test_known_datagrams(data: bytes, expected: Message) -> None:
     """The examples of RFC 5424 6.5 and RFC 3164 5.4, and what real programs send, twice: read, then remembered."""
-    parser = SyslogParser("vm", Now())
+    parser = Parser("vm", Now())
 
-    assert parser.parse(data) == expected
-    assert parser.parse(data) == expected
+    assert parser.heard(data) == expected
+    assert parser.heard(data) == expected
 
 
 @pytest.mark.parametrize("severity", range(8))
@@ -344,7 +369,7 @@ def test_hosts_tags_and_texts_of_rfc_3164(data: bytes, expected: Message) -> Non
 def test_structured_data_becomes_fields(structured: str, fields: Mapping[str, str]) -> None:
     """A param is SD-ID.PARAM, a name that comes again is numbered, and none takes the place of a field of ours."""
     for end, text in (("", ""), (" ", ""), (" text", "text"), (" [x] text", "[x] text")):
-        assert parse(f"<14>1 - - app - - {structured}{end}".encode()) == Message("app", None, INFO, text, fields)
+        assert parse(f"<14>1 - - app - - {structured}{end}".encode()) == said("app", None, INFO, text, fields)
 
 
 def test_fields_are_bounded() -> None:
@@ -386,9 +411,9 @@ def test_a_long_name_is_cut(form: str) -> None:
 )
 def test_a_host_is_a_field_unless_it_is_this_one(own: str, host: str, kept: bool) -> None:
     """Case does not count, and a short name stands for a long one."""
-    parser = SyslogParser(own, Now())
+    parser = Parser(own, Now())
 
-    assert parser.parse(f"<14>1 - {host} app - - - x".encode()).fields == ({"host": host} if kept else {})
+    assert parser.heard(f"<14>1 - {host} app - - - x".encode()).fields == ({"host": host} if kept else {})
 
 
 @pytest.mark.parametrize(
@@ -422,9 +447,9 @@ def test_a_stamp_far_from_now_is_kept(stamp: str, far: bool) -> None:
     """More than 5 s from the system's clock, or no time at all, it is the field ``sent``, as it was sent."""
     fields = {"sent": stamp} if far else {}
 
-    assert parse(f"<14>{stamp} app: x".encode()) == Message("app", None, INFO, "x", fields)
+    assert parse(f"<14>{stamp} app: x".encode()) == said("app", None, INFO, "x", fields)
     if "T" in stamp:
-        assert parse(f"<14>1 {stamp} - app - - - x".encode()) == Message("app", None, INFO, "x", fields)
+        assert parse(f"<14>1 {stamp} - app - - - x".encode()) == said("app", None, INFO, "x", fields)
 
 
 @pytest.mark.parametrize("day", [" 5", "05", "5"])
@@ -456,38 +481,38 @@ def test_stamps_without_a_zone_are_local_time() -> None:
 def test_nothing_is_remembered_beyond_its_second(data: bytes) -> None:
     """A stamp that is near now is far a while later, or when the clock has been set back."""
     now = Now()
-    parser = SyslogParser("vm", now)
+    parser = Parser("vm", now)
 
     for moment, far in ((NOW, False), (NOW + 10, True), (NOW, False), (NOW - 3600, True)):
         now.time = moment
-        assert ("sent" in parser.parse(data).fields) == far
-        assert ("sent" in parser.parse(data).fields) == far
+        assert ("sent" in parser.heard(data).fields) == far
+        assert ("sent" in parser.heard(data).fields) == far
 
 
 def test_what_is_remembered_is_bounded() -> None:
     """Heads and stamps of one second are forgotten together when there are too many; long heads are not kept."""
-    parser = SyslogParser("vm", Now())
+    parser = Parser("vm", Now())
 
     for number in range(3000):
-        parser.parse(b"<14>app%d: x" % number)
-        parser.parse(b"<14>1 %04d-01-01T00:00:00Z - app - - - x" % number)
+        parser.heard(b"<14>app%d: x" % number)
+        parser.heard(b"<14>1 %04d-01-01T00:00:00Z - app - - - x" % number)
         assert len(parser._heads) <= 512
         assert len(parser._far) <= 512
     parser._heads.clear()
-    parser.parse(b"<14>Nov 23 07:14:43 " + b"h" * 100 + b" " + b"n" * 100 + b"[7]: x")
+    parser.heard(b"<14>Nov 23 07:14:43 " + b"h" * 100 + b" " + b"n" * 100 + b"[7]: x")
     assert not parser._heads
 
 
 def test_a_head_is_remembered() -> None:
     """The second message of a head takes the short way, and shares its fields."""
-    parser = SyslogParser("vm", Now())
-    first = parser.parse(b"<14>Nov 23 07:14:43 pbx2 app[5]: one: 1")
-    second = parser.parse(b"<14>Nov 23 07:14:43 pbx2 app[5]: two: 2")
+    parser = Parser("vm", Now())
+    first = parser.heard(b"<14>Nov 23 07:14:43 pbx2 app[5]: one: 1")
+    second = parser.heard(b"<14>Nov 23 07:14:43 pbx2 app[5]: two: 2")
 
     assert list(parser._heads) == [b"<14>Nov 23 07:14:43 pbx2 app[5]"]
     assert (first.text, second.text) == ("one: 1", "two: 2")
     assert first.fields is second.fields
-    assert parser.parse(b"<14>app: x").fields is NO_FIELDS
+    assert parser.heard(b"<14>app: x").fields is NO_FIELDS
 
 
 def test_fields_that_are_shared_cannot_be_changed() -> None:
@@ -501,14 +526,14 @@ def test_fields_that_are_shared_cannot_be_changed() -> None:
 @pytest.mark.parametrize("head", [b"<14>app: ", b"<14>1 - - app - - - ", b"<14>", b"no PRI "])
 def test_a_long_text_says_how_long_it_was(head: bytes) -> None:
     """The hub cuts it; the field has the number of characters, the first time and when its head is known."""
-    parser = SyslogParser("vm", Now())
+    parser = Parser("vm", Now())
     prefix = "no PRI " if head.startswith(b"no") else ""
     long = "é" * (MAX_TEXT + 1 - len(prefix))
 
     for _ in range(2):
-        assert "length" not in parser.parse(head + long[1:].encode()).fields
-        assert parser.parse(head + long.encode()).fields["length"] == str(MAX_TEXT + 1)
-        assert parser.parse(head + long.encode()).text == prefix + long
+        assert "length" not in parser.heard(head + long[1:].encode()).fields
+        assert parser.heard(head + long.encode()).fields["length"] == str(MAX_TEXT + 1)
+        assert parser.heard(head + long.encode()).text == clean(prefix + long)
 
 
 def test_bytes_that_are_no_utf_8_count_as_they_are_shown() -> None:
@@ -604,7 +629,7 @@ def test_rfc_5424_is_parsed_to_its_parts(
     words = " ".join("-" if word is None else str(word) for word in (host, name, procid, msgid))
     sent = f"<{pri}>1 2026-11-23T07:14:43.5Z {words} {format_structured(structured)} " + "\ufeff" * bom + text
     level = [ERROR, ERROR, ERROR, ERROR, WARNING, INFO, INFO, DEBUG][pri % 8]
-    parsed = SyslogParser("own host", Now()).parse(sent.encode())
+    parsed = Parser("own host", Now()).heard(sent.encode())
     own = {"host": host, "msgid": msgid, "procid": procid if isinstance(procid, str) else None}
 
     assert parsed[:3] == (name or "syslog", procid if isinstance(procid, int) else None, level)
@@ -632,9 +657,9 @@ def test_rfc_3164_is_parsed_to_its_parts(
     host = host if stamp else None
     head = f"<{pri}>{stamp}" + (f"{host} " if host else "") + tag + ("" if pid is None else f"[{pid}]")
     level = [ERROR, ERROR, ERROR, ERROR, WARNING, INFO, INFO, DEBUG][pri % 8]
-    parsed = SyslogParser("own host", Now()).parse(f"{head}: {text}".encode())
+    parsed = Parser("own host", Now()).heard(f"{head}: {text}".encode())
 
-    assert parsed == Message(tag, pid, level, text, {"host": host} if host else {})
+    assert parsed == said(tag, pid, level, text, {"host": host} if host else {})
 
 
 HEADS = [
@@ -706,14 +731,14 @@ def test_any_bytes_give_a_message(data: bytes) -> None:
 @example([b"<14>Nov 23 07:14:43 :: a: x", b"<14>Nov 23 07:14:43 :: b: x"], None)
 def test_what_is_remembered_changes_nothing(datagrams: list[bytes], drawn: st.DataObject | None) -> None:
     """A parser that has seen other datagrams gives exactly what a new one gives, for the same heads and others."""
-    parser = SyslogParser("vm", Now())
+    parser = Parser("vm", Now())
     if drawn is not None:
         heads = [data.partition(b": ")[0] for data in datagrams]
         ends = st.lists(st.sampled_from([b": ", b":", b"", b" "]) | PIECES, max_size=4).map(b"".join)
         datagrams = [*datagrams, *(head + drawn.draw(ends) for head in heads for _ in range(2))]
 
     for data in [*datagrams, *reversed(datagrams)]:
-        assert parser.parse(data) == parse(data)
+        assert parser.heard(data) == parse(data)
 
 
 @given(st.binary(max_size=50) | st.lists(PIECES, max_size=5).map(b"".join))
