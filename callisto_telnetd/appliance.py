@@ -182,6 +182,9 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
         local = LocalListener(parts, folder.control_socket)
         stack.push_async_callback(local.close)
         await local.open()
+        for each in parts.trace_inputs:  # before anybody is told that the server is ready
+            stack.callback(each.close)
+            each.open()
         limits = SessionLimits(settings.limits.login_s, settings.limits.idle_s)
         for context, sockets in doors:
             listener = TelnetListener(parts, limits, always_echo=settings.telnet.echo == "always", context=context)
@@ -189,9 +192,6 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
             for address in await listener.open(sockets):
                 ready(f"callisto-telnetd: {listener.name} listening on {address}")
                 parts.log.info("listening", door=listener.name, address=address)
-        for each in parts.trace_inputs:
-            stack.callback(each.close)
-            each.open()
         if settings.trace.metrics is not None:
             _open_metrics(settings.trace.metrics, parts, stack, ready)
         _notify("READY=1")

@@ -47,9 +47,9 @@ def _printable(value: str) -> str:
 
 def _address(value: object) -> object:
     """Return host and port of ``127.0.0.1:514`` or ``[::1]:514``."""
-    if not isinstance(value, str):
+    if value is None or isinstance(value, Address):
         return value
-    match = _ADDRESS.fullmatch(value)
+    match = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
     if match is None or int(match["port"]) > 65535:
         msg = "not an address and a port"
         raise ValueError(msg)

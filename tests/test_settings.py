@@ -240,6 +240,88 @@ def test_a_plain_number_is_a_size(tmp_path: Path, file: Path) -> None:
     assert (trace.size, trace.held_bytes, trace.free) == (2048, 2 << 20, 0)
 
 
+def test_what_is_held_and_kept_of_the_trace_by_default(tmp_path: Path) -> None:
+    """Without a word of the owner's no UDP port and no page are open, and all files together have their budget."""
+    trace = load_settings(tmp_path).trace
+
+    assert (trace.udp, trace.metrics, trace.budget) == (None, None, 256 << 20)
+
+
+@pytest.mark.parametrize("key", ["udp", "metrics"])
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:514", ("127.0.0.1", 514)),
+        ("0.0.0.0:65535", ("0.0.0.0", 65535)),
+        ("127.0.0.1:0", ("127.0.0.1", 0)),
+        ("[::1]:514", ("::1", 514)),
+        ("[0:0:0:0:0:0:0:1]:9464", ("::1", 9464)),
+        ("[2001:DB8::7]:9464", ("2001:db8::7", 9464)),
+    ],
+)
+def test_an_address_to_listen_on(tmp_path: Path, file: Path, key: str, text: str, address: tuple[str, int]) -> None:
+    """Address and port of IPv4, or of IPv6 in brackets, as others write them."""
+    file.write_text(f'[trace]\n{key} = "{text}"\n')
+
+    assert getattr(load_settings(tmp_path).trace, key) == address
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "514", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:514 ", "localhost:514"),
+        *("::1:514", "[::1]", "[::1]514", "1.2.3:514", "1.2.3.4.5:514", "01.2.3.4:5", "٣.0.0.1:514", "*:514"),
+        *("[fe80::1%lo]:514", "[:::]:514", "127.0.0.1:514\n", "x" * 5000),
+        *(514, ["127.0.0.1", 70000], {"host": "127.0.0.1"}),
+    ],
+)
+@pytest.mark.parametrize("key", ["udp", "metrics"])
+def test_what_is_no_address_names_how_one_is_written(tmp_path: Path, key: str, value: object) -> None:
+    """The refusal names the key and shows an address, in one bounded printable line."""
+    line = refusal(tmp_path, trace={key: value})
+
+    example = {"udp": "take syslog by UDP, such as 127.0.0.1:514", "metrics": "page, such as 127.0.0.1:9464"}[key]
+    assert line.startswith(f"command line: trace.{key}: ")
+    assert " is not allowed; allowed: address and port " in line
+    assert line.endswith(example.replace("page", "of the Prometheus page") if key == "metrics" else example)
+    assert line.isprintable()
+    assert len(line) < 300
+
+
+@pytest.mark.parametrize("key", ["udp", "metrics"])
+@pytest.mark.parametrize("toml", ["514", "true", "[1, 2]", "{ host = 1 }", '"127.0.0.1"', "[]"])
+def test_an_address_is_text(tmp_path: Path, file: Path, key: str, toml: str) -> None:
+    """A number, a list or a table is refused by the key's name."""
+    file.write_text(f"[trace]\n{key} = {toml}\n")
+
+    assert refusal(tmp_path).startswith(f"{file}: trace.{key}")
+
+
+def test_addresses_and_sizes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container sets them without a file."""
+    monkeypatch.setenv("CALLISTO_TRACE__UDP", "[::1]:5514")
+    monkeypatch.setenv("CALLISTO_TRACE__METRICS", "127.0.0.1:9464")
+    monkeypatch.setenv("CALLISTO_TRACE__BUDGET", "1G")
+    trace = load_settings(tmp_path).trace
+
+    assert (trace.udp, trace.metrics, trace.budget) == (("::1", 5514), ("127.0.0.1", 9464), 1 << 30)
+
+
+@pytest.mark.parametrize(("value", "size"), [("1M", 1 << 20), (1 << 20, 1 << 20), ("1024G", 1 << 40)])
+def test_the_budget_of_all_trace_files(tmp_path: Path, value: object, size: int) -> None:
+    """From one mebibyte to one tebibyte."""
+    assert load_settings(tmp_path, flags={"trace": {"budget": value}}).trace.budget == size
+
+
+@pytest.mark.parametrize("value", ["0", "1023k", "1025G", "x", "", -1, None, 1.5])
+def test_a_budget_outside_its_range_is_refused(tmp_path: Path, value: object) -> None:
+    """The refusal names the range."""
+    line = refusal(tmp_path, trace={"budget": value})
+
+    assert line.startswith("command line: trace.budget: ")
+    assert line.endswith("is not allowed; allowed: size of all trace files, 1M to 1024G")
+
+
 def test_settings_do_not_change(tmp_path: Path) -> None:
     """Nobody changes a setting while the server runs."""
     settings = load_settings(tmp_path)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from callisto_telnetd.origin import Origin
+
+_MOST_NOTICES = 20
+_MOST_ACCOUNTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,8 @@ class Presence:
     def __init__(self) -> None:
         self._present: dict[int, Present] = {}
         self._number = 0
+        self._kept: dict[str, deque[str]] = {}
+        """Notices for accounts that are not on, until their next log-in."""
 
     def enter(
         self, origin: Origin, since: datetime, notify: Callable[[str], None], end: Callable[[str], None]
@@ -36,6 +42,8 @@ class Presence:
         self._number += 1
         entry = Present(self._number, origin, since, notify, end)
         self._present[entry.number] = entry
+        for text in self._kept.pop(origin.who, ()):
+            notify(text)
         return entry
 
     def leave(self, entry: Present) -> None:
@@ -51,6 +59,16 @@ class Presence:
         for entry in self.all():
             if entry.number != but:
                 entry.notify(text)
+
+    def tell(self, who: str, text: str) -> None:
+        """Show a notice to the sessions of an account; where it has none, at its next log-in."""
+        mine = [entry for entry in self.all() if entry.origin.who == who]
+        for entry in mine:
+            entry.notify(text)
+        if not mine:
+            if who not in self._kept and len(self._kept) >= _MOST_ACCOUNTS:
+                del self._kept[next(iter(self._kept))]
+            self._kept.setdefault(who, deque(maxlen=_MOST_NOTICES)).append(text)
 
     def end_sessions_of(self, name: str, reason: str, but: int | None = None) -> int:
         """End every session of the account, but the one of that number; return how many."""

@@ -1,14 +1,16 @@
 """The Prometheus page: figures of the trace for a monitoring system, on an address that the owner names.
 
-It is served by a thread of its own, one request at a time and each within a few seconds, so that a peer that is slow
-holds up the page and nothing else. It answers ``GET /metrics`` with ``prometheus-client``'s own application.
+It is served by threads of its own, a few at once and each within a few seconds, so that peers that are slow hold up the
+page at most, and nothing else. It answers ``GET /metrics`` with ``prometheus-client``'s own application.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from socket import AF_INET6
+from contextlib import suppress
+from socket import AF_INET6, SHUT_RDWR
+from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -22,6 +24,7 @@ from callisto_telnetd.trace.metrics import Metric
 
 _PREFIX = "callisto_trace_"
 _REQUEST_S = 5.0
+_MOST_REQUESTS = 8
 _STOP_S = 0.1
 
 Read = Callable[[], Iterable[Metric]]
@@ -50,16 +53,51 @@ class _Collector(Collector):
 
 
 class _Handler(WSGIRequestHandler):
-    """Waits for no part of a request longer than a few seconds, and writes no log of its own."""
+    """Has a few seconds for a request and its answer together, and writes no log of its own."""
 
     timeout = _REQUEST_S
+
+    def handle(self) -> None:
+        deadline = threading.Timer(self.timeout, self._cut_off)  # a peer may send a byte now and then
+        deadline.daemon = True
+        deadline.start()
+        try:
+            super().handle()
+        finally:
+            deadline.cancel()
+
+    def _cut_off(self) -> None:
+        with suppress(OSError):
+            self.connection.shutdown(SHUT_RDWR)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: what matters of a page that is asked for every few seconds is on the page."""
 
 
-class _Server(WSGIServer):
+class _Server(ThreadingMixIn, WSGIServer):
+    """Answers a few requests at once; those beyond are closed, until one of the few has its answer or its deadline."""
+
     request_queue_size = 16
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._places = threading.BoundedSemaphore(_MOST_REQUESTS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread, where there is a place."""
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, and give the place back."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Take note of no peer that has gone or was too slow."""

@@ -152,7 +152,10 @@ def _trace(context: Context) -> dict[str, Any]:
             {"records": hub.held_count, "bytes": hub.held_bytes},
             f"{hub.held_count} records, {format_bytes(hub.held_bytes)}",
         ),
-        "Running traces": len(captures.running),
+        "Traces": Shown(
+            {"running": len(captures.running), "started": captures.started, "failed": captures.failed},
+            f"{len(captures.running)} running, {captures.started} started, {captures.failed} ended by their disk",
+        ),
         "Written": captures.written,
         "Viewers": Shown(
             {"count": len(viewers), "waiting_bytes": waiting},

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 
 from callisto_telnetd.errors import TraceError
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, Screen
@@ -22,7 +23,7 @@ from callisto_telnetd.menus.trace_words import (
 )
 from callisto_telnetd.quantities import counted, format_bytes, format_duration
 from callisto_telnetd.services.processes import ProcessRow
-from callisto_telnetd.trace.captures import Capture, CaptureRequest, Ending, Summary
+from callisto_telnetd.trace.capture import Capture, CaptureRequest, Ending, Summary
 from callisto_telnetd.trace.viewers import Missed, Viewer
 
 _REDRAW_S = 1.0
@@ -51,6 +52,7 @@ def process_facts(rows: Sequence[ProcessRow]) -> list[Fact]:
 async def list_processes(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Yield the table of the processes; on a terminal again each second, until Enter, ``q`` or an interrupt."""
     require_count(words, 0, 0, "trace processes")
+    require_server(context)
     rows = context.parts.processes.rows()
     if (size := context.dialogue.redrawable) is not None:
         stopped = asyncio.Event()
@@ -81,12 +83,9 @@ async def run_trace(context: Context, words: list[str]) -> AsyncGenerator[Answer
     """Show the process table, then the live records until Enter, ``q``, an interrupt or a bound; save them."""
     require_server(context)
     request = parse_request(context, words)
-    for fact in process_facts(context.parts.processes.rows()):
-        yield Line(fact.lines[0])
     viewer = _viewer(context)
-    capture = await context.parts.captures.start(request, header_lines(context, request, words), viewer)
+    capture = await _start(context, request, viewer)
     viewer.on_stalled = _cutting_off(context, viewer, capture)
-    _log_start(context, capture)
     bounded = request.duration_s is not None or request.records is not None
 
     def stop() -> None:
@@ -94,6 +93,8 @@ async def run_trace(context: Context, words: list[str]) -> AsyncGenerator[Answer
         viewer.close()
 
     try:
+        for fact in process_facts(context.parts.processes.rows()):
+            yield Line(fact.lines[0])
         yield Line(f"Live records follow; Enter, q or Ctrl-C ends the trace{' before its bound' if bounded else ''}.")
         with context.dialogue.watch(stop, until_end_of_input=not bounded):
             async for answer in _shown(viewer):
@@ -135,14 +136,18 @@ def _cutting_off(context: Context, viewer: Viewer, capture: Capture | None = Non
     return cut_off
 
 
-def _log_start(context: Context, capture: Capture) -> None:
-    context.parts.log.info(
-        "trace started",
-        file=capture.name,
-        who=context.origin.who,
-        source=context.origin.source,
-        note=capture.request.note,
-    )
+async def _start(context: Context, request: CaptureRequest, viewer: Viewer | None = None) -> Capture:
+    """Begin a capture; the log has its start before it and its end behind it, so that neither counts in it."""
+    log, by = context.parts.log, {"who": context.origin.who, "source": context.origin.source}
+
+    def log_end(closed: asyncio.Future[Summary]) -> None:
+        summary = closed.result()
+        log.info("trace ended", file=summary.file, records=summary.records, reason=summary.reason, **by)
+
+    log.info("trace starts", filter=request.words or "none", **({"note": request.note} if request.note else {}), **by)
+    capture = await context.parts.captures.start(request, header_lines(context, request), viewer)
+    capture.closed.add_done_callback(log_end)
+    return capture
 
 
 async def _closed(capture: Capture) -> Summary:
@@ -178,8 +183,7 @@ async def start_capture(context: Context, words: list[str]) -> AsyncGenerator[An
     """Begin a capture that goes on when the session ends."""
     require_server(context)
     request = parse_request(context, words)
-    capture = await context.parts.captures.start(request, header_lines(context, request, words))
-    _log_start(context, capture)
+    capture = await _start(context, request)
     _notify_at_end(context, capture)
     waits = ", waiting for its trigger" if capture.waiting else ""
     yield Fact({"file": capture.name, "state": _state_of(capture)}, ())
@@ -188,12 +192,7 @@ async def start_capture(context: Context, words: list[str]) -> AsyncGenerator[An
 
 def _notify_at_end(context: Context, capture: Capture) -> None:
     """Tell the user's sessions when the capture fires its trigger, and when it ends by itself."""
-    presence, who = context.parts.presence, context.origin.who
-
-    def tell(text: str) -> None:
-        for present in presence.all():
-            if present.origin.who == who:
-                present.notify(text)
+    tell = partial(context.parts.presence.tell, context.origin.who)
 
     def tell_end(closed: asyncio.Future[Summary]) -> None:
         summary = closed.result()
@@ -303,7 +302,7 @@ async def tail(context: Context, words: list[str]) -> AsyncGenerator[Answer, Non
     viewer.on_stalled = _cutting_off(context, viewer)
     if before_s:
         viewer.add_past(hub.held(asyncio.get_running_loop().time() - before_s, wanted))
-    hub.attach(wanted, viewer.offer)
+    hub.attach(wanted, viewer.offer, viewer.fail)
 
     def stop() -> None:
         hub.hand_on()
@@ -315,4 +314,6 @@ async def tail(context: Context, words: list[str]) -> AsyncGenerator[Answer, Non
                 yield answer
     finally:
         hub.detach(wanted, viewer.offer)
+    if viewer.fault:
+        raise TraceError(viewer.fault)
     yield Done(f"{viewer.shown} records shown, {viewer.not_shown} not shown")

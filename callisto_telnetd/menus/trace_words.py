@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from callisto_telnetd.errors import TraceError, UsageError, listed, quoted
 from callisto_telnetd.menus.arguments import parse_bytes, parse_duration, parse_whole, parse_words, take_options
 from callisto_telnetd.menus.context import Context
-from callisto_telnetd.trace.captures import CaptureRequest
+from callisto_telnetd.trace.capture import CaptureRequest
 from callisto_telnetd.trace.patterns import parse_pattern
 from callisto_telnetd.trace.records import LEVELS, parse_level
 from callisto_telnetd.trace.selection import Filter
@@ -152,7 +152,7 @@ def parse_speed(text: str) -> float:
     raise UsageError(f"speed: {quoted(text)} is not a number from {_SLOWEST} to {_FASTEST:.0f}")
 
 
-def header_lines(context: Context, request: CaptureRequest, words: Sequence[str]) -> list[str]:
+def header_lines(context: Context, request: CaptureRequest) -> list[str]:
     """Return what stands at the beginning of a capture: where, when, what, who, and what differs here."""
     parts, identity = context.parts, context.parts.identity
     variables = parts.variables
@@ -160,7 +160,7 @@ def header_lines(context: Context, request: CaptureRequest, words: Sequence[str]
         f"Callisto {identity.version}, edition {identity.edition}, host {identity.hostname}",
         f"started {parts.clock.now().isoformat()}, zone {parts.clock.zone_name}, clock: {parts.clock.source}",
         f"by {context.origin}",
-        f"filter: {' '.join(words) or 'none'}",
+        f"filter: {request.words or 'none'}",
     ]
     if request.note:
         lines.append(f"note: {request.note}")

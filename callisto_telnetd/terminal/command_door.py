@@ -92,10 +92,10 @@ class CommandDoor:
             self.emit(Out(redrawn(answer, self._screen_lines, self.request.size.columns)))
             self._screen_lines = len(answer.lines)
         else:
-            is_document = self.document and not isinstance(answer, Done)
+            is_content = not isinstance(answer, Done) and (self.document or self.facts == "stream")
             for line in lines_of(answer):
-                text = document_line(line) if is_document else line_of(line)
-                self.emit(Err(text) if self.document and not is_document else Out(text))
+                text = document_line(line) if is_content else line_of(line)
+                self.emit(Err(text) if self.document and not is_content else Out(text))
 
     def _show_data(self, answer: Answer) -> None:
         if isinstance(answer, Block):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -71,6 +72,18 @@ class CaptureFile:
         self._descriptor = -1
         self._part_size = 0
         self._part_records = 0
+        self._earlier: deque[int] = deque(maxlen=keep - 1)
+        """Sizes of the parts before this one that are kept."""
+
+    @property
+    def parts(self) -> int:
+        """How many parts there are on disk."""
+        return len(self._earlier) + 1
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of all parts that are on disk."""
+        return sum(self._earlier) + self._part_size
 
     @property
     def name(self) -> str:
@@ -154,7 +167,9 @@ class CaptureFile:
             self.fault = f"its next part cannot be made: {error.strerror}"
             return
         self._end_part(f"continued in {part_name(self.stem, self.suffix, self.part + 1)}")
-        os.close(self._descriptor)
+        with suppress(OSError):  # close(2): the descriptor is gone in any case
+            os.close(self._descriptor)
+        self._earlier.append(self._part_size)
         self._descriptor, self._part_size, self._part_records = descriptor, size, 0
         self.part += 1
         with suppress(OSError):
@@ -169,6 +184,7 @@ class CaptureFile:
                 os.ftruncate(self._descriptor, self._part_size)
         else:
             self.size_bytes += len(trailer)
+            self._part_size += len(trailer)
 
     def _look_at_disk(self) -> None:
         """Find out that little is free, or that somebody has removed the file: writing alone would not tell."""
@@ -185,7 +201,8 @@ class CaptureFile:
         """Write the trailer and close the file; closing again does nothing."""
         if self._descriptor >= 0:
             self._end_part(f"ended: {self.fault or reason}; {self.records} records")
-            os.close(self._descriptor)
+            with suppress(OSError):
+                os.close(self._descriptor)
             self._descriptor = -1
 
 

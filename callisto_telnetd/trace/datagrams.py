@@ -25,6 +25,8 @@ from callisto_telnetd.trace.records import Said, make_head
 from callisto_telnetd.trace.syslog import MAX_DATAGRAM, SyslogParser
 
 _AT_ONCE = 64
+_SMALL_BYTES = 1 << 10
+"""A datagram takes the time of one for each of these that it has: the worst has 64 KiB to be escaped."""
 _LAST_TURNS = 16
 """At the end: more than any kernel lets wait in a Unix socket by default."""
 _LOOK_S = 5.0
@@ -142,7 +144,7 @@ class DatagramInput:
             self._reading = True
 
     def _read(self) -> int:
-        """Take a turn's datagrams, and return how many there were.
+        """Take a turn's datagrams, and return how many there were, each KiB of a large one counted.
 
         While those that came are worked off, a sender that waited goes on: so it is looked again before the loop is
         asked, which would put the server to sleep only to wake it at once.
@@ -153,21 +155,25 @@ class DatagramInput:
         return count
 
     def _drain(self, most: int) -> int:
-        """Take what waits, and return how many datagrams it was."""
+        """Take what waits, and return how many datagrams it was, each KiB of a large one counted."""
         if self._socket is None:
             return 0
         receive, parse = self._socket.recv, self._parser.parse
         said: list[Said] = []
+        more = 0
         try:
-            while len(said) < most:
-                said.append(parse(receive(MAX_DATAGRAM + 1)))
+            while len(said) + more < most:
+                data = receive(MAX_DATAGRAM + 1)
+                said.append(parse(data))
+                if len(data) >= _SMALL_BYTES:
+                    more += len(data) // _SMALL_BYTES
         except BlockingIOError:
             pass
         except OSError as error:
             self._note_fault(f"it cannot be read: {error.strerror}")
         self._look_at_heads(said)
         self._hub.take(said, self.name)
-        return len(said)
+        return len(said) + more
 
     def _look_at_heads(self, said: list[Said]) -> None:
         """Count what was no syslog, and mark who says that he is the server."""
@@ -204,7 +210,7 @@ def bind_path(path: Path) -> socket.socket:
         path.chmod(0o666)  # whatever the umask: its folder says who may come this far
     except OSError as error:
         bound.close()
-        raise TraceError(f"{named(path)} cannot be made: {error.strerror}") from None
+        raise TraceError(f"{named(path)} cannot be made: {error.strerror or error}") from None  # too long has no number
     except TraceError:
         bound.close()
         raise

@@ -5,6 +5,7 @@ Rules:
   held, so that a capture may begin in the past.
 * Outputs get blocks, not records: at once after a pause, then at most every 20 ms, sooner where a block is full. Those
   with the same filter get the very same block, so a record is filtered and formatted once, however many look at it.
+* What an input has read in one turn of the loop, at most 64 messages, has one time; its order is that of the numbers.
 * An output never waits here: it keeps its own bounded queue. Where the files cannot keep up, the hub is full and its
   inputs pause; what the server itself says never waits.
 * Without an output a record costs its making and one append.
@@ -20,6 +21,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from callisto_telnetd.clock import Clock
+from callisto_telnetd.errors import TraceError
 from callisto_telnetd.trace.records import NO_FIELDS, LineFormatter, Record, Said, make_head
 from callisto_telnetd.trace.sanitiser import clean
 from callisto_telnetd.trace.selection import Block, Filter, Stretch
@@ -34,6 +36,8 @@ _MOST_BLOCK_BYTES = 512 * 1024
 _MOST_NAMES = 1000
 
 Output = Callable[[Block], None]
+Failed = Callable[[str], None]
+"""Is told why an output gets nothing any more."""
 
 
 class Input(Protocol):
@@ -64,7 +68,7 @@ class Hub:
         self._held_count = self._held_size = 0
         self._most_records = held_records
         self._most_bytes = held_bytes
-        self._outputs: dict[Filter, list[Output]] = {}
+        self._outputs: dict[Filter, list[tuple[Output, Failed]]] = {}
         self._pending: list[Stretch] = []
         self._pending_count = self._pending_size = 0
         self._due: asyncio.Handle | None = None
@@ -76,7 +80,6 @@ class Hub:
         """Whether the inputs are held back."""
         self.held_back = 0
         """How often they were."""
-        self._time = self._moment = 0.0
         self.published = 0
         """Records since the start; also the sequence number of the newest."""
         self.viewers: set[Watcher] = set()
@@ -102,9 +105,7 @@ class Hub:
     ) -> Record:
         """Take one message, clean it, and return its record; without a process it is the server's own."""
         head = make_head(process, self._pid if process is OWN_PROCESS else pid, level, fields)
-        said = (head, clean(text))
-        self.take([said], source)
-        return Record(self.published, self._time, self._moment, *said)
+        return self._make([(head, clean(text))], source).records()[0]
 
     def take(self, said: list[Said], source: str) -> None:
         """Make records of messages, hold them and see that they are handed on.
@@ -113,8 +114,10 @@ class Hub:
             said: What an input has read in one turn of the loop, clean; the records have one time.
             source: The input's name, to be counted by.
         """
-        if not said:
-            return
+        if said:
+            self._make(said, source)
+
+    def _make(self, said: list[Said], source: str) -> Stretch:
         count, size, last = len(said), 0, None
         for head, text in said:
             size += head.size + len(text)
@@ -123,8 +126,8 @@ class Hub:
                 if head.process not in self._names:
                     self._note_name(head.process)
         self.by_input[source] += count
-        self._time, self._moment = self.clock.time(), time.monotonic()
-        stretch = Stretch(range(self.published + 1, self.published + count + 1), self._time, self._moment, said, size)
+        sequences = range(self.published + 1, self.published + count + 1)
+        stretch = Stretch(sequences, self.clock.time(), time.monotonic(), said, size)
         self.published += count
         self._hold(stretch)
         if self._outputs:
@@ -135,6 +138,7 @@ class Hub:
                 self.hand_on()
             elif self._due is None:
                 self._see_to_handing_on()
+        return stretch
 
     def _hold(self, stretch: Stretch) -> None:
         held = self._held
@@ -210,14 +214,14 @@ class Hub:
         """How many are handed blocks."""
         return sum(len(outputs) for outputs in self._outputs.values())
 
-    def attach(self, wanted: Filter, output: Output) -> None:
-        """Hand every record from now on that the filter takes to the output too."""
+    def attach(self, wanted: Filter, output: Output, failed: Failed = lambda _reason: None) -> None:
+        """Hand every record from now on that the filter takes to the output too, until the filter takes too long."""
         self.hand_on()  # what was said before belongs to those who were there
-        self._outputs.setdefault(wanted, []).append(output)
+        self._outputs.setdefault(wanted, []).append((output, failed))
 
     def detach(self, wanted: Filter, output: Output) -> None:
         """Hand it no more; an output that is not attached is no error."""
-        outputs = [other for other in self._outputs.get(wanted, ()) if other != output]
+        outputs = [other for other in self._outputs.get(wanted, ()) if other[0] != output]
         if outputs:
             self._outputs[wanted] = outputs
         else:
@@ -241,7 +245,13 @@ class Hub:
         self._pending, self._pending_count, self._pending_size = [], 0, 0
         self._handed_on_at = asyncio.get_running_loop().time()
         for wanted, outputs in list(self._outputs.items()):
-            chosen = block.chosen(wanted)
+            try:
+                chosen = block.chosen(wanted)
+            except TraceError as error:
+                self._outputs.pop(wanted, None)
+                for _, failed in outputs:
+                    failed(str(error))
+                continue
             if len(chosen):
-                for output in outputs:
+                for output, _ in outputs:
                     output(chosen)

@@ -58,6 +58,13 @@ def read_metrics(hub: Hub, captures: Captures, inputs: Sequence[DatagramInput]) 
             values={each.name: each.faults for each in inputs},
         ),
         Metric("inputs_held_back", "Times that inputs were held back for the files", "counter", hub.held_back),
+        Metric("captures", "Captures that were started", "counter", captures.started),
+        Metric(
+            "captures_failed",
+            "Captures that their disk, their folder or its budget has ended",
+            "counter",
+            captures.failed,
+        ),
         Metric("files_deleted", "Files that the budget of all trace files has taken", "counter", captures.deleted),
         Metric("records_held", "Records held in memory", "gauge", hub.held_count),
         Metric("held_bytes", "Memory of the records held", "gauge", hub.held_bytes),

@@ -55,7 +55,7 @@ def make_head(process: str, pid: int | None, level: int, fields: Mapping[str, An
     prefix = f" {process}[{'-' if pid is None else pid}] {LEVEL_NAMES[level]} "
     if not fields:
         return Head(process, pid, level, NO_FIELDS, prefix, "", _RECORD_BYTES)
-    kept = MappingProxyType(clean_fields(fields))  # shared by many records
+    kept = clean_fields(fields)
     suffix = format_fields(kept)
     return Head(process, pid, level, kept, prefix, suffix, _RECORD_BYTES + 2 * len(suffix) + _FIELD_BYTES * len(kept))
 
@@ -103,7 +103,7 @@ class Record(NamedTuple):
         return self.head.size + len(self.text)
 
 
-def clean_fields(fields: Mapping[str, Any]) -> dict[str, str]:
+def clean_fields(fields: Mapping[str, Any]) -> Mapping[str, str]:
     """Return the fields as clean, bounded text; the keys are the caller's own and clean already."""
     kept = {
         key: clean(value if isinstance(value, str) else str(value), _LONG_VALUES.get(key, _MAX_VALUE))
@@ -111,7 +111,7 @@ def clean_fields(fields: Mapping[str, Any]) -> dict[str, str]:
     }
     if len(fields) > _MAX_FIELDS:
         kept["more"] = str(len(fields) - _MAX_FIELDS)
-    return kept
+    return MappingProxyType(kept)  # a head, and so its fields, may be shared by many records
 
 
 def format_body(text: str, fields: Mapping[str, str]) -> str:

@@ -116,7 +116,7 @@ class Stretch:
 class Block:
     """Some stretches, formatted once for all who are given the block."""
 
-    __slots__ = ("_count", "_data", "_formatter", "_json", "_lines", "encoded", "stretches")
+    __slots__ = ("_count", "_data", "_formatter", "_json", "_json_data", "_lines", "encoded", "stretches")
 
     def __init__(self, stretches: Sequence[Stretch], formatter: LineFormatter, lines: list[str] | None = None) -> None:
         self.stretches = stretches
@@ -125,6 +125,7 @@ class Block:
         self._lines = lines
         self._data: bytes | None = None
         self._json: list[bytes] | None = None
+        self._json_data: bytes | None = None
         self.encoded: bytes | None = None
         """What a door makes of the lines, kept here for the next viewer."""
 
@@ -171,6 +172,13 @@ class Block:
         if self._json is None:
             self._json = [orjson.dumps(self._formatter.as_dict(record)) for record in self.records]
         return self._json
+
+    @property
+    def json_data(self) -> bytes:
+        """The records as a file of JSON Lines has them."""
+        if self._json_data is None:
+            self._json_data = b"".join([line + b"\n" for line in self.json])
+        return self._json_data
 
     def first(self, count: int) -> Block:
         """Return the first records as a block."""

@@ -68,6 +68,8 @@ class Viewer:
         self._backlog_then = 0
         self.on_stalled = on_stalled
         self.cut_off = False
+        self.fault = ""
+        """Why it is shown nothing any more; blank where its user or its capture has ended it."""
         self.ended = False
         self.shown = 0
         """Records that were given to the peer."""
@@ -87,7 +89,7 @@ class Viewer:
             return
         self._waiting.append(block)
         self._waiting_bytes += len(block.data)
-        self._drop_beyond(_MOST_BYTES)
+        self._drop_beyond(max(_MOST_BYTES, len(block.data)))  # a viewer who reads is shown the newest, however large
         self._wake.set()
 
     def _drop_beyond(self, most_bytes: int) -> None:
@@ -109,6 +111,11 @@ class Viewer:
     def waiting_bytes(self) -> int:
         """How many bytes of lines wait to be shown."""
         return self._waiting_bytes
+
+    def fail(self, reason: str) -> None:
+        """Take no more, for a reason."""
+        self.fault = reason
+        self.finish()
 
     def finish(self) -> None:
         """Take no more; all that waits is still shown."""

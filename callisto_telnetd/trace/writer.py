@@ -2,16 +2,21 @@
 
 Rules:
 * What is put is written in its order. While the thread works, more is collected, and then written in one go.
-* Past ``_FULL_BYTES`` that wait, the hub holds its inputs back until half of it is written. Past ``_MOST_BYTES`` (the
-  server's own records cannot be held back) nothing more is taken.
+* Past ``_FULL_BYTES`` that wait, the hub holds its inputs back until half of it is written. The server's own records
+  cannot be held back: past ``_MOST_BYTES`` a file that has a quarter of that waiting takes nothing more. One that has
+  not is no part of the trouble: a block for many captures waits once for each, though all share its memory.
+* The thread keeps nobody from leaving: the process ends although a disk stands still.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from concurrent.futures import Executor, Future
+from queue import SimpleQueue
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from callisto_telnetd.trace.capture_file import CaptureFile
 
@@ -19,6 +24,7 @@ _FULL_BYTES = 4 << 20
 _MOST_BYTES = 16 << 20
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class _Job(NamedTuple):
@@ -28,6 +34,36 @@ class _Job(NamedTuple):
     data: bytes
     ending: str | None
     done: Callable[[], None]
+
+
+class _Thread(Executor):
+    """One daemon thread: the interpreter's end waits for the threads of a pool, however long their disk takes."""
+
+    def __init__(self, name: str) -> None:
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Do the work behind all that was submitted before."""
+        future: Future[T] = Future()
+
+        def work() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(fn(*args, **kwargs))
+                except BaseException as error:  # noqa: BLE001 - the caller's, who awaits it
+                    future.set_exception(error)
+
+        self._work.put(work)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End behind all that was submitted; nobody waits for it."""
+        self._work.put(None)
 
 
 class Writer:
@@ -40,7 +76,7 @@ class Writer:
             on_full: Called with whether so much waits that the inputs are to pause.
             on_written: Called with the number of bytes of each piece of work that is done.
         """
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="trace-writer")
+        self._pool = _Thread("trace-writer")
         self._on_full = on_full
         self._on_written = on_written
         self._jobs: list[_Job] = []
@@ -48,12 +84,15 @@ class Writer:
         self._full = False
         self.waiting_bytes = 0
         """That were put and are not written yet."""
+        self._of_file: Counter[CaptureFile] = Counter()
 
     def put(self, file: CaptureFile, data: bytes, done: Callable[[], None]) -> bool:
         """Append the data, then call ``done`` in the loop; say False where so much waits that nothing is taken."""
-        if self.waiting_bytes + len(data) > _MOST_BYTES:
+        size = len(data)
+        if self.waiting_bytes + size > _MOST_BYTES and self._of_file[file] + size > _MOST_BYTES // 4:
             return False
         self.waiting_bytes += len(data)
+        self._of_file[file] += len(data)
         if self.waiting_bytes > _FULL_BYTES and not self._full:
             self._full = True
             self._on_full(True)
@@ -75,8 +114,8 @@ class Writer:
             await asyncio.sleep(0)  # its callback comes next, and may have begun again
 
     def stop(self) -> None:
-        """End the thread when it is idle."""
-        self._pool.shutdown(wait=False)
+        """End the thread when it has nothing to do any more; nobody waits for it."""
+        self._pool.shutdown()
 
     def _add(self, job: _Job) -> None:
         self._jobs.append(job)
@@ -92,6 +131,10 @@ class Writer:
     def _end(self, jobs: Sequence[_Job]) -> None:
         written_bytes = sum(len(job.data) for job in jobs)
         self.waiting_bytes -= written_bytes
+        for job in jobs:
+            self._of_file[job.file] -= len(job.data)
+            if not self._of_file[job.file]:
+                del self._of_file[job.file]
         self._on_written(written_bytes)
         self._working = None
         if self._jobs:

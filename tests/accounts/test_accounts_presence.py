@@ -74,3 +74,38 @@ def test_a_session_may_leave_while_it_is_told() -> None:
 
     assert presence.end_sessions_of("ada", "removed") == 3
     assert ended == ["removed"] * 3
+
+
+def test_an_account_is_told_in_all_its_sessions() -> None:
+    """A notice for an account goes to each of its sessions and to nobody else, and is not kept."""
+    presence, told, later = Presence(), list[tuple[str, str]](), list[tuple[str, str]]()
+    for who in ("ada", "ada", "bob"):
+        enter(presence, who, told)
+    presence.tell("ada", "done")
+    enter(presence, "ada", later)
+
+    assert told == [("ada", "done"), ("ada", "done")]
+    assert later == []
+
+
+def test_an_account_that_is_away_is_told_when_it_comes() -> None:
+    """The newest twenty notices wait for the next log-in, once."""
+    presence, told, again = Presence(), list[tuple[str, str]](), list[tuple[str, str]]()
+    for number in range(25):
+        presence.tell("ada", f"notice {number}")
+    enter(presence, "ada", told)
+    enter(presence, "ada", again)
+
+    assert told == [("ada", f"notice {number}") for number in range(5, 25)]
+    assert again == []
+
+
+def test_notices_are_kept_for_so_many_accounts_alone() -> None:
+    """Past a hundred accounts, the one that was told first is forgotten."""
+    presence, told = Presence(), list[tuple[str, str]]()
+    for number in range(101):
+        presence.tell(f"user{number}", "done")
+    for number in (0, 1, 100):
+        enter(presence, f"user{number}", told)
+
+    assert told == [("user1", "done"), ("user100", "done")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -139,25 +138,6 @@ def test_an_account_made_at_the_command_line_logs_in(run: Run, own_server: Serve
     assert b"Closed: this account was removed." in peer.expect_closed()
 
 
-def test_a_trace_is_listed_shown_and_deleted(run: Run, appliance: Path) -> None:
-    """A capture made at the command line is saved, listed and shown; it is deleted after a yes."""
-    made = run("trace", "before=1h", "records=1", data=appliance).require(0).lines[-1]
-    assert made.startswith("OK trace saved to ")
-    name = made.split()[4].rstrip(",")
-
-    [file] = [each for each in run("trace", "list", "--json", data=appliance).require(0).facts if each["file"] == name]
-    shown = run("trace", "show", name, data=appliance).require(0, err="OK ").lines
-    as_json = [json.loads(line)["line"] for line in run("trace", "show", name, "--json", data=appliance).lines]
-
-    assert file["state"] == "ended"
-    assert shown[0].startswith("; Callisto 1.0.0, edition ucm")
-    assert shown == as_json
-    run("trace", "delete", name, data=appliance).require(2, err="'yes' as the last word")
-    run("trace", "delete", name, "yes", data=appliance).require(0)
-    run("trace", "show", name, data=appliance).require(1, err="no trace file named")
-    run("trace", "show", "../callisto.db", data=appliance).require(1, err="no trace file named")
-
-
 def test_the_database_is_checked_after_a_yes(run: Run, appliance: Path) -> None:
     """Repair refuses without yes where nobody can be asked; with it, each step is told and the last line says sound."""
     assert run("repair", data=appliance).require(2, err="'yes' as the last word").out == ""
@@ -194,7 +174,6 @@ def test_the_clock_is_set_and_kept(run: Run, appliance: Path) -> None:
         ("variables", "history"),
         ("user", "list"),
         ("trace", "list"),
-        ("trace", "processes"),
         ("information",),
         ("repair", "yes"),
         ("date",),

@@ -134,12 +134,12 @@ def test_what_is_no_request_is_refused(run: Run, own_server: Server, request_lin
 
 @pytest.mark.parametrize("noise", [b"garbage\n", b"5\n", b"[]\n", b'{"answer": 5}\n', b"x" * (2 << 20) + b"\n", b""])
 def test_noise_after_a_request_ends_what_is_watched(run: Run, own_server: Server, noise: bytes) -> None:
-    """A caller who sends nonsense after his request, or half-closes, ends his own tail; nobody is left listening."""
+    """A caller who sends nonsense after his request, or half-closes, ends his own tail; nobody is left looking on."""
     frames = _exchange(own_server, b'{"words": ["trace", "tail"]}\n', noise)
 
     assert frames[-1].get("exit") == 0 or frames == []
     end = time.monotonic() + DEADLINE_S
-    while run("information", "--json", data=own_server.data).facts["Trace"]["Listeners"]:
+    while run("information", "--json", data=own_server.data).facts["Trace"]["Viewers"]["count"]:
         assert time.monotonic() < end, "somebody is left listening"
     assert "unexpected error" not in own_server.log()
 

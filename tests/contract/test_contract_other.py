@@ -20,19 +20,6 @@ from cryptography.x509.oid import NameOID
 
 from tests.conftest import OFFERS, PASSWORD, PROMPT, ROOT, Peer, Server, StartServer, servers
 
-SAVED = re.compile(
-    r"OK trace saved to (\d{8}-\d{6}-admin(?:-\d+)?\.log), ([\d,]+) records?, ([\d,]+) not shown, [\d.]+ (?:B|KiB|MiB)"
-)
-RECORD = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}[+-]\d\d:\d\d [\w.-]+\[\d+\] [A-Z]+ .+")
-
-
-def saved(line: str) -> tuple[str, int, int]:
-    """Return file, records and records not shown of a trace's last line."""
-    match = SAVED.fullmatch(line)
-    assert match, line
-    return match[1], int(match[2].replace(",", "")), int(match[3].replace(",", ""))
-
-
 # Information and date
 
 
@@ -89,83 +76,6 @@ def test_the_menu_asks_for_date_and_time(appliance: Server) -> None:
     peer.send("5\r\n").expect(re.compile(rb"\]: $"))
 
     assert peer.send("2030-01-02 03:04:05\r\n").answer()[-1].startswith("OK 2030-01-02 03:04:05 (was ")
-
-
-# Trace
-
-
-def test_a_trace_shows_the_processes_and_ends_by_itself(shell: Peer, server: Server) -> None:
-    """The table of processes, then records, until the time is over; then the line that names file and counts."""
-    began = time.monotonic()
-    shell.send("trace for=1s\r\n").expect(b"STATE\r\n")
-    server.log_in(source="127.0.0.8")
-    answer = shell.answer()
-    name, records, not_shown = saved(answer[-1])
-
-    assert 0.9 < time.monotonic() - began < 4
-    assert answer[0].split()[0] == "callisto-telnetd"
-    shown = [line for line in answer[1:-1] if RECORD.fullmatch(line)]
-    assert len(shown) == records >= 1
-    assert not_shown == 0
-    assert any("127.0.0.8" in line for line in shown)
-    assert [line for line in shell.run(f"trace show {name}") if RECORD.fullmatch(line)] == shown
-
-
-@pytest.mark.parametrize("key", ["\r\n", "\n", "\r", "q"])
-def test_enter_and_q_end_a_trace(shell: Peer, key: str) -> None:
-    """Enter and ``q`` end the live view, and the next line is a command again."""
-    shell.send("trace\r\n").expect(b"ends the trace.\r\n")
-    saved(shell.send(key).answer()[-1])
-
-    assert shell.run("whoami") == ["OK admin from 127.0.0.1 (telnet)"]
-
-
-def test_a_trace_file_is_listed_shown_and_deleted(appliance: Server) -> None:
-    """The file begins with version, edition, host, clock, who, filter, note and the variables that differ."""
-    peer = appliance.log_in()
-    peer.run("variables set gWebTimeout 31")
-    name, records, _ = saved(peer.run("trace records=3 before=1h level=info note=a note of mine")[-1])
-    shown = peer.run(f"trace show {name}")
-    header = "\n".join(line for line in shown if not RECORD.fullmatch(line))
-    assert records == 3
-    for word in ("1.0.0", "ucm", "callisto", "admin", "level=info", "a note of mine", "gWebTimeout = 31"):
-        assert word in header, word
-    assert any(name in line for line in peer.run("trace list"))
-    assert (appliance.data / "trace" / name).read_text().count("\n") == len(shown) - 1
-
-    peer.send(f"trace delete {name}\r\n").expect(b"[y/N]: ")
-    assert peer.send("n\r\n").answer()[-1].startswith("Error: ")
-    assert (appliance.data / "trace" / name).exists()
-    assert peer.run(f"trace delete {name} yes") == [f"OK {name} deleted"]
-    assert not (appliance.data / "trace" / name).exists()
-    assert peer.run(f"trace show {name}")[-1].startswith("Error: ")
-
-
-@pytest.mark.parametrize("name", ["../callisto.db", "/etc/passwd", "..", "x\\y.log", "''"])
-def test_only_trace_files_are_shown_and_deleted(shell: Peer, name: str) -> None:
-    """No other file of the machine is reached through the commands of the trace files."""
-    assert [line[:7] for line in shell.run(f"trace show {name}")] == ["Error: "]
-    assert [line[:7] for line in shell.run(f"trace delete {name} yes")] == ["Error: "]
-
-
-def test_before_begins_with_what_happened_already(appliance: Server) -> None:
-    """``before=`` begins the capture with the records that are held in memory."""
-    peer = appliance.log_in()
-    peer.run("variables set gRecordVolume 123")
-    name, records, _ = saved(peer.run("trace for=1s before=1m")[-1])
-
-    assert records >= 2
-    assert any("gRecordVolume" in line for line in peer.run(f"trace show {name}"))
-
-
-def test_nothing_from_outside_drives_the_terminal_of_a_trace(shell: Peer, server: Server) -> None:
-    """Control characters that a caller sends stand escaped in the records."""
-    shell.send("trace for=1s\r\n").expect(b"STATE\r\n")
-    server.log_in(source="127.0.0.9").run("variables show \x85\u202ered\u2028")
-    answer = shell.answer()
-
-    assert all(line.isprintable() for line in answer)
-    saved(answer[-1])
 
 
 # Repair

@@ -30,6 +30,22 @@ from callisto_telnetd.menus.arguments import (
         ("note=why x=1 so", [], {"note": "why x=1 so"}),
         ("note= the reason", [], {"note": "the reason"}),
         ("note=a level=info b", ["b"], {"note": "a", "level": "info"}),
+        ("--level info a", ["a"], {"level": "info"}),
+        ("--level=info a", ["a"], {"level": "info"}),
+        ("--LEVEL Info", [], {"level": "Info"}),
+        ("a --note why this --level=info", ["a"], {"note": "why this", "level": "info"}),
+        ("--note=why this", [], {"note": "why this"}),
+        ("--level=", [], {"level": ""}),
+        ("--level", [], {"level": ""}),
+        ("--level note=x", [], {"level": "note=x"}),
+        ("--level --note", [], {"level": "--note"}),
+        ("--other 1", ["--other", "1"], {}),
+        ("--other=1", ["--other=1"], {}),
+        ("-level info", ["-level", "info"], {}),
+        ("level info", ["level", "info"], {}),
+        ("---level=x", ["---level=x"], {}),
+        ("--", ["--"], {}),
+        ("note=a --other b", [], {"note": "a --other b"}),
     ],
 )
 def test_options_are_taken_off_the_words(line: str, plain: list[str], options: dict[str, str]) -> None:
@@ -39,8 +55,19 @@ def test_options_are_taken_off_the_words(line: str, plain: list[str], options: d
 
 def test_an_option_stands_once() -> None:
     """A second one of the same key is refused, in any case of its letters."""
-    with pytest.raises(UsageError, match=r"^level= stands twice$"):
-        take_options(["level=a", "LEVEL=b"], ("level",))
+    for again in (["LEVEL=b"], ["--level=b"], ["--level", "b"]):
+        with pytest.raises(UsageError, match=r"^level= stands twice$"):
+            take_options(["level=a", *again], ("level",))
+
+
+@given(st.sampled_from(["level", "note"]), st.text(max_size=10))
+def test_the_three_forms_of_an_option_are_one(key: str, value: str) -> None:
+    """``key=value``, ``--key=value`` and ``--key value`` say the same, whatever the value is."""
+    plain = take_options([f"{key}={value}"], ("level", "note"))
+
+    assert plain == ([], {key: value})
+    assert take_options([f"--{key}={value}"], ("level", "note")) == plain
+    assert take_options([f"--{key}", value], ("level", "note")) == plain
 
 
 @given(st.lists(st.text(max_size=10), max_size=8))

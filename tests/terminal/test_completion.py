@@ -13,11 +13,13 @@ from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.menus.context import Context, Parts
 from callisto_telnetd.menus.everywhere import EVERYWHERE
 from callisto_telnetd.menus.main import MAIN_MENU
+from callisto_telnetd.menus.trace_words import header_lines, parse_request
 from callisto_telnetd.menus.variables import VARIABLES_MENU
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.settings import Settings
 from callisto_telnetd.terminal.command_door import CommandDoor, Request, run_command
 from callisto_telnetd.terminal.completion import complete
+from callisto_telnetd.trace.capture import CaptureRequest
 
 ADA = Origin("ada", "local", "local")
 Run = Callable[..., Awaitable[tuple[int, list[str]]]]
@@ -127,14 +129,20 @@ def test_a_sub_menu_completes_its_own_words(context: Context) -> None:
     assert words(context, "show gWebTi") == ("gWebTimeout",)
 
 
-async def test_accounts_and_captures_complete(context: Context, parts: Parts, run: Run) -> None:
-    """What exists now may stand there: accounts, and the files of captures."""
+async def test_accounts_and_captures_complete(context: Context, parts: Parts) -> None:
+    """What exists now may stand there: accounts, the files of captures, and of those that run their names alone."""
     await parts.accounts.add("bob", "Secret-123", ADA)
-    await run("trace", "records=1", "before=1h")
-    (file,) = parts.captures.files()
+    ended = await parts.captures.start(CaptureRequest("ada"), [])
+    ended.stop()
+    await ended.closed
+    running = await parts.captures.start(CaptureRequest("bob"), [])
 
     assert words(context, "user passwd ") == ("bob",)
-    assert words(context, "trace delete 2") == (file.name,)
+    for word in ("show", "delete", "export", "play"):
+        assert words(context, f"trace {word} ") == (ended.name, running.name)
+    for word in ("stop", "attach"):
+        assert words(context, f"trace {word} ") == (running.name,)
+    assert words(context, f"trace export {running.name} format=c") == ("format=csv",)
 
 
 @pytest.mark.parametrize("last", ["yes", "YES"])
@@ -157,18 +165,29 @@ async def test_an_import_without_yes_changes_nothing(parts: Parts, run: Run) -> 
     assert parts.variables.text("gWebTimeout") == "20"
 
 
-async def test_a_note_of_a_trace_forges_no_line(parts: Parts, run: Run) -> None:
+async def test_a_note_of_a_trace_forges_no_line(context: Context, parts: Parts) -> None:
     """A line end in a note stays inside the header's line."""
-    code, _ = await run("trace", "records=1", "before=1h", "note=a\nforged")
+    request = parse_request(context, ["records=1", "note=a\nforged"])
+    capture = await parts.captures.start(request, header_lines(context, request))
+    capture.stop()
+    summary = await capture.closed
 
-    (file,) = parts.captures.files()
-    assert code == 0
-    assert "; note: a\\x0aforged\n" in parts.captures.find(file.name).read_text()
+    assert "; note: a\\x0aforged\n" in parts.captures.folder.find(summary.file).read_text()
+
+
+async def test_without_a_server_there_is_nothing_to_trace(run: Run, parts: Parts) -> None:
+    """A command line on a folder that no server has says so, and makes no file."""
+    for word in ("", "start", "status", "tail", "processes"):
+        code, printed = await run("trace", *word.split())
+        assert (code, len(printed)) == (1, 1)
+        assert printed[0].endswith("no server runs on this data folder: there is nothing to trace")
+
+    assert parts.captures.folder.files() == []
 
 
 async def test_every_menu_and_help_is_free_of_prompts(parts: Parts, run: Run) -> None:
     """No line of any help or plain listing looks like a prompt, or holds a word by which scripts know a log-in."""
-    calls = [["help"], ["information"], ["user", "list"], ["variables", "list"], ["trace", "processes"], ["sessions"]]
+    calls = [["help"], ["information"], ["user", "list"], ["variables", "list"], ["trace", "list"], ["sessions"]]
     calls += [["help", entry.word] for entry in (*MAIN_MENU.entries, *EVERYWHERE)] + [["variables"], ["user"]]
     for call in calls:
         code, printed = await run(*call)

@@ -3,10 +3,10 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from callisto_telnetd.trace.sanitiser import MAX_TEXT, clean
+from callisto_telnetd.trace.sanitiser import MAX_TEXT, clean, clean_bytes, decode
 
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 ANY_TEXT = st.text(st.characters(), max_size=300) | st.text(
@@ -72,6 +72,48 @@ def test_clean_text_is_bounded(text: str, limit: int) -> None:
 
     assert len(cleaned) <= 6 * limit + 1
     assert cleaned.endswith("…") or len(text) <= limit
+
+
+def cleaned_slowly(text: str, limit: int = MAX_TEXT) -> str:
+    """Return the clean text as the module's first paragraph says it, a character at a time."""
+    kept = text[:limit] + ("…" if len(text) > limit else "")
+    unsafe = {"Cc", "Cs", "Zl", "Zp"}
+    return "".join(
+        (f"\\x{ord(each):02x}" if ord(each) < 0x100 else f"\\u{ord(each):04x}")
+        if unicodedata.category(each) in unsafe or each in BIDI + "\ufeff"
+        else each
+        for each in kept
+    )
+
+
+@given(ANY_TEXT | st.text(st.characters(max_codepoint=127)) | st.text(st.characters(max_codepoint=255)))
+@example("plain ASCII\x1f")
+@example("plain ASCII\x7f")
+@example("plain ASCII~ ")
+def test_the_fast_way_cleans_as_the_slow_one(text: str) -> None:
+    """Text of ASCII alone, which is looked at in a faster way, is cleaned like all other."""
+    assert clean(text) == cleaned_slowly(text)
+    assert clean(text, 5) == cleaned_slowly(text, 5)
+    assert clean(text + "é") == cleaned_slowly(text + "é")
+
+
+@given(st.binary(max_size=60) | ANY_TEXT.map(lambda text: text.encode("utf-8", "surrogatepass")))
+@example(b"x" * MAX_TEXT)
+@example(b"x" * (MAX_TEXT + 1))
+@example(b"plain\x7f")
+def test_bytes_are_cleaned_as_their_text_is(data: bytes) -> None:
+    """The short way for bytes of plain ASCII gives what decoding and cleaning do."""
+    assert clean_bytes(data) == clean(decode(data))
+    assert clean_bytes(data, 4) == clean(decode(data), 4)
+
+
+@pytest.mark.parametrize("code", [*range(0x20), 0x7F, *range(0x80, 0xA0), 0x2028, 0x2029, 0xD800, 0xDFFF])
+def test_every_control_is_escaped_alone_and_among_others(code: int) -> None:
+    """C0, DEL, C1, both separators and surrogates show as their code, in ASCII text and in other."""
+    shown = f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+    assert clean(chr(code)) == shown
+    assert clean(f"a{chr(code)}é") == f"a{shown}é"
 
 
 def test_the_usual_bound() -> None:

@@ -298,6 +298,24 @@ def test_what_is_malformed_is_kept_as_it_came(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("data", "level"),
+    [
+        (b"<8>1 2026-11-23 - app - - - x", ERROR),
+        (b'<12>1 - - app - - [a b="c] x', WARNING),
+        (b"<13>2 2026-11-23T07:14:43Z vm app - - - x", INFO),
+        (b"<15>1 - - app - -", DEBUG),
+        (b"<011>1 - - app - - - x", INFO),
+        (b"<192>x", INFO),
+        (b" <11>x", INFO),
+        (b"11>x", INFO),
+    ],
+)
+def test_what_is_malformed_keeps_the_level_that_it_tells(data: bytes, level: int) -> None:
+    """A sound PRI says how serious a datagram is, whatever is wrong behind it; without one it is info."""
+    assert parse(data) == message("syslog", None, level, data.decode(), **MALFORMED)
+
+
+@pytest.mark.parametrize(
     ("data", "expected"),
     [
         (b"<14>", message("syslog", None, INFO, "")),
@@ -511,7 +529,8 @@ def test_a_head_is_remembered() -> None:
 
     assert list(parser._heads) == [b"<14>Nov 23 07:14:43 pbx2 app[5]"]
     assert (first.text, second.text) == ("one: 1", "two: 2")
-    assert first.fields is second.fields
+    assert first.fields == second.fields
+    assert second.fields is parser.heard(b"<14>Nov 23 07:14:43 pbx2 app[5]: three: 3").fields
     assert parser.heard(b"<14>app: x").fields is NO_FIELDS
 
 
@@ -633,9 +652,9 @@ def test_rfc_5424_is_parsed_to_its_parts(
     own = {"host": host, "msgid": msgid, "procid": procid if isinstance(procid, str) else None}
 
     assert parsed[:3] == (name or "syslog", procid if isinstance(procid, int) else None, level)
-    assert parsed.text == (text if bom else text.removeprefix("\ufeff"))
+    assert parsed.text == clean(text if bom else text.removeprefix("\ufeff"))
     assert {key: parsed.fields[key] for key, value in own.items() if value} == {k: v for k, v in own.items() if v}
-    values = [value for params in structured.values() for value in (params.values() or [""])]
+    values = [clean(value) for params in structured.values() for value in (params.values() or [""])]
     assert list(parsed.fields.values())[sum(value is not None for value in own.values()) :] == values
 
 
