@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections import deque
@@ -24,6 +25,7 @@ FILE_NAME = re.compile(
     r"(?P<stem>[0-9]{8}-[0-9]{6}-[A-Za-z0-9._-]{1,40}?)(?:\+(?P<part>[0-9]{1,6}))?\.(?:log|jsonl)", re.ASCII
 )
 """``20261123-101500-admin.log``, ``20261123-101500-admin+2.log`` for its second part, ``.jsonl`` for JSON Lines."""
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 TEXT_SUFFIX, JSON_SUFFIX = ".log", ".jsonl"
 
 
@@ -63,7 +65,7 @@ class CaptureFile:
         self.fault = ""
         """Why no more is written; blank where it is."""
         self.low_on_disk = False
-        """Whether the fault is little free disk alone."""
+        """Whether the fault is a disk that has no more room."""
         self._folder = folder
         self._free_bytes = free_bytes
         self._part_bytes = part_bytes
@@ -140,7 +142,8 @@ class CaptureFile:
         try:
             _write(self._descriptor, data)
         except OSError as error:
-            self._take_back(data, f"its file cannot be written: {error.strerror}")
+            self._fail("its file cannot be written", error)
+            self._take_back(data)
             return
         records = data.count(b"\n")
         self.records += records
@@ -148,9 +151,13 @@ class CaptureFile:
         self._part_size += len(data)
         self.size_bytes += len(data)
 
-    def _take_back(self, data: bytes, fault: str) -> None:
+    def _fail(self, what: str, error: OSError) -> None:
+        """Write no more; a full disk is told as what it is, whichever call has met it."""
+        self.low_on_disk = error.errno in _FULL  # first: whoever sees the fault looks at this too
+        self.fault = "the disk is full" if self.low_on_disk else f"{what}: {error.strerror}"
+
+    def _take_back(self, data: bytes) -> None:
         """Cut off what was written of the last line where a disk took only some of the data."""
-        self.fault = fault
         with suppress(OSError):
             written = os.fstat(self._descriptor).st_size - self._part_size
             whole = data.rfind(b"\n", 0, max(written, 0)) + 1
@@ -164,7 +171,7 @@ class CaptureFile:
         try:
             descriptor, size = self._make_part(self.part + 1)
         except OSError as error:
-            self.fault = f"its next part cannot be made: {error.strerror}"
+            self._fail("its next part cannot be made", error)
             return
         self._end_part(f"continued in {part_name(self.stem, self.suffix, self.part + 1)}")
         with suppress(OSError):  # close(2): the descriptor is gone in any case
@@ -191,11 +198,11 @@ class CaptureFile:
         try:
             disk = os.fstatvfs(self._descriptor)
             if disk.f_bavail * disk.f_frsize < self._free_bytes:
-                self.fault, self.low_on_disk = "the disk is nearly full", True
+                self.low_on_disk, self.fault = True, "the disk is nearly full"
             elif not os.fstat(self._descriptor).st_nlink:
                 self.fault = "its file was removed"
         except OSError as error:
-            self.fault = f"its disk cannot be looked at: {error.strerror}"
+            self._fail("its disk cannot be looked at", error)
 
     def close(self, reason: str) -> None:
         """Write the trailer and close the file; closing again does nothing."""

@@ -25,7 +25,7 @@ _MOST_SLOW_S = 0.1
 """Slow searches together, after which an expression is given up."""
 _SHARE = 0.1
 """Of the time, that slow searches may take for ever."""
-_ALLOWED = "RE2 syntax, such as timeout|refused or (?i)error [0-9]+; no look-around, no back references"
+_ALLOWED = "1 to 500 characters in RE2's syntax, such as timeout|refused or (?i)error [0-9]+; no look-around or back references"
 
 
 class Pattern:
@@ -37,8 +37,10 @@ class Pattern:
         Raises:
             ValueError: it is none, or too large; says why.
         """
-        if not 0 < len(text) <= _MAX_LENGTH:
-            raise ValueError(f"1 to {_MAX_LENGTH} characters are allowed")
+        if not text:
+            raise ValueError("it is blank")
+        if len(text) > _MAX_LENGTH:
+            raise ValueError(f"it has {len(text)} characters, more than {_MAX_LENGTH}")
         self.text = text
         self._slow_s = self._slow_at = 0.0
         options = re2.Options()

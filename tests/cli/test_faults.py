@@ -206,9 +206,9 @@ def test_a_running_trace_ends_when_the_disk_is_full(on_small_disk: tuple[Server,
     lines = peer.answer()
 
     # Which comes first depends on how much fits behind the file's last page.
-    assert any("the disk is nearly full" in line or "No space left on device" in line for line in lines)
+    assert lines[-2] in {"The trace has stopped: the disk is nearly full.", "The trace has stopped: the disk is full."}
     [name] = re.findall(r"trace saved to (\S+), ", lines[-1])
-    assert lines[-1].startswith(("OK trace saved to ", "Error: its file cannot be written: "))
+    assert lines[-1].startswith("OK trace saved to ")
     file = (server.data / "trace" / name).read_bytes()
     assert file.startswith(b"; Callisto ")
     assert file.endswith(b"\n")

@@ -519,7 +519,7 @@ BAD = {
     "trace match=(": "match: '(' is no regular expression",
     "trace match=": "match: '' is no regular expression",
     "trace match=(?=x)": "no look-around",
-    r"trace match=(a)\1": "no back references",
+    r"trace match=(a)\1": "no look-around or back references",
     f"trace match={'a' * 501}": "1 to 500 characters",
     "trace match=((a{1,100}){1,100}){1,100}": "is no regular expression",
     "trace start on=[": "on: '[' is no regular expression",

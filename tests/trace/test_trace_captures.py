@@ -798,7 +798,7 @@ async def test_a_really_full_disk_is_told(hub: Hub, small_disk: Path) -> None:
         await captures.writer.flush()
     summary = await capture.closed
 
-    assert summary.reason == "its file cannot be written: No space left on device"
+    assert summary.reason == "the disk is full"
     assert summary.records == len(said(small_disk / NAME))
     with pytest.raises(TraceError, match="No space left on device"):
         await captures.start(CaptureRequest("ada"), HEADER)
