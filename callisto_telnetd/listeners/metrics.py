@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from socket import AF_INET6, SHUT_RDWR
-from socketserver import ThreadingMixIn
+from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -85,12 +85,23 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().__init__(*args)
         self._places = threading.BoundedSemaphore(_MOST_REQUESTS)
 
+    def server_bind(self) -> None:
+        """Listen, without asking the resolver for a name as HTTPServer does: it may take its time."""
+        TCPServer.server_bind(self)
+        host, self.server_port = self.server_address[:2]
+        self.server_name = str(host)
+        self.setup_environ()
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread, where there is a place."""
-        if self._places.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+        if not self._places.acquire(blocking=False):
             self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread can be started
+            self._places.release()
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer, and give the place back."""

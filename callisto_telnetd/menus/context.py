@@ -89,6 +89,10 @@ class Dialogue(Protocol):
         """The size of a terminal that a person looks at, so that a view may redraw itself; None for all others."""
 
     @property
+    def stop_keys(self) -> str:
+        """What ends a view that :meth:`watch` watches, as the user is told: ``Ctrl-C``."""
+
+    @property
     def wants_json(self) -> bool:
         """Whether the caller takes JSON Lines."""
 

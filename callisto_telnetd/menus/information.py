@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, NamedTuple
@@ -39,7 +40,7 @@ async def show_information(context: Context, words: list[str]) -> AsyncGenerator
         "Database": await _database(context),
         "Processes": _processes(context),
         "Sessions": _sessions(context),
-        "Trace": _trace(context),
+        "Trace": await _trace(context),
     }
     for title, values in sections.items():
         data = {key: value.data if isinstance(value, Shown) else value for key, value in values.items()}
@@ -138,7 +139,7 @@ def _sessions(context: Context) -> dict[str, Any]:
     }
 
 
-def _trace(context: Context) -> dict[str, Any]:
+async def _trace(context: Context) -> dict[str, Any]:
     """Say what came in and went out, what waits, and what is wrong; all figures are since the server's start."""
     parts = context.parts
     hub, captures = parts.hub, parts.captures
@@ -167,7 +168,7 @@ def _trace(context: Context) -> dict[str, Any]:
             {"bytes": captures.writer.waiting_bytes, "held_back": hub.held_back},
             f"{format_bytes(captures.writer.waiting_bytes)}, inputs held back {hub.held_back} times",
         ),
-        "Files": _files(context),
+        "Files": await asyncio.to_thread(_files, context),
     }
     for each in parts.trace_inputs:
         counts = {"malformed": each.malformed, "dropped": each.dropped, "faults": each.faults}

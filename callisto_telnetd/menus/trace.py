@@ -97,6 +97,7 @@ TRACE_MENU = Menu(
             help="stop a trace that runs",
             run=stop_capture,
             complete=_complete_running,
+            facts="many",
             changes=True,
         ),
         Command(word="list", help="list the trace files", run=list_files, facts="many"),

@@ -11,7 +11,7 @@ from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
 from callisto_telnetd.menus.arguments import parse_words, require_count, take_yes
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.trace_words import FILTER_OPTIONS, parse_filter, parse_speed, take_filter_options
-from callisto_telnetd.quantities import counted, format_bytes
+from callisto_telnetd.quantities import counted, format_bytes, format_duration
 from callisto_telnetd.trace.reading import (
     CSV_HEAD,
     FORMATS,
@@ -38,6 +38,10 @@ async def list_files(context: Context, words: list[str]) -> AsyncGenerator[Answe
         data = {"file": file.name, "size_bytes": file.size_bytes, "started": file.started, "state": state}
         yield Fact(data, (f"{file.name:<36} {format_bytes(file.size_bytes):>10}  {file.started}  {state}",))
     yield Done(counted(len(files), "trace file"))
+
+
+_LONGEST_PAUSE_S = 60.0
+"""Between two records that are shown again: a clock that was set forward would make one of years."""
 
 
 @asynccontextmanager
@@ -113,7 +117,10 @@ async def play_file(context: Context, words: list[str]) -> AsyncGenerator[Answer
                         continue
                     now_s = entry.epoch_s
                     if now_s is not None and last_s is not None:
-                        due += max(0.0, now_s - last_s) / speed  # a clock that was set back makes no pause
+                        pause_s = max(0.0, now_s - last_s)  # a clock that was set back makes none
+                        if pause_s / speed > _LONGEST_PAUSE_S:
+                            yield Line(f"-- {format_duration(pause_s)} in which nothing was said --")
+                        due += min(pause_s / speed, _LONGEST_PAUSE_S)
                     last_s = now_s if now_s is not None else last_s
                     if await _stopped_before(stopped, due):
                         break

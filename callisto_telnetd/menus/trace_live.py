@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from callisto_telnetd.errors import TraceError
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, Screen
@@ -60,7 +61,7 @@ async def list_processes(context: Context, words: list[str]) -> AsyncGenerator[A
             while not stopped.is_set():
                 rows = context.parts.processes.rows()
                 lines = [fact.lines[0] for fact in process_facts(rows)]
-                yield Screen((*lines[: size.rows - 2], "Enter, q or Ctrl-C ends the table."))
+                yield Screen((*lines[: max(size.rows - 2, 0)], f"{context.dialogue.stop_keys} ends the table."))
                 await _wait(stopped, _REDRAW_S)
                 size = context.dialogue.redrawable or size
     else:
@@ -89,13 +90,15 @@ async def run_trace(context: Context, words: list[str]) -> AsyncGenerator[Answer
     bounded = request.duration_s is not None or request.records is not None
 
     def stop() -> None:
-        capture.stop()
+        if not viewer.cut_off:
+            capture.stop()
         viewer.close()
 
     try:
         for fact in process_facts(context.parts.processes.rows()):
             yield Line(fact.lines[0])
-        yield Line(f"Live records follow; Enter, q or Ctrl-C ends the trace{' before its bound' if bounded else ''}.")
+        ends = f"{context.dialogue.stop_keys} ends the trace{' before its bound' if bounded else ''}"
+        yield Line(f"Live records follow; {ends}.")
         with context.dialogue.watch(stop, until_end_of_input=not bounded):
             async for answer in _shown(viewer):
                 yield answer
@@ -104,7 +107,7 @@ async def run_trace(context: Context, words: list[str]) -> AsyncGenerator[Answer
         if viewer.cut_off:
             _notify_at_end(context, capture)  # it goes on, as if it had been started without a viewer
         else:
-            capture.stop("the session ended")
+            capture.stop("its viewer has gone")
     async for answer in _ended(replace(await _closed(capture), not_shown=viewer.not_shown)):
         yield answer
 
@@ -116,7 +119,11 @@ def _viewer(context: Context) -> Viewer:
 async def _shown(viewer: Viewer) -> AsyncGenerator[Answer, None]:
     async with aclosing(viewer.follow()) as items:
         async for item in items:
-            yield Line(f"-- {item.records:,} records not shown --") if isinstance(item, Missed) else item
+            if isinstance(item, Missed):
+                text = f"{item.records:,} records not shown"
+                yield Fact({"comment": text, "not_shown": item.records}, (f"-- {text} --",))
+            else:
+                yield item
 
 
 def _cutting_off(context: Context, viewer: Viewer, capture: Capture | None = None) -> Callable[[], None]:
@@ -163,12 +170,25 @@ async def _closed(capture: Capture) -> Summary:
         raise TraceError(f"{capture.name}: the disk has not taken its last records yet") from None
 
 
+def _summary_data(summary: Summary) -> dict[str, Any]:
+    """Return what programs are told of a capture's end; as in its file, what is no record is a comment."""
+    return {
+        "comment": f"{summary}; ended: {summary.reason}",
+        "file": summary.file,
+        "records": summary.records,
+        "not_shown": summary.not_shown,
+        "size_bytes": summary.size_bytes,
+        "reason": summary.reason,
+    }
+
+
 async def _ended(summary: Summary) -> AsyncGenerator[Answer, None]:
     """Yield how a capture has ended.
 
     Raises:
         TraceError: its file could not be written.
     """
+    yield Fact(_summary_data(summary), ())
     if summary.ending is Ending.FAILED:
         raise TraceError(f"{summary.reason}; {summary}")
     if summary.ending is Ending.DISK:
@@ -260,7 +280,7 @@ async def attach(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
     viewer.on_stalled = _cutting_off(context, viewer, capture)
     capture.show_to(viewer, before_s)
     try:
-        yield Line("Live records follow; Enter, q or Ctrl-C ends the view, and the trace goes on.")
+        yield Line(f"Live records follow; {context.dialogue.stop_keys} ends the view, and the trace goes on.")
         with context.dialogue.watch(viewer.close, until_end_of_input=True):
             async for answer in _shown(viewer):
                 yield answer
@@ -288,7 +308,8 @@ async def stop_capture(context: Context, words: list[str]) -> AsyncGenerator[Ans
     for capture in captures:
         capture.stop(f"stopped by {context.origin.who}")
     for capture in captures:
-        yield Line(f"{await _closed(capture)}.")
+        summary = await _closed(capture)
+        yield Fact(_summary_data(summary), (f"{summary}.",))
     yield Done(f"{counted(len(captures), 'trace')} stopped")
 
 

@@ -124,6 +124,11 @@ class CommandDoor:
         return None if self.request.as_json else self.request.size
 
     @property
+    def stop_keys(self) -> str:
+        """What ends a view: a command line reads no keys."""
+        return "Ctrl-C"
+
+    @property
     def wants_json(self) -> bool:
         """Whether ``--json`` was given."""
         return self.request.as_json

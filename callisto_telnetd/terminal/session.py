@@ -326,6 +326,11 @@ class Session:
         return TerminalSize(columns, rows) if columns and rows and self.console.by_hand else None
 
     @property
+    def stop_keys(self) -> str:
+        """What ends a view."""
+        return "Enter, q or Ctrl-C"
+
+    @property
     def wants_json(self) -> bool:
         """People read lines."""
         return False

@@ -63,9 +63,9 @@ class Ending(Enum):
     BOUND = auto()
     """Its time, its number of records or its size."""
     DISK = auto()
-    """Little free disk, or the folder's budget; the file is whole up to there."""
+    """Little free disk, or the folder's budget; the file holds all that was taken."""
     FAILED = auto()
-    """The file could not be written; it is whole up to its last line."""
+    """The file could not be written; it is whole up to its last line, and what was taken since is not in it."""
 
 
 _End = tuple[str, Ending]
@@ -247,6 +247,11 @@ class Capture:
         self.taken += len(block)
         return block, end
 
+    def look_at_disk(self) -> None:
+        """Have the writer look whether the capture may go on, although nothing is said."""
+        if self.running:
+            self._writer.put(self._file, b"", self._look_at_file)
+
     def _look_at_file(self) -> None:
         if self._file.fault:
             self.stop(self._file.fault, Ending.DISK if self._file.low_on_disk else Ending.FAILED)
@@ -270,6 +275,10 @@ class Capture:
         if self.closed.done():
             return
         file = self._file
+        if file.fault and self.ending in (Ending.ASKED, Ending.BOUND):  # the last of it was not taken
+            self.reason, self.ending = file.fault, Ending.DISK
+        if file.fault and (file.records < self.taken or not file.low_on_disk):
+            self.ending = Ending.FAILED
         self.closed.set_result(
             Summary(
                 file=file.name,

@@ -22,7 +22,7 @@ import orjson
 from callisto_telnetd.trace.sanitiser import clean
 
 FILE_NAME = re.compile(
-    r"(?P<stem>[0-9]{8}-[0-9]{6}-[A-Za-z0-9._-]{1,40}?)(?:\+(?P<part>[0-9]{1,6}))?\.(?:log|jsonl)", re.ASCII
+    r"(?P<stem>[0-9]{8}-[0-9]{6}-[A-Za-z0-9._-]{1,40}?)(?:\+(?P<part>[0-9]{1,12}))?\.(?:log|jsonl)", re.ASCII
 )
 """``20261123-101500-admin.log``, ``20261123-101500-admin+2.log`` for its second part, ``.jsonl`` for JSON Lines."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -195,6 +195,8 @@ class CaptureFile:
 
     def _look_at_disk(self) -> None:
         """Find out that little is free, or that somebody has removed the file: writing alone would not tell."""
+        if self._descriptor < 0:
+            return
         try:
             disk = os.fstatvfs(self._descriptor)
             if disk.f_bavail * disk.f_frsize < self._free_bytes:

@@ -108,12 +108,15 @@ class CaptureFolder:
         except OSError as error:
             raise TraceError(f"{name} cannot be deleted: {error.strerror}") from None
 
-    def make_room(self, budget_bytes: int, running: Collection[str]) -> tuple[int, list[str]]:
+    def make_room(
+        self, budget_bytes: int, running: Collection[str], spared: Collection[str] = ()
+    ) -> tuple[int, list[str]]:
         """Delete the files written longest ago until the folder is within its budget.
 
         Args:
             budget_bytes: What all files may have together.
             running: Stems of the captures that run; theirs stay.
+            spared: Stems of captures whose files stay too, and do not count.
 
         Returns:
             The bytes that are left, and the names of what was deleted.
@@ -121,7 +124,7 @@ class CaptureFolder:
         Raises:
             TraceError: the folder cannot be read.
         """
-        files = self.files()
+        files = [file for file in self.files() if file.stem not in spared]
         size_bytes = sum(file.size_bytes for file in files)
         deleted = []
         for file in sorted(files, key=lambda file: file.changed_at):

@@ -55,14 +55,16 @@ class Captures:
         self._running: dict[str, Capture] = {}
         self._open_stems: set[str] = set()
         """Of all whose files are open, from their making on; the writer's thread adds to them."""
-        self._spared: dict[str, float] = {}
-        """Stems of the captures that the budget itself has ended, with the moments until which it leaves them."""
-        self._opening = 0
-        """Captures whose file is being made."""
+        self._spared = ""
+        """Stem of the capture that the budget itself has ended last."""
+        self._spared_until = 0.0
+        """When its files are like all others again; until then they stay, and do not count."""
+        self._opening: set[asyncio.Future[CaptureFile]] = set()
+        """Files that are being made."""
         self._watching: asyncio.Task[None] | None = None
         self._grown = asyncio.Event()
         self._grown_bytes = 0
-        self._ended_records = 0
+        self._ended_records = self._most_written = 0
         self.on_deleted: Callable[[list[str]], None] = lambda _names: None
         """Is told the names of the files that the budget has taken."""
         self.started = 0
@@ -80,7 +82,11 @@ class Captures:
     @property
     def written(self) -> int:
         """Records on file since the server's start; one that two captures took counts twice."""
-        return self._ended_records + sum(capture.written for capture in self.running)  # a copy: any thread may
+        # Any thread may ask, also while one ends: the figure is a counter, and never becomes smaller.
+        self._most_written = max(
+            self._most_written, self._ended_records + sum(capture.written for capture in self.running)
+        )
+        return self._most_written
 
     async def start(self, request: CaptureRequest, header: Sequence[str], viewer: Viewer | None = None) -> Capture:
         """Begin a capture in a file named by the appliance's time and the user.
@@ -89,21 +95,20 @@ class Captures:
             TraceError: the disk is nearly full, the file cannot be made, too many captures run, or the budget of all
                 captures is smaller than what this one may take.
         """
-        if len(self._running) + self._opening >= MOST_RUNNING:
+        if len(self._running) + len(self._opening) >= MOST_RUNNING:
             raise TraceError(f"{MOST_RUNNING} traces run already; stop one first")
         most = request.size_bytes or (request.part_bytes or 0) * request.keep
         if most > self.budget_bytes:
             budget = format_bytes(self.budget_bytes)
             raise TraceError(f"{format_bytes(most)} is more than all trace files may have together, {budget}")
         opening = asyncio.ensure_future(self.writer.call(partial(self._open, request, header)))
-        self._opening += 1
+        self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
         try:
             file = await asyncio.shield(opening)
         except asyncio.CancelledError:
             opening.add_done_callback(self._close_unused)
             raise
-        finally:
-            self._opening -= 1
         self.started += 1
         capture = Capture(self._hub, self.writer, request, file)
         self._running[capture.stem] = capture
@@ -139,7 +144,7 @@ class Captures:
     def _new_stem(self, who: str) -> str:
         safe = re.sub(r"[^A-Za-z0-9._-]", "_", who)[:32]
         first = stem = f"{self._hub.clock.now():%Y%m%d-%H%M%S}-{safe}"
-        taken = {file.stem for file in self.folder.files()}
+        taken = {file.stem for file in self.folder.files()} | self._open_stems
         count = 1
         while stem in taken:
             count += 1
@@ -152,9 +157,9 @@ class Captures:
             self.writer.close_file(file, "interrupted before it began", lambda: self._open_stems.discard(file.stem))
 
     def _forget(self, capture: Capture) -> None:
+        self._ended_records += capture.written
         self._running.pop(capture.stem, None)
         self._open_stems.discard(capture.stem)
-        self._ended_records += capture.written
         self.failed += capture.ending in (Ending.DISK, Ending.FAILED)
 
     # The budget
@@ -169,9 +174,11 @@ class Captures:
         while True:
             try:
                 await self._keep_budget()
-            except TraceError as error:
-                for capture in self.running:
+            except TraceError as error:  # without its folder none can go on; any other trouble may pass
+                for capture in self.running if not self.folder.path.is_dir() else ():
                     capture.stop(str(error), Ending.FAILED)
+            for capture in self.running:
+                capture.look_at_disk()
             if not self._running:
                 return
             self._grown.clear()
@@ -181,17 +188,16 @@ class Captures:
 
     async def _keep_budget(self) -> None:
         now = asyncio.get_running_loop().time()
-        self._spared = {stem: until for stem, until in self._spared.items() if until > now}
-        kept = frozenset(self._spared)
+        spared = {self._spared} if now < self._spared_until else frozenset[str]()
         size, deleted = await self.writer.call(
-            lambda: self.folder.make_room(self.budget_bytes, self._open_stems | kept)
+            lambda: self.folder.make_room(self.budget_bytes, self._open_stems, spared)
         )
         if deleted:
             self.deleted += len(deleted)
             self.on_deleted(deleted)
         if size > self.budget_bytes and self._running:
             largest = max(self.running, key=lambda capture: capture.kept_bytes)
-            self._spared[largest.stem] = now + _SPARED_S
+            self._spared, self._spared_until = largest.stem, now + _SPARED_S
             largest.stop(f"the budget of all trace files, {format_bytes(self.budget_bytes)}, is used up", Ending.DISK)
 
     # By name
@@ -210,7 +216,7 @@ class Captures:
 
     def runs(self, file: FoundFile) -> bool:
         """Whether the file belongs to a capture that runs."""
-        return file.stem in self._running
+        return file.stem in self._open_stems
 
     async def delete(self, name: str) -> None:
         """Delete the file of that name.
@@ -220,7 +226,7 @@ class Captures:
         """
         self.folder.find(name)
         match = FILE_NAME.fullmatch(name)
-        if match and match["stem"] in self._running:
+        if match and match["stem"] in self._open_stems:
             raise TraceError(f"{name} is running; stop it first")
         await self.writer.call(partial(self.folder.delete, name))
 
@@ -230,6 +236,8 @@ class Captures:
             capture.stop("the server stops")
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_S):
+                if self._opening:
+                    await asyncio.wait(self._opening)
                 await self.writer.flush()
         if self._watching is not None:
             self._watching.cancel()

@@ -91,7 +91,7 @@ class DatagramInput:
             self._timer.cancel()
         self._hub.remove_input(self)
         for _ in range(_LAST_TURNS):
-            if self._read() < _AT_ONCE:
+            if not self._drain(_AT_ONCE):
                 break
         self._drop_socket(remove=True)
 
@@ -161,6 +161,7 @@ class DatagramInput:
         receive, parse = self._socket.recv, self._parser.parse
         said: list[Said] = []
         more = 0
+        failed = False
         try:
             while len(said) + more < most:
                 data = receive(MAX_DATAGRAM + 1)
@@ -171,8 +172,11 @@ class DatagramInput:
             pass
         except OSError as error:
             self._note_fault(f"it cannot be read: {error.strerror}")
+            failed = True
         self._look_at_heads(said)
         self._hub.take(said, self.name)
+        if failed:
+            self._drop_socket(remove=True)  # it is opened anew within 5 s
         return len(said) + more
 
     def _look_at_heads(self, said: list[Said]) -> None:

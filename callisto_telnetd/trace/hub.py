@@ -5,7 +5,7 @@ Rules:
   held, so that a capture may begin in the past.
 * Outputs get blocks, not records: at once after a pause, then at most every 20 ms, sooner where a block is full. Those
   with the same filter get the very same block, so a record is filtered and formatted once, however many look at it.
-* What an input has read in one turn of the loop, at most 64 messages, has one time; its order is that of the numbers.
+* What an input has read in one go, at most 64 messages, has one time; its order is that of the numbers.
 * An output never waits here: it keeps its own bounded queue. Where the files cannot keep up, the hub is full and its
   inputs pause; what the server itself says never waits.
 * Without an output a record costs its making and one append.
@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.errors import TraceError
-from callisto_telnetd.trace.records import NO_FIELDS, LineFormatter, Record, Said, make_head
+from callisto_telnetd.trace.records import NO_FIELDS, Head, LineFormatter, Record, Said, make_head
 from callisto_telnetd.trace.sanitiser import clean
 from callisto_telnetd.trace.selection import Block, Filter, Stretch
 
@@ -75,6 +75,7 @@ class Hub:
         self._handed_on_at = 0.0
         self._inputs: list[Input] = []
         self._names: dict[str, None] = {}
+        self._heads: dict[tuple[str, int | None, int], Head] = {}
         self._pid = os.getpid()
         self.full = False
         """Whether the inputs are held back."""
@@ -104,18 +105,29 @@ class Hub:
         source: str = OWN_INPUT,
     ) -> Record:
         """Take one message, clean it, and return its record; without a process it is the server's own."""
-        head = make_head(process, self._pid if process is OWN_PROCESS else pid, level, fields)
+        number = self._pid if process is OWN_PROCESS else pid
+        head = make_head(process, number, level, fields) if fields else self._plain_head(process, number, level)
         return self._make([(head, clean(text))], source).records()[0]
 
     def take(self, said: list[Said], source: str) -> None:
         """Make records of messages, hold them and see that they are handed on.
 
         Args:
-            said: What an input has read in one turn of the loop, clean; the records have one time.
+            said: What an input has read in one go, clean; the records have one time.
             source: The input's name, to be counted by.
         """
         if said:
             self._make(said, source)
+
+    def _plain_head(self, process: str, pid: int | None, level: int) -> Head:
+        """Return the head of records without fields, which are alike again and again."""
+        key = process, pid, level
+        head = self._heads.get(key)
+        if head is None:
+            if len(self._heads) >= _MOST_NAMES:
+                self._heads.clear()
+            head = self._heads[key] = make_head(*key)
+        return head
 
     def _make(self, said: list[Said], source: str) -> Stretch:
         count, size, last = len(said), 0, None
@@ -150,7 +162,7 @@ class Hub:
             self._held_count -= len(oldest)
             self._held_size -= oldest.size
             if not held and len(oldest) > 1:  # more in one turn than may be held at all: its last ones
-                self._hold(oldest.part(slice(len(oldest) // 2 + 1, None)))
+                self._hold(oldest.part(slice((len(oldest) + 1) // 2, None)))
                 return
 
     def _note_name(self, process: str) -> None:
@@ -239,10 +251,10 @@ class Hub:
             self._due = None
         if not self._pending:
             return
-        block = Block(self._pending, self.formatter)
+        pending, self._pending, self._pending_count, self._pending_size = self._pending, [], 0, 0
+        block = Block(pending, self.formatter)
         if len(self._outputs) > 1:
             _ = block.lines  # made here, they are in every choice from the block
-        self._pending, self._pending_count, self._pending_size = [], 0, 0
         self._handed_on_at = asyncio.get_running_loop().time()
         for wanted, outputs in list(self._outputs.items()):
             try:

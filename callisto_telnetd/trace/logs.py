@@ -7,10 +7,13 @@ as JSON. What Python's ``logging`` says from WARNING on (asyncio, libraries) goe
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Literal, TextIO
 
 import orjson
@@ -108,11 +111,12 @@ def open_log(
 
 
 class _Bridge(logging.Handler):
-    """Hands what libraries say through ``logging`` to the server's log."""
+    """Hands what libraries say through ``logging`` to the server's log, in the loop's thread whatever theirs is."""
 
     def __init__(self, log: Log) -> None:
         super().__init__(logging.WARNING)
         self._log = log
+        self._loop, self._thread = _running_loop(), threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log the record with the name of its logger."""
@@ -124,7 +128,18 @@ class _Bridge(logging.Handler):
             text = record.getMessage()
         except (TypeError, ValueError, KeyError):  # the message does not fit its arguments
             text = str(record.msg)
-        self._log.log(level, text, **fields)
+        if self._loop is None or threading.get_ident() == self._thread:
+            self._log.log(level, text, **fields)
+            return
+        with suppress(RuntimeError):  # the loop has ended, and the trace with it
+            self._loop.call_soon_threadsafe(partial(self._log.log, level, text, **fields))
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def bridge_libraries(log: Log) -> None:

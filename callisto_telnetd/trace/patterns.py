@@ -25,7 +25,10 @@ _MOST_SLOW_S = 0.1
 """Slow searches together, after which an expression is given up."""
 _SHARE = 0.1
 """Of the time, that slow searches may take for ever."""
-_ALLOWED = "1 to 500 characters in RE2's syntax, such as timeout|refused or (?i)error [0-9]+; no look-around or back references"
+_ALLOWED = (
+    f"1 to {_MAX_LENGTH} characters in RE2's syntax, such as timeout|refused or (?i)error [0-9]+; "
+    "no look-around or back references"
+)
 
 
 class Pattern:

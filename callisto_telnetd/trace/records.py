@@ -137,16 +137,16 @@ class LineFormatter:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._zone: tzinfo | None = None
-        self._second: str | None = None
+        self._second: int | None = None
         self._date = ""
         self._offset = ""
 
     def stamp(self, time: float) -> str:
         """Return a time of the appliance's clock as ``2026-11-23T10:15:00.123456+01:00``."""
-        microseconds = str(int(time * 1e6))
-        if microseconds[:-6] != self._second or self._clock.zone is not self._zone:
-            self._turn(microseconds[:-6])
-        return f"{self._date}{microseconds[-6:]}{self._offset}"
+        second, microseconds = divmod(int(time * 1e6), 1_000_000)
+        if second != self._second or self._clock.zone is not self._zone:
+            self._turn(second)
+        return f"{self._date}{microseconds:06}{self._offset}"
 
     def line(self, record: Record) -> str:
         """Return the record's line, without its end."""
@@ -164,10 +164,9 @@ class LineFormatter:
             **({"fields": dict(record.fields)} if record.fields else {}),
         }
 
-    def _turn(self, second: str) -> None:
+    def _turn(self, second: int) -> None:
         """Make what a line of this second begins with."""
-        local = self._clock.local(int(second or 0))
-        text = local.isoformat()
+        text = self._clock.local(second).isoformat()
         self._date, self._offset = f"{text[:19]}.", text[19:]
         self._second, self._zone = second, self._clock.zone
 

@@ -240,19 +240,21 @@ def test_a_trace_is_saved(run: Run, own_server: Server) -> None:
 
 
 def test_a_trace_of_json_is_json_lines(run: Run, own_server: Server) -> None:
-    """With --json each line of stdout is a record, nothing else is there, and the file is JSON Lines too."""
+    """With --json each line of stdout is a record or a comment, and the file is JSON Lines too."""
     _say(own_server, "json one", "json two \x1b")
     with _program(own_server, "tail", "before=1h", "match=json two", "--json") as tail:
         assert json.loads(_line(tail))["text"] == r"json two \x1b"
     before = set((own_server.data / "trace").iterdir())
     lines = run("trace", "before=1h", "match=^json", "records=2", "--json", data=own_server.data).require(0).lines
     [file] = set((own_server.data / "trace").iterdir()) - before
-    records = [json.loads(line) for line in lines]
+    *records, end = [json.loads(line) for line in lines]
 
+    assert end["comment"].startswith(f"trace saved to {file.name}, 2 records, 0 not shown, ")
+    assert (end["file"], end["records"], end["not_shown"]) == (file.name, 2, 0)
     assert [each["text"] for each in records] == ["json one", r"json two \x1b"]
     assert [(each["process"], each["pid"], each["level"]) for each in records] == [("web", 7, "warning")] * 2
     assert file.suffix == ".jsonl"
-    assert [line for line in file.read_text().splitlines() if "comment" not in json.loads(line)] == lines
+    assert [line for line in file.read_text().splitlines() if "comment" not in json.loads(line)] == lines[:-1]
 
 
 def test_a_capture_is_started_and_stopped_by_scripts(run: Run, own_server: Server) -> None:

@@ -73,7 +73,7 @@ def test_a_capture_outlives_a_lost_connection(tracing: Server, other: Peer, web:
     owner.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     owner.close()
     assert Saved.parse(other.answer()[-1]).file == watched
-    assert lines_of(tracing, watched)[-1] == "; ended: the session ended; 1 records"
+    assert lines_of(tracing, watched)[-1] == "; ended: its viewer has gone; 1 records"
     assert status_of(other, file)[1] == "running"
 
     begin(other, f"trace attach {file}")

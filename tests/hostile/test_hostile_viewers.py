@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 
+import orjson
 import psutil
 import pytest
 
@@ -94,6 +96,25 @@ def test_a_viewer_who_reads_nothing_is_cut_off_and_its_capture_goes_on(start: St
     assert numbers_of((server.data / "trace" / name).read_bytes()) == list(range(1, count + 5001))
     assert psutil.Process(server.process.pid).num_fds() <= before
     assert " ERROR " not in server.log()
+
+
+@pytest.mark.long
+def test_a_command_line_that_reads_nothing_is_cut_off_and_its_capture_goes_on(start: StartServer) -> None:
+    """It is the same behind the local socket: the capture is not what was cut off."""
+    server = start()
+    admin = server.log_in()
+    with socket.socket(socket.AF_UNIX) as caller, Program(server) as program:
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        caller.connect(str(server.data / "run" / "control.sock"))
+        caller.sendall(orjson.dumps({"words": ["trace", NUMBERED]}) + b"\n")
+        wait_shown(admin, "trace status", NUMBERED)
+        [name] = [line.split()[0] for line in admin.run("trace status") if line[0].isdigit()]
+        program.number(1, 50_000)
+        server.wait_log("trace viewer cut off")
+        program.number(50_001, 51_000)
+        wait_taken(admin, name, 51_000)
+
+    assert admin.run(f"trace stop {name}")[-1].startswith(f"OK trace saved to {name}, 51000 records, ")
 
 
 @pytest.mark.long

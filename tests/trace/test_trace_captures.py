@@ -807,6 +807,31 @@ async def test_a_really_full_disk_is_told(hub: Hub, small_disk: Path) -> None:
     await captures.close()
 
 
+async def test_a_last_write_that_fails_is_no_success(hub: Hub, small_disk: Path) -> None:
+    """Where the disk takes nothing of what came just before the end, the capture has failed, and says why."""
+    captures = Captures(hub, small_disk, free_bytes=0, budget_bytes=1 << 30)
+    capture = await captures.start(CaptureRequest("ada", records=200), HEADER)
+    fill(small_disk)
+    say(hub, *("x" * 90 for _ in range(200)))
+    hub.hand_on()
+    summary = await capture.closed
+
+    assert (summary.reason, summary.ending) == ("the disk is full", Ending.FAILED)
+    assert summary.records < 200
+    assert captures.failed == 1
+    await captures.close()
+
+
+async def test_a_capture_that_waits_looks_at_its_disk_too(hub: Hub, captures: Captures, folder: Path) -> None:
+    """One that takes nothing notices that its file was removed."""
+    capture = await captures.start(CaptureRequest("ada", trigger=Pattern("never")), HEADER)
+    (folder / capture.name).unlink()
+    capture.look_at_disk()
+    summary = await asyncio.wait_for(capture.closed, 15)
+
+    assert (summary.reason, summary.ending) == ("its file was removed", Ending.FAILED)
+
+
 async def test_a_capture_ends_before_the_disk_is_full(hub: Hub, small_disk: Path) -> None:
     """Below the floor of free disk a running capture ends whole, with its trailer, and says why."""
     captures = Captures(hub, small_disk, free_bytes=300_000, budget_bytes=1 << 30)
@@ -1004,7 +1029,7 @@ async def test_a_folder_that_is_gone_ends_all_captures(hub: Hub, folder: Path, m
     await look_at_budget(captures, moment)
     summary = await capture.closed
 
-    assert summary.reason.endswith("cannot be read: it is gone")
+    assert summary.reason.endswith(("cannot be read: it is gone", "its file was removed"))
     assert summary.ending is Ending.FAILED
     await captures.close()
 

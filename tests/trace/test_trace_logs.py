@@ -12,6 +12,7 @@ import pytest
 
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.logs import bridge_libraries, open_log
+from callisto_telnetd.trace.selection import Block, Filter
 
 STAMP = "2026-11-23T10:15:00.123456+01:00 callisto-telnetd["
 
@@ -197,3 +198,20 @@ async def test_asyncio_s_own_words_are_logged(hub: Hub, root_logger: logging.Log
     (record,) = hub.held(0)
     assert (record.level_name, record.text.partition("\\x0a")[0]) == ("ERROR", "nobody took it")
     assert "ValueError: why" in record.fields["exception"]
+
+
+async def test_a_library_may_speak_in_any_thread(hub: Hub, root_logger: logging.Logger) -> None:
+    """What is logged in a thread becomes a record in the loop, also while somebody looks on."""
+    bridge_libraries(open_log(hub, stream=io.StringIO()))
+    came = asyncio.Event()
+    blocks: list[Block] = []
+
+    def take(block: Block) -> None:
+        blocks.append(block)
+        came.set()
+
+    hub.attach(Filter(), take)
+    await asyncio.to_thread(root_logger.warning, "said elsewhere")
+    await asyncio.wait_for(came.wait(), 15)
+
+    assert [record.text for block in blocks for record in block.records] == ["said elsewhere"]
