@@ -19,9 +19,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from callisto_telnetd.errors import TraceError, named
-from callisto_telnetd.trace.hub import OWN_PROCESS, Hub
+from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.logs import Log
-from callisto_telnetd.trace.records import Said, make_head
+from callisto_telnetd.trace.records import Said
 from callisto_telnetd.trace.syslog import MAX_DATAGRAM, SyslogParser
 
 _AT_ONCE = 64
@@ -52,7 +52,7 @@ class DatagramInput:
         self._hub = hub
         self._log = log
         self._bind = bind
-        self._parser = SyslogParser(socket.gethostname(), time.time)
+        self._parser = SyslogParser(socket.gethostname(), time.time, name)
         self._socket: socket.socket | None = None
         self._place: tuple[int, int] | None = None
         """Device and inode of a Unix socket: what stands at its path may be another program's by now."""
@@ -62,9 +62,12 @@ class DatagramInput:
         """Why nothing comes in; blank where it is open."""
         self.faults = 0
         """How often it could not be opened, or failed."""
-        self.malformed = 0
-        """Datagrams that were no syslog; they are kept as text."""
         self._dropped = 0
+
+    @property
+    def malformed(self) -> int:
+        """Datagrams that were no syslog; they are kept as text."""
+        return self._parser.malformed
 
     @property
     def dropped(self) -> int:
@@ -173,20 +176,10 @@ class DatagramInput:
         except OSError as error:
             self._note_fault(f"it cannot be read: {error.strerror}")
             failed = True
-        self._look_at_heads(said)
         self._hub.take(said, self.name)
         if failed:
             self._drop_socket(remove=True)  # it is opened anew within 5 s
         return len(said) + more
-
-    def _look_at_heads(self, said: list[Said]) -> None:
-        """Count what was no syslog, and mark who says that he is the server."""
-        for place, (head, text) in enumerate(said):
-            if head.fields and "syslog" in head.fields:
-                self.malformed += 1
-            if head.process == OWN_PROCESS:
-                marked = make_head(head.process, head.pid, head.level, {**head.fields, "input": self.name})
-                said[place] = marked, text
 
 
 def _place_of(bound: socket.socket) -> tuple[int, int] | None:

@@ -107,7 +107,12 @@ class Hub:
         """Take one message, clean it, and return its record; without a process it is the server's own."""
         number = self._pid if process is OWN_PROCESS else pid
         head = make_head(process, number, level, fields) if fields else self._plain_head(process, number, level)
-        return self._make([(head, clean(text))], source).records()[0]
+        text = clean(text)
+        if process not in self._names:
+            self._note_name(process)
+        sequence, now, moment = self.published + 1, self.clock.time(), time.monotonic()
+        self._add(Stretch((sequence,), now, moment, ((head, text),), head.size + len(text)), source)
+        return Record(sequence, now, moment, head, text)
 
     def take(self, said: list[Said], source: str) -> None:
         """Make records of messages, hold them and see that they are handed on.
@@ -116,8 +121,17 @@ class Hub:
             said: What an input has read in one go, clean; the records have one time.
             source: The input's name, to be counted by.
         """
-        if said:
-            self._make(said, source)
+        if not said:
+            return
+        size, last = 0, None
+        for head, text in said:
+            size += head.size + len(text)
+            if head is not last:
+                last = head
+                if head.process not in self._names:
+                    self._note_name(head.process)
+        sequences = range(self.published + 1, self.published + len(said) + 1)
+        self._add(Stretch(sequences, self.clock.time(), time.monotonic(), said, size), source)
 
     def _plain_head(self, process: str, pid: int | None, level: int) -> Head:
         """Return the head of records without fields, which are alike again and again."""
@@ -129,37 +143,28 @@ class Hub:
             head = self._heads[key] = make_head(*key)
         return head
 
-    def _make(self, said: list[Said], source: str) -> Stretch:
-        count, size, last = len(said), 0, None
-        for head, text in said:
-            size += head.size + len(text)
-            if head is not last:
-                last = head
-                if head.process not in self._names:
-                    self._note_name(head.process)
+    def _add(self, stretch: Stretch, source: str) -> None:
+        count = len(stretch.said)
         self.by_input[source] += count
-        sequences = range(self.published + 1, self.published + count + 1)
-        stretch = Stretch(sequences, self.clock.time(), time.monotonic(), said, size)
         self.published += count
         self._hold(stretch)
         if self._outputs:
             self._pending.append(stretch)
             self._pending_count += count
-            self._pending_size += size
+            self._pending_size += stretch.size
             if self._pending_count >= _MOST_IN_BLOCK or self._pending_size >= _MOST_BLOCK_BYTES:
                 self.hand_on()
             elif self._due is None:
                 self._see_to_handing_on()
-        return stretch
 
     def _hold(self, stretch: Stretch) -> None:
         held = self._held
         held.append(stretch)
-        self._held_count += len(stretch)
+        self._held_count += len(stretch.said)
         self._held_size += stretch.size
         while self._held_count > self._most_records or self._held_size > self._most_bytes:
             oldest = held.popleft()
-            self._held_count -= len(oldest)
+            self._held_count -= len(oldest.said)
             self._held_size -= oldest.size
             if not held and len(oldest) > 1:  # more in one turn than may be held at all: its last ones
                 self._hold(oldest.part(slice((len(oldest) + 1) // 2, None)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import tzinfo
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -21,26 +22,43 @@ NO_FIELDS: Mapping[str, str] = MappingProxyType({})
 """The fields of a record that has none, shared by all of them."""
 _MAX_VALUE = 1024
 _MAX_FIELDS = 40
+_QUOTED = frozenset(' "=')
 _LONG_VALUES = {"exception": MAX_TEXT}
 _RECORD_BYTES = 220
 """Of a record without text and fields: its tuple, its place, the head of its text."""
 _FIELD_BYTES = 50
 
 
-class Head(NamedTuple):
+class Head:
     """Everything of a record but its text, its time and its number; a sender's records of a second often share one."""
 
-    process: str
-    pid: int | None
-    """None where nobody told."""
-    level: int
-    fields: Mapping[str, str]
-    prefix: str
-    """What stands in a line between the stamp and the text: `` web-server[4711] INFO ``."""
-    suffix: str
-    """What stands behind the text: blank, or `` key=value key=value``."""
-    size: int
-    """About how many bytes of memory a record of it holds besides its text."""
+    __slots__ = ("_prefix", "_suffix", "fields", "level", "pid", "process", "size")
+
+    def __init__(self, process: str, pid: int | None, level: int, fields: Mapping[str, str], size: int) -> None:
+        self.process = process
+        self.pid = pid
+        """None where nobody told."""
+        self.level = level
+        self.fields = fields
+        self.size = size
+        """About how many bytes of memory a record of it holds besides its text."""
+        self._prefix: str | None = None
+        self._suffix: str | None = None
+
+    @property
+    def prefix(self) -> str:
+        """What stands in a line between the stamp and the text: `` web-server[4711] INFO ``."""
+        if self._prefix is None:
+            pid = "-" if self.pid is None else self.pid
+            self._prefix = f" {self.process}[{pid}] {LEVEL_NAMES[self.level]} "
+        return self._prefix
+
+    @property
+    def suffix(self) -> str:
+        """What stands behind the text: blank, or `` key=value key=value``."""
+        if self._suffix is None:
+            self._suffix = format_fields(self.fields)
+        return self._suffix
 
 
 Said = tuple[Head, str]
@@ -52,12 +70,11 @@ def make_head(process: str, pid: int | None, level: int, fields: Mapping[str, An
 
     The process and the keys of the fields are the caller's to clean: they hold no blank and no control character.
     """
-    prefix = f" {process}[{'-' if pid is None else pid}] {LEVEL_NAMES[level]} "
     if not fields:
-        return Head(process, pid, level, NO_FIELDS, prefix, "", _RECORD_BYTES)
+        return Head(process, pid, level, NO_FIELDS, _RECORD_BYTES)
     kept = clean_fields(fields)
-    suffix = format_fields(kept)
-    return Head(process, pid, level, kept, prefix, suffix, _RECORD_BYTES + 2 * len(suffix) + _FIELD_BYTES * len(kept))
+    size = _RECORD_BYTES + _FIELD_BYTES * len(kept) + 2 * len("".join(kept.values()))
+    return Head(process, pid, level, kept, size)
 
 
 class Record(NamedTuple):
@@ -105,10 +122,8 @@ class Record(NamedTuple):
 
 def clean_fields(fields: Mapping[str, Any]) -> Mapping[str, str]:
     """Return the fields as clean, bounded text; the keys are the caller's own and clean already."""
-    kept = {
-        key: clean(value if isinstance(value, str) else str(value), _LONG_VALUES.get(key, _MAX_VALUE))
-        for key, value, _ in zip(fields, fields.values(), range(_MAX_FIELDS), strict=False)
-    }
+    few = fields.items() if len(fields) <= _MAX_FIELDS else islice(fields.items(), _MAX_FIELDS)
+    kept = {key: clean(str(value), _LONG_VALUES.get(key, _MAX_VALUE)) for key, value in few}
     if len(fields) > _MAX_FIELDS:
         kept["more"] = str(len(fields) - _MAX_FIELDS)
     return MappingProxyType(kept)  # a head, and so its fields, may be shared by many records
@@ -126,7 +141,7 @@ def format_fields(fields: Mapping[str, str]) -> str:
 
 def format_value(value: str) -> str:
     """Return a field's value as it stands in a line, in quotes where it has to."""
-    if value and not any(mark in value for mark in ' "='):
+    if value and _QUOTED.isdisjoint(value):
         return value
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 

@@ -154,8 +154,11 @@ class Block:
         if self._lines is None:
             lines: list[str] = []
             for stretch in self.stretches:
-                stamp = self._formatter.stamp(stretch.time)
-                lines += [f"{stamp}{head.prefix}{text}{head.suffix}" for head, text in stretch.said]
+                stamp, last, begin, end = self._formatter.stamp(stretch.time), None, "", ""
+                for head, text in stretch.said:
+                    if head is not last:
+                        last, begin, end = head, stamp + head.prefix, head.suffix
+                    lines.append(f"{begin}{text}{end}")
             self._lines = lines
         return self._lines
 

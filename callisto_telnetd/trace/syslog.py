@@ -20,6 +20,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import NamedTuple
 
+from callisto_telnetd.trace.hub import OWN_PROCESS
 from callisto_telnetd.trace.records import LEVELS, NO_FIELDS, Head, Said, make_head
 from callisto_telnetd.trace.sanitiser import MAX_TEXT, clean, clean_bytes, decode
 
@@ -95,13 +96,17 @@ class SyslogParser:
     Args:
         own_host: This machine's name; messages that carry it get no field ``host``.
         now: The system's clock in seconds since the epoch, to which senders' stamps are compared.
+        source: What the input is called: field ``input`` of whoever says that he is the server.
     """
 
-    def __init__(self, own_host: str, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, own_host: str, now: Callable[[], float] = time.time, source: str = "") -> None:
         own = own_host.lower()
         self._own_host = own
         self._own_names = frozenset({"-", own, own.partition(".")[0]})
         self._now = now
+        self._input = source
+        self.malformed = 0
+        """Datagrams that were no syslog."""
         self._second = self._next_second = 0
         self._heads: dict[bytes, Head] = {}
         self._far: dict[str, bool] = {}
@@ -118,7 +123,13 @@ class SyslogParser:
         if head is not None and mark and len(rest) <= _SURELY_SHORT:
             return head, clean_bytes(rest.rstrip(_ENDS))
         process, pid, level, text, fields = self._parse_whole(data, beginning)
-        return make_head(process, pid, level, fields), clean(text)
+        return self._make_head(process, pid, level, fields), clean(text)
+
+    def _make_head(self, process: str, pid: int | None, level: int, fields: Mapping[str, str]) -> Head:
+        """Return the head; whoever says that he is the server is shown to have come in here."""
+        if process == OWN_PROCESS:
+            fields = {**fields, "input": self._input}
+        return make_head(process, pid, level, fields)
 
     def _begin_second(self, second: int) -> None:
         self._second, self._next_second = second, second + 1
@@ -133,6 +144,7 @@ class SyslogParser:
             pri = _BARE_PRI.match(text)
             level = _PRI_LEVELS.get(pri[1], _INFO) if pri else _INFO  # what is left of it may still say how serious
             message = _Message(NO_NAME, None, level, text, _MALFORMED)
+            self.malformed += 1
         if len(data) > MAX_DATAGRAM:
             length = f"{MAX_DATAGRAM}+"
         elif len(message.text) > MAX_TEXT:
@@ -188,7 +200,7 @@ class SyslogParser:
         if tag.end() == len(head) + len(": ") and len(head) <= _MAX_HEAD:
             if len(self._heads) >= _MAX_KNOWN:
                 self._heads.clear()
-            self._heads[head] = make_head(process, pid, level, kept)
+            self._heads[head] = self._make_head(process, pid, level, kept)
         return _Message(process, pid, level, text[tag.end() :], kept)
 
     def _note_host(self, host: str, fields: dict[str, str]) -> None:
