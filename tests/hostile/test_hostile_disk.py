@@ -78,6 +78,7 @@ def test_a_full_disk_ends_every_capture_and_nothing_else(
     assert peer.run(f"trace stop {name}")[-1].startswith(f"OK trace saved to {name}, 100 records, 0 not shown")
 
 
+@pytest.mark.long
 def test_deleting_captures_makes_room_again(on_small_disk: StartServer, small_disk: SmallDisk) -> None:
     """Below the floor no capture starts, and says the figures; once old captures are deleted it does."""
     server = on_small_disk('[trace]\nfree = "8M"\nsize = "12M"\n')
@@ -175,6 +176,7 @@ def test_interrupted_writes_leave_lines_whole(start: StartServer, strace: Break,
     assert states(peer) == {name: "ended"}
 
 
+@pytest.mark.long
 def test_a_close_that_fails_harms_no_other_capture(start: StartServer, strace: Break) -> None:
     """Where close(2) fails, as it may on a network's disk, the captures beside it lose nothing, and it is listed."""
     server = start()
@@ -209,6 +211,7 @@ def test_a_short_write_is_taken_back_to_the_last_line(start: StartServer) -> Non
     assert f", {len(numbers_of(written))} records," in notice
 
 
+@pytest.mark.long
 def test_a_disk_that_stands_still_holds_up_neither_shell_nor_stop(start: StartServer, strace: Break) -> None:
     """While a write hangs, senders wait, the shell answers, and SIGTERM ends the server: it waits for no disk."""
     server = start('[trace]\nsize = "1G"\nbudget = "2G"\n')

@@ -226,6 +226,7 @@ def test_no_name_leads_out_of_the_folder(server_of_names: Server, command: str) 
     assert " ERROR " not in server_of_names.log()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "command",
     ["show", "export format=csv", *(pytest.param(word, marks=pytest.mark.long) for word in ("export", "play"))],
@@ -329,6 +330,7 @@ def test_the_metrics_page_survives_its_clients(start: StartServer) -> None:
     assert "Traceback" not in server.log()
 
 
+@pytest.mark.long
 def test_the_limit_of_running_captures_and_a_stop_under_flood(start: StartServer) -> None:
     """256 captures run under a flood and none fails; one more is refused; SIGTERM ends all of them whole."""
     server = start('[trace]\nsize = "1G"\nbudget = "8G"\nfree = "1M"\n')

@@ -177,6 +177,7 @@ def test_a_command_line_takes_the_largest_records(start: StartServer, words: tup
     assert command.returncode == 0
 
 
+@pytest.mark.long
 def test_a_command_line_whose_pipe_is_closed_leaves_nothing(start: StartServer) -> None:
     """Twenty command lines that are killed, or whose reader goes, leave no viewer, no descriptor and no error."""
     server = start()
@@ -214,6 +215,7 @@ def test_a_command_line_that_stops_reading_is_cut_off(start: StartServer) -> Non
     assert " ERROR " not in server.log()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rounds", [15, pytest.param(50, marks=pytest.mark.long)])
 def test_many_rounds_leave_nothing(start: StartServer, rounds: int) -> None:
     """Start and stop, attach and leave, connect, trace and go: no descriptor, viewer or memory is left."""
