@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from callisto_telnetd.db.check import TableCount, check_foreign_keys, check_integrity, count_rows
+from callisto_telnetd.db.check import check_foreign_keys, check_integrity, count_rows
 from callisto_telnetd.db.store import Store, open_store
 from callisto_telnetd.errors import DamagedDatabaseError
 
@@ -104,11 +104,16 @@ async def test_rows_are_counted_by_table(store: Store) -> None:
     """Every table of the schema is counted, the database's own left out."""
     await store.apply([("INSERT INTO user (name) VALUES ('a'), ('b')", ()), (CHANGE, (1, "g", None))])
 
-    assert await count_rows(store) == [
-        TableCount("account", 0),
-        TableCount("audit", 1),
-        TableCount("state", 0),
-        TableCount("user", 2),
-        TableCount("variable", 0),
-        TableCount("variable_change", 1),
-    ]
+    assert {each.table: each.rows for each in await count_rows(store)} == {
+        "account": 0,
+        "audit": 1,
+        "call_record": 0,
+        "greeting": 0,
+        "mailbox": 0,
+        "message": 0,
+        "quarantine": 0,
+        "state": 0,
+        "user": 2,
+        "variable": 0,
+        "variable_change": 1,
+    }
