@@ -24,11 +24,12 @@ from callisto_telnetd.accounts.gatekeeper import Gatekeeper
 from callisto_telnetd.accounts.passwords import PasswordHashes, require_rule
 from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock, ClockState
-from callisto_telnetd.db.folder import DataFolder
+from callisto_telnetd.db.folder import DataFolder, FolderLock
 from callisto_telnetd.db.store import Store, open_store
 from callisto_telnetd.errors import AccountError, ClockError, ListenError, SettingsError
 from callisto_telnetd.listeners.local import LocalListener
 from callisto_telnetd.listeners.tcp import TelnetListener, bind, open_tls
+from callisto_telnetd.maintenance.workshop import Workshop
 from callisto_telnetd.menus.context import Identity, Parts
 from callisto_telnetd.menus.date import CLOCK_STATE
 from callisto_telnetd.origin import Origin
@@ -57,12 +58,15 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 @asynccontextmanager
-async def open_parts(settings: Settings, folder: DataFolder, *, serving: bool = True) -> AsyncIterator[Parts]:
-    """Open the appliance of a data folder; the caller holds the folder's lock.
+async def open_parts(
+    settings: Settings, folder: DataFolder, lock: FolderLock, *, serving: bool = True
+) -> AsyncIterator[Parts]:
+    """Open the appliance of a data folder.
 
     Args:
         settings: All settings.
         folder: The data folder, made already.
+        lock: Its lock, held until everything is closed again.
         serving: Whether a server runs; for a command without one, only errors go to stderr.
 
     Raises:
@@ -121,6 +125,7 @@ async def open_parts(settings: Settings, folder: DataFolder, *, serving: bool = 
             started_at=time.monotonic(),
             serving=serving,
             repairing=asyncio.Lock(),
+            workshop=Workshop(lock, log),
         )
 
 
@@ -171,8 +176,8 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
         doors = _take_ports(settings, stack)
         folder = DataFolder(data)
         folder.make()
-        stack.enter_context(await folder.wait_for_lock(_LOCK_S))  # a command may have it for a moment
-        parts = await stack.enter_async_context(open_parts(settings, folder))
+        lock = stack.enter_context(await folder.wait_for_lock(_LOCK_S))  # a command may have it for a moment
+        parts = await stack.enter_async_context(open_parts(settings, folder, lock))
         _install_exception_handler(parts.log)
         _raise_file_limit()
         made = await parts.accounts.make_first(first_password)
@@ -257,8 +262,8 @@ async def run_offline(
     """
     folder = DataFolder(data)
     folder.make()
-    with folder.lock():
-        async with open_parts(settings, folder, serving=False) as parts:
+    with folder.lock() as lock:
+        async with open_parts(settings, folder, lock, serving=False) as parts:
             door = CommandDoor(
                 request, lambda frame: (out if isinstance(frame, Out) else err)(frame.text), ask, _no_drain
             )

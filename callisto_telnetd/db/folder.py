@@ -113,6 +113,11 @@ class FolderLock:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
+    @property
+    def descriptor(self) -> int:
+        """The lock's file; a process that inherits it holds the folder, too, until it ends."""
+        return self._descriptor
+
     def release(self) -> None:
         """Let the next process have the folder."""
         if self._descriptor >= 0:

@@ -16,6 +16,7 @@ from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.store import Store
 from callisto_telnetd.errors import UsageError
+from callisto_telnetd.maintenance.workshop import Workshop
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.services.processes import ProcessTable
 from callisto_telnetd.trace.captures import Captures
@@ -72,6 +73,8 @@ class Parts:
     """Whether a server runs; not so where a command works on the data folder itself."""
     repairing: asyncio.Lock
     """Held while the database is checked: one at a time."""
+    workshop: Workshop
+    """Where work on the closed database is done."""
 
 
 class TerminalSize(NamedTuple):

@@ -40,8 +40,9 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
     before = root.handlers[:], root.level, library.level
     folder = DataFolder(tmp_path / "data")
     folder.make()
-    async with open_parts(Settings(), folder, serving=False) as parts:
-        yield parts
+    with folder.lock() as lock:
+        async with open_parts(Settings(), folder, lock, serving=False) as parts:
+            yield parts
     root.handlers[:], root.level, library.level = before
     logging.captureWarnings(capture=False)
 

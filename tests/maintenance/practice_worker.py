@@ -1,0 +1,49 @@
+"""A worker with jobs to practise on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from callisto_telnetd.errors import DiskFullError
+from callisto_telnetd.maintenance.worker import Tell, main
+
+
+def echo(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
+    """Tell of two steps and return what was ordered."""
+    tell("first", 1, 2)
+    tell("first", 2, 2)
+    tell("second", 0, 0)
+    return order
+
+
+def refuse(_order: Mapping[str, Any], _tell: Tell) -> Mapping[str, Any]:
+    """Raise an error of ours."""
+    raise DiskFullError("no room for a copy")
+
+
+def die(_order: Mapping[str, Any], _tell: Tell) -> Mapping[str, Any]:
+    """Be killed half-way."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
+def fail(_order: Mapping[str, Any], _tell: Tell) -> Mapping[str, Any]:
+    """Fail without a plan."""
+    raise ZeroDivisionError("a fault of our own")
+
+
+def wait(_order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
+    """Tell its number and work for ever."""
+    tell(str(os.getpid()), 0, 0)
+    signal.pause()
+    return {}
+
+
+if __name__ == "__main__":
+    here = sys.modules["__main__"]
+    sys.modules["practice"] = here
+    main({name: f"practice:{name}" for name in ("echo", "refuse", "die", "fail", "wait")})
