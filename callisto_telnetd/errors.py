@@ -88,6 +88,18 @@ class DamagedDatabaseError(StoreError):
     """The database file is damaged, or is no database of Callisto's."""
 
 
+class ForeignDatabaseError(DamagedDatabaseError):
+    """The database file is another program's."""
+
+
+class HeldError(StoreError):
+    """The database is being repaired or compacted just now."""
+
+
+class UnfinishedError(StoreError):
+    """A new database is complete and counts already, but is not in its place: the next opening puts it there."""
+
+
 class NewerSchemaError(StoreError):
     """The database was written by a newer version."""
 
@@ -106,6 +118,14 @@ class ListenError(CallistoError):
 
 class TraceError(CallistoError):
     """A trace cannot begin, or a captured file cannot be read."""
+
+
+class ServiceError(CallistoError):
+    """A process of Callisto's cannot be started, stopped or restarted as asked."""
+
+
+class UnknownServiceError(UsageError):
+    """No service has that name; says which there are."""
 
 
 class LoginRefusedError(CallistoError):

@@ -1,6 +1,7 @@
 """The administrators' accounts: held in memory, every change durable first.
 
-A changed or removed account ends its sessions. There is always one account left.
+A changed or removed account ends its sessions. There is always one account left. Every change goes to the account file
+too, before it is answered: it is what administrators log in by where the database cannot be opened.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from pydantic import ValidationError
+
+from callisto_telnetd.accounts.account_file import AccountFile, FiledAccount
 from callisto_telnetd.accounts.audit import Audit
 from callisto_telnetd.accounts.passwords import PasswordHashes, random_password, require_rule
 from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.store import Statement, Store
-from callisto_telnetd.errors import AccountError, DiskFullError, quoted
+from callisto_telnetd.errors import AccountError, DiskFullError, FolderError, quoted
 from callisto_telnetd.origin import SYSTEM, Origin
 from callisto_telnetd.trace.logs import Log
 
@@ -57,9 +61,18 @@ class Accounts:
         self._clock = clock
         self._accounts: dict[str, Account] = {}
         self._removing = asyncio.Lock()
+        self._file = AccountFile(store.file.with_name("accounts.json"))
+        self._writing = asyncio.Lock()
+        self._filing: set[asyncio.Task[None]] = set()
 
     async def load(self) -> None:
-        """Read the accounts from the database."""
+        """Read the accounts from the database, and bring the account file up to date.
+
+        A database without any, beside a file that has some, has lost them: they are taken from there.
+
+        Raises:
+            StoreError: they cannot be read; those in memory are as they were.
+        """
         rows = await self._store.fetch(
             "SELECT name, password_hash, created_at, last_access_at, last_access_source, last_access_door"
             " FROM account ORDER BY name"
@@ -67,6 +80,65 @@ class Accounts:
         self._accounts = {
             row[0]: Account(row[0], row[1], row[2], Access(row[3], row[4], row[5]) if row[3] else None) for row in rows
         }
+        if not rows and (filed := self._read_file()):
+            await self._restore(filed)
+        self._file_changes()
+        await self._filed()
+
+    def load_file(self) -> None:
+        """Take the accounts from the account file, where the database cannot be read; none where that is no help."""
+        self._accounts = {
+            each.name: Account(each.name, each.password_hash, each.created_at) for each in self._read_file()
+        }
+
+    def _read_file(self) -> list[FiledAccount]:
+        try:
+            return self._file.read()
+        except FolderError as error:
+            self._log.error("account file not used", reason=str(error))
+            return []
+
+    async def _restore(self, filed: Sequence[FiledAccount]) -> None:
+        """Put accounts of the file into a database that has none."""
+        insert = "INSERT INTO account (name, password_hash, created_at) VALUES (?, ?, ?)"
+        audit = self._audit.statements("accounts restored", SYSTEM, ", ".join(each.name for each in filed))
+        await self._store.apply(
+            [*((insert, (each.name, each.password_hash, each.created_at)) for each in filed), *audit]
+        )
+        self._log.warning("accounts restored from the account file", count=len(filed))
+        self._accounts = {each.name: Account(each.name, each.password_hash, each.created_at) for each in filed}
+
+    def _file_changes(self) -> None:
+        """Begin to write the account file: a caller who is cancelled cannot leave it behind."""
+        task = asyncio.create_task(self._write_file())
+        self._filing.add(task)
+        task.add_done_callback(self._filing.discard)
+
+    async def _filed(self) -> None:
+        """Wait until the account file is up to date."""
+        while self._filing:
+            await asyncio.wait(self._filing)
+
+    async def _write_file(self) -> None:
+        async with self._writing:
+            accounts = [filed for each in self.all() if (filed := self._filed_form(each))]
+            try:
+                if (accounts or self._file.path.exists()) and not self._file.holds(accounts):
+                    await asyncio.to_thread(self._file.write, accounts)
+            except (FolderError, OSError) as error:
+                self._log.error("account file not written", reason=str(error))
+
+    def _filed_form(self, account: Account) -> FiledAccount | None:
+        """Return what the file says of an account; nothing where a damage has made it one that nobody can log in by."""
+        try:
+            return FiledAccount(name=account.name, password_hash=account.password_hash, created_at=account.created_at)
+        except ValidationError:
+            self._log.warning("account not in the account file", account=account.name)
+            return None
+
+    async def close(self) -> None:
+        """Return once the account file is written."""
+        await self._filed()
 
     def all(self) -> list[Account]:
         """Return the accounts by name."""
@@ -87,7 +159,7 @@ class Accounts:
         """Keep the access, as far as the database can; renew a hash of older parameters."""
         access = Access(self._clock.now().isoformat(timespec="seconds"), origin.source, origin.door)
         known = account.password_hash
-        if self._hashes.outdated(known):
+        if self._store.usable and self._hashes.outdated(known):
             known = await self._hashes.make(password)
         statement: Statement = (
             (
@@ -98,6 +170,8 @@ class Accounts:
         )
         if self._accounts.get(account.name) == account:
             self._accounts[account.name] = replace(account, last_access=access, password_hash=known)
+            if known != account.password_hash:
+                self._file_changes()
         await self._audit.note("logged in", origin, also=(statement,))
 
     async def add(self, name: str, password: str, by: Origin) -> None:
@@ -123,8 +197,13 @@ class Accounts:
                 ),
                 *self._audit.statements("account added", by, name),
             ],
-            then=lambda _: self._accounts.update({name: account}),
+            then=lambda _: self._keep(account),
         )
+        await self._filed()
+
+    def _keep(self, account: Account) -> None:
+        self._accounts[account.name] = account
+        self._file_changes()
 
     async def set_password(self, name: str, password: str, by: Origin, session: int | None = None) -> int:
         """Change an account's password and end its sessions, but the one of that number; return how many ended.
@@ -144,13 +223,14 @@ class Accounts:
             ],
             then=lambda _: self._renew(name, known),
         )
+        await self._filed()
         self.require(name)
         return self._presence.end_sessions_of(name, "the password of this account was changed", but=session)
 
     def _renew(self, name: str, known: str) -> None:
         # Looked up again: an account that was removed meanwhile is not brought back.
         if account := self._accounts.get(name):
-            self._accounts[name] = replace(account, password_hash=known)
+            self._keep(replace(account, password_hash=known))
 
     async def remove(self, name: str, by: Origin, session: int | None = None) -> int:
         """Remove an account and end its sessions, but the one of that number; return how many ended.
@@ -169,11 +249,13 @@ class Accounts:
                 await self._store.apply([delete, *audit], then=lambda _: self._forget(name), grows=False)
             except DiskFullError:  # an account must go even where its audit finds no room
                 await self._store.apply([delete], then=lambda _: self._forget(name), grows=False)
+            await self._filed()
         self._log.info("account removed", account=name, who=by.who, source=by.source)
         return self._presence.end_sessions_of(name, "this account was removed", but=session)
 
     def _forget(self, name: str) -> None:
         self._accounts.pop(name, None)
+        self._file_changes()
 
     def require(self, name: str) -> Account:
         """Return the account of that name.
@@ -187,7 +269,7 @@ class Accounts:
         return self._accounts[name]
 
     async def make_first(self, password: str | None) -> str | None:
-        """Make ``admin`` where there is no account at all.
+        """Make ``admin`` where there is no account at all, and the database can say so.
 
         Args:
             password: The password to give it; without one a random one is made.
@@ -198,7 +280,7 @@ class Accounts:
         Raises:
             AccountError: the given password is outside the rule.
         """
-        if self._accounts:
+        if self._accounts or self._store.fault is not None:
             return None
         made = None if password else random_password()
         await self.add(FIRST_NAME, password or made or "", SYSTEM)

@@ -1,22 +1,28 @@
 """The audit: every log-in, failure, logout and change, with who, from where, through which door and when.
 
 Changes are kept in the transaction that makes them. Log-ins must work on a full disk: what cannot be kept of them is
-said in the log instead, and is not an error of the session's.
+said in the log instead, and is not an error of the session's. Nobody waits for a database that is held or unusable
+either: up to 1,000 entries wait in memory, in their order, until it is back.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.store import Statement, Store
-from callisto_telnetd.errors import StoreError
+from callisto_telnetd.errors import HeldError, StoreError
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.trace.sanitiser import clean
 
 _MOST_ROWS = 100_000
 _MAX_DETAIL = 200
+MOST_WAITING = 1000
+_BATCH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,14 @@ class AuditEntry:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An event, and what keeps it."""
+
+    event: str
+    statements: tuple[Statement, ...]
+
+
 class Audit:
     """Writes and reads the audit table; keeps its last 100,000 rows."""
 
@@ -39,6 +53,15 @@ class Audit:
         self._store = store
         self._clock = clock
         self._log = log
+        self._waiting: deque[_Waiting] = deque()
+        self._lost = 0
+        self._writing: asyncio.Task[None] | None = None
+        store.on_return.append(self._begin_writing)
+
+    @property
+    def waiting(self) -> int:
+        """How many entries wait for the database."""
+        return len(self._waiting)
 
     def statements(self, event: str, origin: Origin, detail: str = "") -> list[Statement]:
         """Return what keeps the event, for the transaction of the change itself."""
@@ -60,10 +83,57 @@ class Audit:
         self._log.info(
             event, who=origin.who, source=origin.source, door=origin.door, **({"detail": detail} if detail else {})
         )
+        entry = _Waiting(event, (*also, *self.statements(event, origin, detail)))
+        if self._waiting or not self._store.usable:
+            self._keep_waiting(entry)
+            return
         try:
-            await self._store.apply([*also, *self.statements(event, origin, detail)])
+            await self._store.apply(entry.statements, patient=False)
+        except HeldError:
+            self._keep_waiting(entry)
         except StoreError as error:
             self._log.warning("not kept in the audit", event_kind=event, reason=str(error))
+
+    def _keep_waiting(self, entry: _Waiting) -> None:
+        if len(self._waiting) < MOST_WAITING:
+            self._waiting.append(entry)
+            if self._store.usable:
+                self._begin_writing()
+            return
+        if not self._lost:
+            self._log.warning("not kept in the audit", event_kind=entry.event, reason="too many wait for the database")
+        self._lost += 1
+
+    def _begin_writing(self) -> None:
+        """Write what waits, now that the database is back."""
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write_waiting())
+
+    async def _write_waiting(self) -> None:
+        count = _BATCH
+        while self._waiting and self._store.usable:
+            batch = list(islice(self._waiting, count))
+            try:
+                await self._store.apply([each for entry in batch for each in entry.statements], patient=False)
+            except StoreError as error:
+                if not self._store.usable:
+                    return  # the next return tries again
+                if len(batch) > 1:
+                    count = 1  # of many, one may be at fault
+                    continue
+                self._log.warning("not kept in the audit", event_kind=batch[0].event, reason=str(error))
+            for _ in batch:
+                self._waiting.popleft()
+        if self._lost and not self._waiting:
+            self._log.warning("entries missing in the audit: too many waited for the database", count=self._lost)
+            self._lost = 0
+
+    async def close(self) -> None:
+        """Return once what waits is written, where it can be; say in the log what cannot."""
+        if self._writing is not None:
+            await asyncio.wait((self._writing,))
+        if missing := len(self._waiting) + self._lost:
+            self._log.warning("entries missing in the audit: the database did not come back", count=missing)
 
     async def entries(self, count: int) -> list[AuditEntry]:
         """Return the newest ``count`` entries, oldest first."""

@@ -34,6 +34,7 @@ class Presence:
         self._number = 0
         self._kept: dict[str, deque[str]] = {}
         """Notices for accounts that are not on, until their next log-in."""
+        self._standing: dict[str, str] = {}
 
     def enter(
         self, origin: Origin, since: datetime, notify: Callable[[str], None], end: Callable[[str], None]
@@ -42,6 +43,8 @@ class Presence:
         self._number += 1
         entry = Present(self._number, origin, since, notify, end)
         self._present[entry.number] = entry
+        for text in self._standing.values():
+            notify(text)
         for text in self._kept.pop(origin.who, ()):
             notify(text)
         return entry
@@ -59,6 +62,22 @@ class Presence:
         for entry in self.all():
             if entry.number != but:
                 entry.notify(text)
+
+    def stand(self, key: str, text: str) -> None:
+        """Show a notice to every session, and to each that logs in, until :meth:`clear`; an unchanged one, once."""
+        if self._standing.get(key) != text:
+            if key not in self._standing and len(self._standing) >= _MOST_NOTICES:
+                del self._standing[next(iter(self._standing))]
+            self._standing[key] = text
+            self.notify_all(text)
+
+    def clear(self, key: str) -> None:
+        """End the notice that stands under ``key``, where one does."""
+        self._standing.pop(key, None)
+
+    def standing(self) -> list[str]:
+        """Return the notices that stand, oldest first."""
+        return list(self._standing.values())
 
     def tell(self, who: str, text: str) -> None:
         """Show a notice to the sessions of an account; where it has none, at its next log-in."""

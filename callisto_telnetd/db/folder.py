@@ -41,6 +41,26 @@ class DataFolder:
         return self.path / "backup"
 
     @property
+    def account_file(self) -> Path:
+        """The accounts once more, for when the database cannot be opened."""
+        return self.path / "accounts.json"
+
+    @property
+    def damaged(self) -> Path:
+        """Where repairs set damaged files aside."""
+        return self.path / "damaged"
+
+    @property
+    def had_database(self) -> bool:
+        """Whether this appliance has had a database: one that is missing is then lost, and not new."""
+        return self.account_file.exists() or self.damaged.exists()
+
+    @property
+    def media(self) -> Path:
+        """The folder of recordings, named by the hash of their content."""
+        return self.path / "media"
+
+    @property
     def control_socket(self) -> Path:
         """The command line's door."""
         return self.path / "run" / "control.sock"
@@ -65,7 +85,7 @@ class DataFolder:
             raise FolderError(f"data folder {named(self.path)}: its path is longer than {room} bytes")
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for part in (self.trace, self.backup, self.control_socket.parent):
+            for part in (self.trace, self.backup, self.media, self.control_socket.parent):
                 part.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise FolderError(f"data folder {named(self.path)} cannot be used: {error.strerror}") from None

@@ -10,10 +10,18 @@ import sqlite3
 from importlib import resources
 from pathlib import Path
 
-from callisto_telnetd.errors import DamagedDatabaseError, NewerSchemaError, StoreError, named
+from callisto_telnetd.errors import (
+    DamagedDatabaseError,
+    ForeignDatabaseError,
+    NewerSchemaError,
+    StoreError,
+    named,
+)
 
 APPLICATION_ID = 0x43414C4C
 """``CALL`` in ASCII: tells a database of Callisto's from any other SQLite file."""
+
+_MOST_VERSIONS = 1000
 
 # SQLite, "Database File Format", sections 1.3 (the header) and 3 (the rollback journal).
 _MAGIC = b"SQLite format 3\0"
@@ -30,12 +38,16 @@ def migrations() -> dict[int, str]:
     return {int(file.name[:4]): file.read_text(encoding="utf-8") for file in files}
 
 
-def require_known(file: Path) -> None:
+def require_known(file: Path, *, judged: bool = False) -> None:
     """Refuse a file that this version must not open; reads its first 100 bytes, changes nothing.
 
     A hot journal is left to SQLite, which rolls it back on opening: what stands in the file is then not yet true, and
     :func:`require_stamps` judges what SQLite then finds there.
     Call it only while no connection is open (a closed descriptor would drop SQLite's locks).
+
+    Args:
+        file: The database.
+        judged: Whether its journal is known to be none of SQLite's business: the file is then all there is.
 
     Raises:
         DamagedDatabaseError: the file is no database, or not one of Callisto's.
@@ -46,7 +58,7 @@ def require_known(file: Path) -> None:
         journal = _first_bytes(file.with_name(file.name + "-journal"), len(_JOURNAL_MAGIC))
     except OSError as error:
         raise StoreError(f"database {named(file)} cannot be read: {error.strerror}") from None
-    if not header or journal == _JOURNAL_MAGIC:
+    if not header or (journal == _JOURNAL_MAGIC and not judged):
         return
     if not header.startswith(_MAGIC) or len(header) < _HEADER_BYTES:
         raise DamagedDatabaseError(f"{named(file)} is not a SQLite database, or its first page is damaged")
@@ -60,12 +72,15 @@ def require_stamps(file: Path, version: int, application_id: int) -> None:
     """Refuse a database that is not Callisto's, or of a newer version.
 
     Raises:
-        DamagedDatabaseError: it is not one of Callisto's.
+        ForeignDatabaseError: it is another program's.
+        DamagedDatabaseError: its version is none that there ever will be.
         NewerSchemaError: a newer version wrote it.
     """
     if application_id != APPLICATION_ID:
-        raise DamagedDatabaseError(f"{named(file)} is not a database of Callisto's")
+        raise ForeignDatabaseError(f"{named(file)} is not a database of Callisto's")
     newest = max(migrations())
+    if version > _MOST_VERSIONS:
+        raise DamagedDatabaseError(f"{named(file)} says that it has schema {version}: its first page is damaged")
     if version > newest:
         raise NewerSchemaError(
             f"database {named(file)} has schema {version}, this version knows {newest}: use a newer callisto-telnetd"

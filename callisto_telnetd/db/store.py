@@ -1,17 +1,19 @@
 """The database of the appliance: one connection, one transaction at a time, each durable before it is answered.
 
 Rules:
-* The store is the only opener of the file (the folder's lock sees to that).
+* The store is the only opener of the file (the folder's lock sees to that), but for whoever holds it meanwhile.
 * A transaction is one task of the store's own, shielded from the caller: a cancelled caller leaves it whole.
 * Rollback journal with ``synchronous=EXTRA``: the journal survives until the change is on disk (SQLite, "Atomic Commit
   In SQLite"). It is kept between transactions (``PERSIST``), so that a deletion finds its room on a full disk.
 * A change needs ``_RESERVE_BYTES`` of free disk; a deletion does not.
-* ``sqlite3.Error`` goes no further than this file: it becomes one of our errors, by its code.
+* While the file is held (:meth:`Store.hold`) others wait, but not for long; with a fault they are told at once.
+* ``sqlite3.Error`` goes no further than this file and ``opening.py``: it becomes one of our errors, by its code.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -21,51 +23,43 @@ from typing import Any
 
 import aiosqlite
 
-from callisto_telnetd.db.schema import APPLICATION_ID, migrations, require_known, require_stamps, statements
-from callisto_telnetd.errors import DamagedDatabaseError, DiskFullError, StoreError, named
+from callisto_telnetd.db.opening import code_of, is_missing, open_connection, require_sound_pages, translate
+from callisto_telnetd.errors import DiskFullError, ForeignDatabaseError, HeldError, NewerSchemaError, StoreError
+
+__all__ = ["Row", "Statement", "Store", "open_store", "translate"]
 
 Statement = tuple[str, Sequence[object]]
 Row = tuple[Any, ...]
 
+HELD_WAIT_S = 5.0
+"""How long a caller waits for a file that is held."""
 _RESERVE_BYTES = 1 << 20
-_PRAGMAS = (
-    "PRAGMA page_size=4096",
-    "PRAGMA foreign_keys=ON",
-    "PRAGMA trusted_schema=OFF",
-    "PRAGMA cell_size_check=ON",
-    "PRAGMA secure_delete=ON",
-    "PRAGMA mmap_size=0",
-    "PRAGMA journal_mode=PERSIST",
-    "PRAGMA journal_size_limit=1048576",
-    "PRAGMA synchronous=EXTRA",
-    "PRAGMA busy_timeout=5000",
-)
-
-
-def translate(error: sqlite3.Error) -> StoreError:
-    """Return our error for SQLite's, told by its result code (SQLite, "Result and Error Codes")."""
-    name = _code_of(error)
-    if name.startswith("SQLITE_FULL"):
-        return DiskFullError("the disk is full; nothing was changed")
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return DamagedDatabaseError(f"the database is damaged ({name}); nothing was changed")
-    return StoreError(f"the database failed ({name}); nothing was changed")
-
-
-def _code_of(error: sqlite3.Error) -> str:
-    """Return the name of SQLite's result code; what Python's module finds by itself (a wrong binding) has none."""
-    return getattr(error, "sqlite_errorname", None) or type(error).__name__
 
 
 class Store:
-    """The open database; made by :func:`open_store`."""
+    """The database; made by :func:`open_store`."""
 
-    def __init__(self, file: Path, connection: aiosqlite.Connection) -> None:
+    def __init__(self, file: Path, connection: aiosqlite.Connection | None, fault: StoreError | None = None) -> None:
         self.file = file
-        self._failed = False
+        self.fault = fault
+        """Why the database cannot be used now; None where it can."""
+        self.held = ""
+        """What the file is held for, as in ``repaired``; blank where it is not."""
+        self.on_return: list[Callable[[], None]] = []
+        """Called on the loop each time the database can be used again after a hold."""
+        self.on_fault: list[Callable[[StoreError], None]] = []
+        """Called on the loop each time the database is found unusable."""
+        self._suspect = False
         self._connection = connection
         self._lock = asyncio.Lock()
+        self._free = asyncio.Event()
+        self._free.set()
         self._running: set[asyncio.Task[Any]] = set()
+
+    @property
+    def usable(self) -> bool:
+        """Whether a call is answered now, without waiting for whoever holds the file."""
+        return self.fault is None and not self.held
 
     async def fetch(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
         """Return all rows of a query.
@@ -75,13 +69,18 @@ class Store:
         """
         try:
             # In one step: a caller who is cancelled leaves no cursor open, which would hold a lock on the file.
-            async with self._lock:
-                return [tuple(row) for row in await self._connection.execute_fetchall(sql, parameters)]
+            async with self._turn() as connection:
+                return [tuple(row) for row in await connection.execute_fetchall(sql, parameters)]
         except sqlite3.Error as error:
             raise translate(error) from None
 
     async def apply(
-        self, statements: Sequence[Statement], then: Callable[[list[int]], None] | None = None, *, grows: bool = True
+        self,
+        statements: Sequence[Statement],
+        then: Callable[[list[int]], None] | None = None,
+        *,
+        grows: bool = True,
+        patient: bool = True,
     ) -> list[int]:
         """Make one durable transaction of the statements and return the row id that each left.
 
@@ -90,15 +89,14 @@ class Store:
             then: Called right after the commit, before any other transaction: memory follows disk, even where the
                 caller has been cancelled meanwhile.
             grows: Whether room is needed; a deletion is let through on a full disk.
+            patient: Whether to wait, for a few seconds, where the file is held.
 
         Raises:
             DiskFullError: there is no room; nothing has changed.
+            HeldError: the file is held; nothing has changed.
             StoreError: nothing has changed.
         """
-        task = asyncio.create_task(self._transact(statements, then, grows=grows))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
+        return await asyncio.shield(self._keep(self._transact(statements, then, grows=grows, patient=patient)))
 
     async def get_state(self, key: str) -> str | None:
         """Return what the appliance remembers under ``key``."""
@@ -115,32 +113,145 @@ class Store:
         """Return the version of the schema."""
         return int((await self.fetch("PRAGMA user_version"))[0][0])
 
-    async def _transact(
-        self, statements: Sequence[Statement], then: Callable[[list[int]], None] | None, *, grows: bool
-    ) -> list[int]:
+    @asynccontextmanager
+    async def hold(self, what: str) -> AsyncIterator[None]:
+        """Have the file for oneself: nobody in this process has it open while the block runs.
+
+        Others wait at most five seconds. At the end the file is opened anew whatever happens; one that cannot be opened
+        becomes :attr:`fault`, and is no error here.
+
+        Args:
+            what: What is done to the file, as in ``repaired``.
+
+        Raises:
+            HeldError: somebody else holds it for longer than that.
+        """
+        await self._wait_for_release(asyncio.get_running_loop().time() + HELD_WAIT_S)
+        self.held = what
+        self._free.clear()
+        try:
+            await asyncio.shield(self._keep(self._let_go()))
+            yield
+        finally:
+            await asyncio.shield(self._keep(self._reopen()))
+
+    def give_up(self, fault: StoreError) -> None:
+        """Take the database for unusable: it is open, but what the appliance is made of cannot be read from it."""
+        self.fault = fault
+        self._tell_fault()
+
+    def _keep(self, work: Any) -> asyncio.Task[Any]:
+        """Return the work as a task of the store's own, which :meth:`close` waits for."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    @asynccontextmanager
+    async def _turn(self, *, patient: bool = True) -> AsyncIterator[aiosqlite.Connection]:
+        """Have the connection for oneself for a moment."""
+        deadline = asyncio.get_running_loop().time() + (HELD_WAIT_S if patient else 0.0)
+        while True:
+            await self._wait_for_release(deadline)
+            async with self._lock:
+                if self.held:  # since a moment ago
+                    continue
+                if self.fault is not None or self._connection is None:
+                    raise self._refusal()
+                yield self._connection
+                return
+
+    async def _wait_for_release(self, deadline: float) -> None:
+        """Return once nobody holds the file.
+
+        Raises:
+            HeldError: somebody still does at the deadline, which is the loop's time.
+        """
+        while self.held:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._free.wait()
+            except TimeoutError:
+                raise HeldError(f"the database is being {self.held}; nothing was changed; try again later") from None
+
+    def _refusal(self) -> StoreError:
+        """Return the fault as a new error: one that is raised again and again would drag its tracebacks along."""
+        if self.fault is None:
+            return StoreError("the database is closed; nothing was changed")
+        reason = str(self.fault).removesuffix("; nothing was changed")
+        return type(self.fault)(f"the database cannot be used: {reason}; nothing was changed; 'repair' helps")
+
+    async def _let_go(self) -> None:
+        """Close the connection once what runs is done."""
         async with self._lock:
-            if self._failed:
-                raise StoreError("the disk failed to keep an earlier change; check the disk, then restart the server")
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                await _close(connection)
+
+    async def _reopen(self) -> None:
+        """Open the file anew; what cannot be opened is the new fault."""
+        async with self._lock:  # a hold that was given up at once may still be closing
+            suspect, self._suspect = self._suspect, False
+            try:
+                self._connection = await open_connection(self.file, make=False)
+                if suspect:
+                    await require_sound_pages(self._connection)
+                self.fault = None
+            except StoreError as error:
+                if self._connection is not None:
+                    await _close(self._connection)
+                    self._connection = None
+                    self._suspect = True
+                self.fault = error
+            self.held = ""
+            self._free.set()
+        if self.fault is None:
+            for tell in self.on_return:
+                tell()
+        else:
+            self._tell_fault()
+
+    def _tell_fault(self) -> None:
+        if self.fault is not None:
+            for tell in self.on_fault:
+                tell(self.fault)
+
+    async def _transact(
+        self, statements: Sequence[Statement], then: Callable[[list[int]], None] | None, *, grows: bool, patient: bool
+    ) -> list[int]:
+        async with self._turn(patient=patient) as connection:
             if grows:
                 self.require_room()
             ids: list[int] = []
             try:
-                await self._connection.execute("BEGIN IMMEDIATE")
+                await connection.execute("BEGIN IMMEDIATE")
                 for sql, parameters in statements:
-                    async with self._connection.execute(sql, parameters) as cursor:
+                    async with connection.execute(sql, parameters) as cursor:
                         ids.append(cursor.lastrowid or 0)
-                await self._connection.execute("COMMIT")
+                await connection.execute("COMMIT")
             except sqlite3.Error as error:
-                # After a failed fsync the kernel calls the pages clean: nothing written since can be trusted to last.
-                self._failed = "FSYNC" in _code_of(error)
-                await self._roll_back()
+                await self._take_failure(connection, error)
                 raise translate(error) from None
             except BaseException:  # a value that SQLite cannot take, or the loop's end: no transaction stays open
-                await self._roll_back()
+                await _roll_back(connection)
                 raise
             if then is not None:
                 then(ids)
             return ids
+
+    async def _take_failure(self, connection: aiosqlite.Connection, error: sqlite3.Error) -> None:
+        """End the transaction that failed; after a failed fsync nothing written since can be trusted to last."""
+        if "FSYNC" not in code_of(error):
+            await _roll_back(connection)
+            return
+        # The kernel calls the pages clean now: only closing, opening anew and looking at every page tells what is true.
+        with contextlib.suppress(sqlite3.Error):
+            await _roll_back(connection)
+        self._suspect = True
+        self.fault = StoreError(
+            "the disk failed to keep an earlier change; check the disk, then repair the database or restart the server"
+        )
+        self._tell_fault()
 
     def require_room(self) -> None:
         """Refuse where a change would find no room.
@@ -159,78 +270,53 @@ class Store:
                 " nothing was changed"
             )
 
-    async def _roll_back(self) -> None:
-        """End the transaction that SQLite may or may not have rolled back by itself."""
-        if self._connection.in_transaction:
-            try:
-                await self._connection.execute("ROLLBACK")
-            except sqlite3.Error:
-                if self._connection.in_transaction:
-                    raise
-
     async def close(self) -> None:
-        """Wait for the transaction that runs, then close the file."""
-        if self._running:
+        """Wait for what runs, then close the file."""
+        while self._running:
             await asyncio.wait(self._running)
-        await self._connection.close()
+        if self._connection is not None:
+            await self._connection.close()
 
 
-async def _number(connection: aiosqlite.Connection, pragma: str) -> int:
-    async with connection.execute(f"PRAGMA {pragma}") as cursor:
-        row = await cursor.fetchone()
-    return int(row[0]) if row else 0
+async def _roll_back(connection: aiosqlite.Connection) -> None:
+    """End the transaction that SQLite may or may not have rolled back by itself."""
+    if connection.in_transaction:
+        try:
+            await connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            if connection.in_transaction:
+                raise
 
 
-async def _require_ours(connection: aiosqlite.Connection, file: Path) -> None:
-    """Look again, now that SQLite has rolled back a hot journal: a new file has no pages, any other has our stamps."""
-    if await _number(connection, "page_count"):
-        require_stamps(file, await _number(connection, "user_version"), await _number(connection, "application_id"))
-
-
-async def _migrate(connection: aiosqlite.Connection) -> None:
-    version = await _number(connection, "user_version")
-    for target, script in sorted(migrations().items()):
-        if target <= version:
-            continue
-        await connection.execute("BEGIN IMMEDIATE")
-        for statement in statements(script):
-            await connection.execute(statement)
-        await connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        await connection.execute(f"PRAGMA user_version={target}")
-        await connection.execute("COMMIT")
+async def _close(connection: aiosqlite.Connection) -> None:
+    """Close the connection, also where its file fails: it is opened anew after that."""
+    with contextlib.suppress(sqlite3.Error):
+        await connection.close()
 
 
 @asynccontextmanager
-async def open_store(file: Path) -> AsyncIterator[Store]:
+async def open_store(file: Path, *, make: bool = True, tolerant: bool = False) -> AsyncIterator[Store]:
     """Open the database, make or migrate it where that is due, and close it whole at the end.
+
+    Args:
+        file: The database.
+        make: Whether a missing file becomes a new database; not so where the appliance is known to have had one.
+        tolerant: Whether a database that is damaged, or cannot be read or migrated, gives a store with a fault.
 
     Raises:
         DamagedDatabaseError: the file is damaged, or no database of Callisto's.
         NewerSchemaError: a newer version wrote it; nothing has been changed.
         StoreError: it cannot be opened.
     """
-    require_known(file)
+    is_new = make and is_missing(file)
     try:
-        sqlite3.connect(file).close()  # where this fails, aiosqlite's thread would outlive the loop it answers to
-        connection = await aiosqlite.connect(file, isolation_level=None)
-    except sqlite3.Error as error:
-        raise StoreError(f"database {named(file)} cannot be opened: {_code_of(error)}") from None
-    try:
-        await _require_ours(connection, file)
-        file.chmod(0o600)
-        for pragma in _PRAGMAS:
-            await connection.execute(pragma)
-        await _migrate(connection)
-    except sqlite3.Error as error:
-        await connection.close()
-        raise type(translate(error))(f"database {named(file)} cannot be opened: {translate(error)}") from None
-    except OSError as error:
-        await connection.close()
-        raise StoreError(f"database {named(file)} cannot be made the owner's alone: {error.strerror}") from None
-    except BaseException:  # an open connection is a thread that keeps the process from ending
-        await connection.close()
+        store = Store(file, await open_connection(file, make=make))
+    except NewerSchemaError:
         raise
-    store = Store(file, connection)
+    except StoreError as error:
+        if not tolerant or is_new or (make and isinstance(error, ForeignDatabaseError)):
+            raise
+        store = Store(file, None, error)
     try:
         yield store
     finally:

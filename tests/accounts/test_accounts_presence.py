@@ -109,3 +109,28 @@ def test_notices_are_kept_for_so_many_accounts_alone() -> None:
         enter(presence, f"user{number}", told)
 
     assert told == [("user1", "done"), ("user100", "done")]
+
+
+def test_a_standing_notice_is_told_until_it_is_cleared() -> None:
+    """Every session is told once, each that logs in is told again, and after it was cleared nobody."""
+    presence, told, later = Presence(), list[tuple[str, str]](), list[tuple[str, str]]()
+    enter(presence, "ada", told)
+    presence.stand("check", "one fault")
+    presence.stand("check", "one fault")
+    enter(presence, "bob", told)
+    presence.stand("check", "two faults")
+    presence.clear("check")
+    presence.clear("check")
+    enter(presence, "eve", later)
+
+    assert told == [("ada", "one fault"), ("bob", "one fault"), ("ada", "two faults"), ("bob", "two faults")]
+    assert later == []
+
+
+def test_standing_notices_are_bounded() -> None:
+    """Past twenty, the oldest stands no longer."""
+    presence = Presence()
+    for number in range(25):
+        presence.stand(str(number), f"notice {number}")
+
+    assert presence.standing() == [f"notice {number}" for number in range(5, 25)]

@@ -1,0 +1,145 @@
+"""Compacting: a sound database written anew without its free pages, checked, and put in the place of the old one.
+
+Runs in the worker, on a closed file. A damaged database is not touched: that is a repair's work.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from callisto_telnetd.db.opening import require_openable, translate
+from callisto_telnetd.db.publish import making_of, publish
+from callisto_telnetd.errors import DamagedDatabaseError, DiskFullError, StoreError, named
+from callisto_telnetd.quantities import format_bytes
+
+RESERVE_BYTES = 1 << 20
+"""What stays free beside the new file."""
+_OPCODES = 20_000  # of SQLite's machine, between two looks at how far it has come
+_STAMPS = ("application_id", "user_version", "page_size")
+
+Tell = Callable[[str, int, int], None]
+
+
+def compact(order: Mapping[str, Any], tell: Tell) -> dict[str, int]:
+    """Compact the database of the order, ``file``; return its size before and after, in bytes.
+
+    Raises:
+        DiskFullError: there is no room for a second file; nothing was changed.
+        DamagedDatabaseError: the database is damaged; nothing was changed.
+        StoreError: nothing was changed.
+        UnfinishedError: the new database counts already; the next opening puts it in its place.
+    """
+    file = Path(order["file"])
+    making = making_of(file)
+    require_openable(file)
+    before = _size(file)
+    try:
+        with _translated():
+            before_rows = _write(file, making, tell)
+            _check(making, before_rows, tell)
+        after = _size(making)
+        tell("Replacing", 0, 0)
+        publish(making, file)
+    except BaseException:
+        making.unlink(missing_ok=True)
+        raise
+    return {"before_bytes": before, "after_bytes": after}
+
+
+def _write(file: Path, making: Path, tell: Tell) -> dict[str, object]:
+    """Write the new database; return what it has to agree with the old one in."""
+    with closing(_connect(file)) as connection:
+        tell("Checking", 0, 0)
+        _require_sound(connection, "the database")
+        needed = _needed(connection)
+        _require_room(file.parent, needed)
+        traits = _traits(connection)
+        making.unlink(missing_ok=True)
+        os.close(os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+        def look() -> int:
+            tell("Copying", min(making.stat().st_size, needed), needed)
+            return 0
+
+        connection.set_progress_handler(look, _OPCODES)
+        connection.execute("VACUUM INTO ?", (str(making),))
+        tell("Copying", needed, needed)
+        return traits
+
+
+def _check(making: Path, expected: Mapping[str, object], tell: Tell) -> None:
+    tell("Checking the new file", 0, 0)
+    with closing(_connect(making)) as connection:
+        _require_sound(connection, "the new database")
+        if (traits := _traits(connection)) != expected:
+            wrong = next(key for key in {**expected, **traits} if expected.get(key) != traits.get(key))
+            raise StoreError(f"the new database differs from the old one in {wrong}; nothing was changed")
+
+
+def _connect(file: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
+    for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0", "foreign_keys=OFF"):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def _require_sound(connection: sqlite3.Connection, what: str) -> None:
+    (first,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if first != "ok":
+        raise DamagedDatabaseError(f"{what} is damaged: {first}; nothing was changed; 'repair' helps")
+    if row := connection.execute("PRAGMA foreign_key_check").fetchone():
+        raise DamagedDatabaseError(
+            f"{what} is damaged: a row of {row[0]} names a missing row of {row[2]}; nothing was changed; 'repair' helps"
+        )
+
+
+def _traits(connection: sqlite3.Connection) -> dict[str, object]:
+    """Return the stamps, and how many rows each table has, without an index that might know fewer."""
+    traits: dict[str, object] = {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in _STAMPS}
+    names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+    for (name,) in names.fetchall():
+        quoted = str(name).replace('"', '""')
+        traits[f"rows of {name}"] = connection.execute(f'SELECT count(*) FROM "{quoted}" NOT INDEXED').fetchone()[0]
+    return traits
+
+
+def _needed(connection: sqlite3.Connection) -> int:
+    """Return how large the new file can become, in bytes."""
+    pages, free, size = (
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * size
+
+
+def _require_room(folder: Path, needed: int) -> None:
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    if free < needed + RESERVE_BYTES:
+        raise DiskFullError(
+            f"too little room to compact: {format_bytes(needed + RESERVE_BYTES)} needed, {format_bytes(free)} free;"
+            " nothing was changed"
+        )
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError as error:
+        raise StoreError(f"{named(file)} cannot be looked at: {error.strerror}; nothing was changed") from None
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Make foreign errors ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translate(error) from None
+    except OSError as error:
+        raise StoreError(f"the database cannot be compacted: {error.strerror}; nothing was changed") from None
