@@ -1,0 +1,182 @@
+"""One running process of a service: its start, its output, its end, and the end of all that it has started.
+
+Rules:
+
+* It leads a session and a group of its own. The signal to stop goes to the whole group; what is left of it at the
+  deadline is killed, and so is what has left the group and still carries the marker.
+* The leader is collected last: as long as it is not, the system gives its number to nobody else.
+* Its memory is limited right behind its exec (prlimit(2)), some microseconds into its life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, Self
+
+from callisto_telnetd.errors import ServiceError, quoted
+from callisto_telnetd.services.recipe import MARKER, Recipe
+from callisto_telnetd.services.strays import Known, end_all, find_marked, members, start_ticks
+from callisto_telnetd.trace.hub import Hub
+from callisto_telnetd.trace.process_output import ProcessOutput
+
+_LOOK_S = 0.02
+_KILL_S = 2.0
+_OUTPUT_S = 1.0
+_UMASK = 0o022
+
+
+def describe_exit(code: int | None) -> str:
+    """Say in words how a process ended: ``exit code 1``, ``killed by SIGSEGV (Segmentation fault)``."""
+    if code is None:
+        return "not ended"
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name} ({signal.strsignal(-code)})"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+def spawn(recipe: Recipe, *, traced: bool) -> subprocess.Popen[bytes]:
+    """Start the process, its output in pipes where it is ``traced``, else thrown away.
+
+    Raises:
+        ServiceError: the system refuses; says why.
+    """
+    output = subprocess.PIPE if traced else subprocess.DEVNULL
+    account = recipe.account
+    try:
+        process = subprocess.Popen(  # noqa: S603 - words of the owner's own settings, and no shell
+            recipe.words,
+            bufsize=0,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=recipe.folder,
+            env=recipe.environment,
+            start_new_session=True,
+            umask=_UMASK,
+            user=account.uid if account else None,
+            group=account.gid if account else None,
+            extra_groups=account.groups if account else None,
+        )
+    except OSError as error:
+        if recipe.folder is not None and error.filename == str(recipe.folder):
+            raise ServiceError(f"its folder {str(recipe.folder)!r} cannot be entered: {error.strerror}") from None
+        raise ServiceError(f"its command {quoted(recipe.words[0])} cannot be run: {error.strerror}") from None
+    except (subprocess.SubprocessError, ValueError) as error:
+        raise ServiceError(f"its command {quoted(recipe.words[0])} cannot be run: {quoted(str(error))}") from None
+    if recipe.memory_bytes is not None:
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(process.pid, resource.RLIMIT_DATA, (recipe.memory_bytes, recipe.memory_bytes))
+    return process
+
+
+class Child:
+    """A process that runs; made by :meth:`start`, ended by :meth:`end`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], recipe: Recipe) -> None:
+        self._process = process
+        self.pid = process.pid
+        self.recipe = recipe
+        self.known = Known(process.pid, start_ticks(process.pid) or 0)
+        self.started_at = time.monotonic()
+        self.exited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Is set when the process has ended; it is not collected yet."""
+        self._pipes: list[tuple[asyncio.BaseTransport, ProcessOutput]] = []
+        self._pidfd = os.pidfd_open(process.pid)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._note_exit)
+
+    @classmethod
+    async def start(cls, name: str, recipe: Recipe, hub: Hub) -> Self:
+        """Start it, and have its output traced.
+
+        Raises:
+            ServiceError: the system refuses; says why.
+        """
+        child = cls(spawn(recipe, traced=True), recipe)
+        await child._connect(name, hub)
+        return child
+
+    async def _connect(self, name: str, hub: Hub) -> None:
+        loop = asyncio.get_running_loop()
+        streams: tuple[Literal["stdout", "stderr"], ...] = ("stdout", "stderr")
+        for stream in streams:
+            output = ProcessOutput(hub, name, self.pid, stream)
+            transport, _ = await loop.connect_read_pipe(lambda made=output: made, getattr(self._process, stream))  # type: ignore[misc]
+            self._pipes.append((transport, output))
+
+    def _note_exit(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        if not self.exited.done():
+            self.exited.set_result(None)
+
+    async def end(self, number: signal.Signals, deadline_s: float) -> int | None:
+        """Stop the process and all that it has started; return its exit code, None where even SIGKILL did not end it.
+
+        Args:
+            number: The signal that asks it to stop; it goes to the whole group.
+            deadline_s: Seconds until SIGKILL.
+        """
+        self._signal(number)
+        deadline = time.monotonic() + deadline_s
+        await asyncio.wait([self.exited], timeout=deadline_s)
+        while members(self.pid) and time.monotonic() < deadline:  # noqa: ASYNC110 - no event tells of them; what it leads may take as long to tidy up
+            await asyncio.sleep(_LOOK_S)
+        self._signal(signal.SIGKILL)
+        await asyncio.to_thread(end_all, self._left)
+        await asyncio.wait([self.exited], timeout=_KILL_S)
+        await self._close_output()
+        return self._process.poll()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    def _left(self) -> list[Known]:
+        """Return what is left of the group, of the session, and of those that carry the marker."""
+        uids = {os.geteuid()} | ({self.recipe.account.uid} if self.recipe.account else set())
+        marked = find_marked(self.recipe.environment[MARKER], uids, whole=True)
+        return list(dict.fromkeys([*members(self.pid, self.pid), *marked]))
+
+    async def _close_output(self) -> None:
+        """Wait until all is published; an end of the pipe that somebody holds open is not waited for."""
+        if self._pipes:
+            await asyncio.wait([output.ended for _, output in self._pipes], timeout=_OUTPUT_S)
+        for transport, _ in self._pipes:
+            transport.close()
+
+
+async def run_check(recipe: Recipe, timeout_s: float) -> int | None:
+    """Run a command to its end without a trace of its output; return its exit code, None where it took too long.
+
+    Raises:
+        ServiceError: the system refuses; says why.
+    """
+    environment = {**recipe.environment, MARKER: f"{recipe.environment[MARKER]}:check"}
+    recipe = replace(recipe, environment=environment)
+    child = Child(spawn(recipe, traced=False), recipe)
+    try:
+        await asyncio.wait([child.exited], timeout=timeout_s)
+        in_time = child.exited.done()
+    finally:
+        code = await asyncio.shield(asyncio.ensure_future(child.end(signal.SIGKILL, 0.0)))
+    return code if in_time else None
+
+
+def orphans_of(data: Path, recorded: list[Known], uids: set[int]) -> list[Known]:
+    """Return what an earlier server of this data folder has left running: what is written down, and what is marked."""
+    found = dict.fromkeys(find_marked(f"{data}:", uids, whole=False))
+    for known in recorded:
+        if start_ticks(known.pid) == known.ticks:  # its number is still its own, and so is its group's
+            found |= dict.fromkeys([known, *members(known.pid, known.pid)])
+    return list(found)

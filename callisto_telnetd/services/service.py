@@ -1,0 +1,434 @@
+"""One service: the one task that starts its process, watches it, and starts it again.
+
+Rules:
+
+* Whether it should run is said by flags (wanted, held, closing); its task alone acts on them, so no two starts or stops
+  of it can cross.
+* A process that ends before it has worked for a while (``settled_s``) has died early. The pause before the next start
+  doubles each time up to ``most_pause_s``; after ``most_early`` in a row the service is failed, and tried again every
+  ``slow_s`` or by hand.
+* What cannot even be started is failed at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from callisto_telnetd.errors import ServiceError
+from callisto_telnetd.services.child import Child, describe_exit
+from callisto_telnetd.services.health import check
+from callisto_telnetd.services.processes import ProcessTable
+from callisto_telnetd.services.recipe import Recipe, fill, health_of, is_set_up, make_recipe
+from callisto_telnetd.services.strays import Ledger
+from callisto_telnetd.settings import HealthSettings, ServiceSettings
+from callisto_telnetd.trace.hub import Hub
+from callisto_telnetd.trace.logs import Log
+from callisto_telnetd.variables import Registry
+
+_STARTING_LOOK_S = 1.0
+
+
+class State(StrEnum):
+    """How a service is, as an administrator is told."""
+
+    OFF = "off"
+    NOT_SET_UP = "not set up"
+    STARTING = "starting"
+    RUNNING = "running"
+    UNHEALTHY = "unhealthy"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    WAITING = "waiting to restart"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How soon a service is started again, and what it may take to stop at the server's end; all in seconds."""
+
+    settled_s: float = 30.0
+    most_pause_s: float = 60.0
+    most_early: int = 5
+    slow_s: float = 600.0
+    close_s: float = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all services work with."""
+
+    variables: Registry
+    hub: Hub
+    log: Log
+    processes: ProcessTable
+    ledger: Ledger
+    data: Path
+    tell: Callable[[str], None]
+    """Shows a notice to all sessions."""
+    pace: Pace
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceView:
+    """A service at one moment."""
+
+    name: str
+    state: State
+    reason: str
+    """Why it is as it is; blank where there is nothing to say."""
+    for_s: float
+    """Seconds in this state."""
+    pid: int | None
+    restarts: int
+    """Starts since the server's, without the first."""
+    last_exit: str
+    """How its last process ended, in words; blank where none has."""
+    next_try_s: float | None
+    cpu_percent: float
+    memory_bytes: int
+    restart_due: tuple[str, ...]
+    """The variables that have changed since its start, and take effect at its next one."""
+    plan: str
+    """The variable that holds its restart plan."""
+    enabled: bool
+    command: tuple[str, ...]
+
+
+class Service:
+    """A service and its task."""
+
+    def __init__(self, name: str, settings: ServiceSettings, around: Surroundings) -> None:
+        self.name = name
+        self.settings = settings
+        self._around = around
+        self._health = health_of(name, settings)
+        self._wanted = settings.enabled and is_set_up(name, settings)
+        self._holds: list[str] = []
+        self._closing = False
+        self._restart_for = self._sick = self._resting_for = ""
+        self._hurry = self._told = False
+        self._woken = asyncio.Event()
+        self._starts = self._early = 0
+        self._child: Child | None = None
+        self._settled_at: float | None = None
+        self._last_exit = ""
+        self._next_at: float | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._waiting: list[asyncio.Future[str]] = []
+        self.state = State.STOPPED
+        self.reason = ""
+        self._since = time.monotonic()
+        if not is_set_up(name, settings):
+            self.state = State.NOT_SET_UP
+        elif not settings.enabled:
+            self.state = State.OFF
+
+    # What is asked of it
+
+    @property
+    def held(self) -> str:
+        """What it is stopped for just now, and started again after; blank where it is not."""
+        return self._holds[-1] if self._holds and self._wanted else ""
+
+    async def start(self) -> None:
+        """Start it, also where it waits to be started again; returns once its process runs.
+
+        Raises:
+            ServiceError: it runs already, is not set up, is held, or cannot be started.
+        """
+        if not is_set_up(self.name, self.settings):
+            raise ServiceError(f"{self.name} is not set up: services.{self.name}.command names its program")
+        if self._holds:
+            raise ServiceError(f"{self.name} is stopped for {self._holds[-1]}; start it afterwards")
+        if self._child is not None and self._wanted:
+            raise ServiceError(f"{self.name} runs already, pid {self._child.pid}")
+        self._wanted = self._hurry = True
+        self._early, self._told = 0, False
+        await self._await_start()
+
+    async def stop(self, reason: str) -> None:
+        """Stop it, and let it be; returns once nothing of it runs.
+
+        Raises:
+            ServiceError: it does not run, and would not be started again.
+        """
+        if not self._wanted and self._child is None:
+            raise ServiceError(f"{self.name} does not run: it is {self.state}")
+        self._rest_for(reason)
+        self._wanted = False
+        await self.rest()
+
+    async def restart(self, reason: str) -> None:
+        """Stop it and start it again; where a hold has stopped it, that start is the one asked for.
+
+        Raises:
+            ServiceError: it is stopped or off, or cannot be started.
+        """
+        if not self._wanted:
+            raise ServiceError(f"{self.name} does not run: it is {self.state}")
+        if self._holds:
+            self._around.log.info("service restarts later", service=self.name, reason=reason, held=self._holds[-1])
+            return
+        self._restart_for, self._hurry, self._early, self._told = reason, True, 0, False
+        await self._await_start()
+
+    def hold(self, reason: str) -> None:
+        """Keep it stopped until :meth:`release`; :meth:`rest` returns once nothing of it runs."""
+        self._rest_for(reason)
+        self._holds.append(reason)
+        self._woken.set()
+
+    async def rest(self) -> None:
+        """Return once nothing of it runs."""
+        self._woken.set()
+        await self._idle.wait()
+
+    def release(self, reason: str) -> None:
+        """End a hold: it starts again if it is to run."""
+        self._holds.remove(reason)
+        self._hurry, self._early, self._told = True, 0, False
+        self._woken.set()
+
+    def close(self) -> None:
+        """Stop it for good: its task ends."""
+        self._rest_for("the end of the server")
+        self._closing = True
+        self._woken.set()
+
+    def _rest_for(self, reason: str) -> None:
+        """Remember what it is stopped for, if it is to run now."""
+        if self._should_run:
+            self._resting_for = reason
+            if self._idle.is_set():
+                self._go(State.STOPPED, reason)
+
+    async def _await_start(self) -> None:
+        outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting.append(outcome)
+        self._woken.set()
+        if fault := await outcome:
+            raise ServiceError(f"{self.name} cannot be started: {fault}")
+
+    def _tell_start(self, fault: str = "") -> None:
+        for each in self._waiting:
+            if not each.done():
+                each.set_result(fault)
+        self._waiting.clear()
+
+    # What its task does
+
+    def announce(self) -> None:
+        """Say that it is about to start, if it is: its task begins once orphans are ended."""
+        if self._should_run:
+            self._go(State.STARTING)
+
+    @property
+    def _should_run(self) -> bool:
+        return self._wanted and not self._holds and not self._closing
+
+    async def run(self) -> None:
+        """Keep it as it should be, until it is closed."""
+        while not self._closing:
+            self._woken.clear()
+            if self._should_run:
+                self._idle.clear()
+                pause_s = await self._live()
+                if self._should_run:
+                    await self._pause(pause_s)
+                self._idle.set()
+            else:
+                self._tell_start(f"it was stopped for {self.reason or 'another reason'}")
+                await self._woken.wait()
+        self._tell_start("the server stops")
+
+    async def _pause(self, pause_s: float) -> None:
+        """Wait for the next start, or until something else is asked."""
+        self._next_at = time.monotonic() + pause_s
+        self._idle.set()
+        while self._should_run and not self._hurry and (left_s := self._next_at - time.monotonic()) > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), left_s)
+            self._woken.clear()
+        self._next_at = None
+
+    async def _live(self) -> float:
+        """Run a process from its start to its end; return the seconds until the next one."""
+        around, log = self._around, self._around.log
+        self._restart_for = self._sick = ""
+        self._hurry = False
+        self._settled_at = None
+        self._go(State.STARTING)
+        try:
+            recipe = make_recipe(self.name, self.settings, around.variables.text, around.data)
+            child = await Child.start(self.name, recipe, around.hub)
+        except ServiceError as error:
+            self._tell_start(str(error))
+            return self._fail(str(error))
+        self._child = child
+        self._starts += 1
+        around.processes.add(self.name, child.pid)
+        self._write(child)
+        log.info("service started", service=self.name, child=child.pid)
+        checks = asyncio.create_task(self._check(child, self._health), name=f"{self.name}: health")
+        self._tell_start()
+        try:
+            await self._until_due(child)
+        finally:
+            checks.cancel()
+        asked = not self._should_run or (bool(self._restart_for) and not child.exited.done())
+        self._go(State.STOPPING, self._sick or self._restart_for or ("" if self._should_run else self._resting_for))
+        deadline_s = min(self.settings.stop_s, around.pace.close_s) if self._closing else self.settings.stop_s
+        code = await child.end(signal.Signals[f"SIG{self.settings.stop_signal}"], deadline_s)
+        await asyncio.wait([checks])
+        self._child = None
+        around.processes.remove(self.name)
+        self._write(None)
+        self._last_exit = describe_exit(code)
+        log.info("service ended", service=self.name, child=child.pid, exit=self._last_exit)
+        return self._judge(child, code, asked=asked)
+
+    async def _until_due(self, child: Child) -> None:
+        """Return when the process has ended, or has to."""
+        while self._should_run and not self._restart_for and not self._sick and not child.exited.done():
+            woken: asyncio.Future[Any] = asyncio.ensure_future(self._woken.wait())
+            ended: asyncio.Future[Any] = child.exited
+            try:
+                await asyncio.wait([woken, ended], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                woken.cancel()
+            self._woken.clear()
+
+    def _judge(self, child: Child, code: int | None, *, asked: bool) -> float:
+        """Say what the end of a process means, and return the seconds until the next start."""
+        if asked:
+            self._go(State.STOPPED, self._restart_for or self._resting_for)
+            self._hurry = True
+            return 0.0
+        reason = self._sick or f"ended by itself with {self._last_exit}"
+        if said := self._last_words(child):
+            reason += f"; its last words: {said}"
+        again = self.settings.restart == "always" or (
+            self.settings.restart == "on-failure" and (code != 0 or self._sick)
+        )
+        if not again:
+            self._wanted = False
+            self._go(State.STOPPED if code == 0 else State.FAILED, reason)
+            if code != 0:
+                self._report(reason)
+            return 0.0
+        settled_s = 0.0 if self._settled_at is None else time.monotonic() - self._settled_at
+        if settled_s >= self._around.pace.settled_s:
+            self._early, self._told = 0, False
+        else:
+            self._early += 1
+        if self._early >= self._around.pace.most_early:
+            return self._fail(f"{reason}; that was the {self._early}. early end in a row")
+        first_s = self.settings.restart_s
+        pause_s = max(first_s, min(first_s * 2.0 ** max(0, self._early - 1), self._around.pace.most_pause_s))
+        self._go(State.WAITING, reason)
+        self._report(reason, notice=self._early <= 1)
+        return pause_s
+
+    def _fail(self, reason: str) -> float:
+        self._early = max(self._early, self._around.pace.most_early)
+        self._go(State.FAILED, reason)
+        self._report(reason, notice=not self._told)
+        self._told = True
+        return self._around.pace.slow_s
+
+    def _report(self, reason: str, *, notice: bool = True) -> None:
+        self._around.log.warning("service failed", service=self.name, state=str(self.state), reason=reason)
+        if notice:
+            self._around.tell(f"service {self.name}: {self.state}: {reason}")
+
+    def _last_words(self, child: Child) -> str:
+        said = [each for each in self._around.hub.held(child.started_at) if each.pid == child.pid]
+        return next((each.text for each in reversed(said) if each.process == self.name), "")[:200]
+
+    async def _check(self, child: Child, health: HealthSettings | None) -> None:
+        """Follow the health of a process, until it ends or has failed its checks."""
+        if health is None:
+            self._settle()
+            return
+        recipe = self._check_recipe(child.recipe, health)
+        give_up_at, failures = time.monotonic() + health.start_s, 0
+        while not self._sick:
+            starting = self._settled_at is None
+            await asyncio.sleep(min(health.every_s, _STARTING_LOOK_S) if starting else health.every_s)
+            fault = await check(health, recipe)
+            if not fault:
+                failures = 0
+                self._settle()
+            elif starting:
+                if time.monotonic() >= give_up_at:
+                    self._give_up(f"not healthy within {health.start_s:g} s: {fault}")
+            else:
+                failures += 1
+                self._go(State.UNHEALTHY, fault)
+                self._around.log.warning("service unhealthy", service=self.name, reason=fault, failures=failures)
+                if failures >= health.failures:
+                    self._give_up(fault)
+
+    def _check_recipe(self, recipe: Recipe, health: HealthSettings) -> Recipe:
+        words = tuple(fill(word, self._around.variables.text) for word in health.command)
+        return replace(recipe, words=words) if words else recipe
+
+    def _settle(self) -> None:
+        self._settled_at = self._settled_at or time.monotonic()
+        if self.state is not State.RUNNING:
+            self._go(State.RUNNING)
+
+    def _give_up(self, fault: str) -> None:
+        """Have an unhealthy process restarted, unless it is never to be."""
+        if self.settings.restart == "never":
+            if self.state is not State.UNHEALTHY or self.reason != fault:
+                self._go(State.UNHEALTHY, fault)
+            return
+        self._sick = fault
+        self._woken.set()
+
+    def _go(self, state: State, reason: str = "") -> None:
+        if state is not self.state:
+            self._since = time.monotonic()
+        self.state, self.reason = state, reason
+
+    def _write(self, child: Child | None) -> None:
+        try:
+            if child is None:
+                self._around.ledger.remove(self.name)
+            else:
+                self._around.ledger.add(self.name, child.known)
+        except OSError as error:  # the marker finds it all the same
+            self._around.log.warning("services not written down", reason=error.strerror or str(error))
+
+    # What is told of it
+
+    def view(self) -> ServiceView:
+        """Return how it is now."""
+        row = self._around.processes.row(self.name) if self._child else None
+        used = self._child.recipe.used if self._child else {}
+        return ServiceView(
+            name=self.name,
+            state=self.state,
+            reason=self.reason,
+            for_s=time.monotonic() - self._since,
+            pid=self._child.pid if self._child else None,
+            restarts=max(0, self._starts - 1),
+            last_exit=self._last_exit,
+            next_try_s=None if self._next_at is None else max(0.0, self._next_at - time.monotonic()),
+            cpu_percent=row.cpu_percent if row else 0.0,
+            memory_bytes=row.memory_bytes if row else 0,
+            restart_due=tuple(name for name, text in used.items() if self._around.variables.text(name) != text),
+            plan=self.settings.plan,
+            enabled=self.settings.enabled,
+            command=self.settings.command,
+        )

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import json
+import re
+import select
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from callisto_telnetd.assembly import require_settings
+from callisto_telnetd.errors import SettingsError
+from callisto_telnetd.services.strays import start_ticks
+from callisto_telnetd.settings import load_settings
+from tests.conftest import DEADLINE_S, DO, ECHO, IAC, Server, StartServer, servers
+
+SETTINGS = """
+[services.ticker]
+command = ["sh", "-c", "echo ticking; exec sleep 1000"]
+[services.broken]
+command = "/no/such/program"
+"""
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with a service that runs and one that cannot."""
+    with servers(tmp_path_factory.mktemp("services")) as start:
+        server = start(SETTINGS)
+        wait_for(server, "broken", "failed")
+        wait_for(server, "ticker", "running")
+        yield server
+
+
+def listing(server: Server) -> dict[str, dict[str, object]]:
+    """Return what ``services list --json`` says, by name."""
+    outcome = server.command("services", "list", "--json")
+    assert outcome.returncode == 0, outcome.stderr
+    return {each["name"]: each for each in json.loads(outcome.stdout)}
+
+
+def wait_for(server: Server, name: str, state: str) -> dict[str, object]:
+    """Wait until the service is in the state."""
+    end = time.monotonic() + DEADLINE_S
+    while (found := listing(server)[name])["state"] != state:
+        assert time.monotonic() < end, found
+    return found
+
+
+def wait_gone(pids: list[int]) -> None:
+    """Wait until none of the processes runs."""
+    end = time.monotonic() + DEADLINE_S
+    while any(start_ticks(pid) is not None for pid in pids):
+        assert time.monotonic() < end, pids
+        select.select([], [], [], 0.01)
+
+
+def test_the_list_by_telnet(box: Server) -> None:
+    """Built-in services and the owner's are listed with their state and its reason."""
+    lines = box.log_in().run("services list")
+    box.close_peers()
+
+    assert lines[-1] == "OK 4 services"
+    assert [line.split()[0] for line in lines[-5:-1]] == ["web-server", "coc-proxy", "ticker", "broken"]
+    assert lines[-5].endswith("  off")
+    assert lines[-4].endswith("  not set up")
+    assert re.search(r"  running(, last exit: .+)?$", lines[-3])
+    failed = "(its command '/no/such/program' cannot be run: No such file or directory)"
+    assert re.search(r"  failed, next start in \d+ s " + re.escape(failed), lines[-2])
+
+
+def test_stop_start_restart_and_log(box: Server) -> None:
+    """Each is answered with one line that says what is so now, and the log shows what the service has said."""
+    peer = box.log_in()
+    assert peer.run("services stop ticker")[-1] == "OK ticker stopped, killed by SIGTERM (Terminated)"
+    assert peer.run("services stop ticker")[-1] == "Error: ticker does not run: it is stopped"
+    started = peer.run("services start ticker")[-1]
+    assert re.fullmatch(r"OK ticker started, pid \d+", started)
+    assert peer.run("services start ticker")[-1] == f"Error: ticker runs already, {started.rpartition(', ')[2]}"
+    restarted = box.command("services", "restart", "ticker")
+    assert re.fullmatch(r"OK ticker restarted, pid \d+\n", restarted.stdout)
+    end = time.monotonic() + DEADLINE_S
+    while len(lines := peer.run("services log ticker 2")) < 3:
+        assert time.monotonic() < end, lines
+    box.close_peers()
+
+    assert lines[-1] == "OK 2 records"
+    assert all(line.endswith(" INFO ticking") for line in lines[-3:-1])
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "code"),
+    [
+        ("start nobody", "no service named 'nobody'; there are web-server, coc-proxy, ticker and broken", 2),
+        ("log nobody", "no service named 'nobody'; there are web-server, coc-proxy, ticker and broken", 2),
+        ("start broken", "broken cannot be started: its command '/no/such/program' cannot be run: No such file", 1),
+        ("start coc-proxy", "coc-proxy is not set up: services.coc-proxy.command names its program", 1),
+        ("restart web-server", "web-server does not run: it is off", 1),
+        ("start", "usage: services start NAME", 2),
+        ("log ticker 0", "LINES: '0' is not a whole number from 1 to 1000", 2),
+    ],
+)
+def test_what_is_refused(box: Server, words: str, said: str, code: int) -> None:
+    """One line says what is wrong, and what there is."""
+    outcome = box.command("services", *words.split())
+
+    assert outcome.returncode == code
+    assert said in outcome.stderr
+    assert len(outcome.stderr.splitlines()) == 1
+
+
+def test_names_are_completed(box: Server) -> None:
+    """Tab completes the name of a service."""
+    peer = box.log_in()
+    peer.send(IAC + DO + ECHO + b"services restart ti\t").expect(b"cker ")
+    box.close_peers()
+
+
+def test_information_shows_the_services(box: Server) -> None:
+    """System Information's processes have the services with their states."""
+    lines = box.command("information").stdout.splitlines()
+
+    assert "web-server: off" in lines
+    assert any(re.fullmatch(r"ticker: pid \d+, .+, running", line) for line in lines)
+
+
+def test_without_a_server(start: StartServer) -> None:
+    """The list shows what is set up, and what needs a server says so."""
+    server = start(SETTINGS)
+    server.stop()
+    listed = server.command("services", "list")
+    started = server.command("services", "start", "ticker")
+
+    assert re.search(r"^ticker .*  not running$", listed.stdout, re.MULTILINE)
+    assert started.returncode == 1
+    assert started.stderr == ("Error: no server runs on this data folder; services run with 'callisto-telnetd serve'\n")
+
+
+def test_no_orphan_survives_the_next_start(start: StartServer, tmp_path: Path) -> None:
+    """After kill -9 of the server its service, a grandchild, and one that left the session end with the next start."""
+    pids_file = tmp_path / "pids"
+    script = f"setsid sleep 1000 & echo $! >>{pids_file}; sleep 1000 & echo $! >>{pids_file}; echo up; wait"
+    first = start(f"[services.box]\ncommand = ['sh', '-c', '{script}']\n")
+    pid = wait_for(first, "box", "running")["pid"]
+    assert isinstance(pid, int)
+    first.wait_log("service started")
+    while len(old := pids_file.read_text().split() if pids_file.exists() else []) < 2:
+        select.select([], [], [], 0.01)
+    first.kill()
+    assert all(start_ticks(each) is not None for each in (pid, *map(int, old)))
+    second = start(data=first.data)
+    second.wait_log("orphans of an earlier server ended")
+    wait_gone([pid, *map(int, old)])
+
+    assert wait_for(second, "box", "running")["pid"] != pid
+    now = [int(each) for each in pids_file.read_text().split()[2:]]
+    began = time.monotonic()
+    assert second.stop() == 0
+    assert time.monotonic() - began < 3
+    wait_gone(now)
+
+
+@pytest.mark.long
+def test_a_server_with_stubborn_services_stops_in_time(start: StartServer) -> None:
+    """Services that ignore their signal hold up the end no longer than the contract gives it."""
+    script = 'trap "" TERM; echo up; while :; do sleep 1; done'
+    server = start("".join(f"[services.s{n}]\ncommand = ['sh', '-c', '{script}']\n" for n in range(3)))
+    for n in range(3):
+        wait_for(server, f"s{n}", "running")
+    began = time.monotonic()
+
+    assert server.stop() == 0
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ("[services.Web]", "'services.Web' is no name of a service; allowed: 1 to 32 of a-z, 0-9 and -"),
+        ("[services.x]\ncommand = 'a {gNone}'", "services.x.command: no variable named 'gNone'; allowed: names of"),
+        ("[services.x]\ncommand = 'a'\nplan = 'gWebTimeout'", "services.x.plan: 'gWebTimeout' holds no restart plan"),
+        ("[services.x]\ncommand = 'a'\nport = 1", "services.x.port is no setting; allowed: in services.web-server"),
+        ("[services.x]\ncommand = 'a'\nmemory = 'much'", "services.x.memory: 'much' is not allowed; allowed: a size"),
+        ("[services.x]", "services.x.command is missing: the words of its program, or enabled = false"),
+        ('[services.x]\ncommand = "a \'b"', 'services.x.command: "a \'b" is not allowed; allowed: a list of words'),
+        ("[services.x]\ncommands = 'a'", "'services.x.commands' is no setting; allowed: enabled, command"),
+        (
+            "[services.x]\ncommand = 'a'\n[services.x.health]\nevery_s = 1",
+            "services.x.health: url and command; allowed",
+        ),
+        ("[services.x.health]\nurl = 'ftp://a'", "services.x.health.url: 'ftp://a' is not allowed; allowed: http://"),
+        (
+            "[services.x]\nstop_signal = 'X'",
+            "services.x.stop_signal: 'X' is not allowed; allowed: TERM, INT, HUP, QUIT",
+        ),
+    ],
+)
+def test_wrong_settings_end_the_start(tmp_path: Path, toml: str, said: str) -> None:
+    """One line names the file, the key and what is allowed, and nothing was made."""
+    file = tmp_path / "wrong.toml"
+    file.write_text(toml)
+    with pytest.raises(SettingsError) as refused:
+        require_settings(load_settings(tmp_path, file))
+
+    assert str(refused.value).startswith(f"{file}: {said}")
+    assert str(refused.value).isprintable()
