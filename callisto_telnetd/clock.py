@@ -123,6 +123,7 @@ class Clock:
         self._offset_s = 0.0
         self._synced_with: str | None = None
         self._synced_at: float | None = None
+        self._observers: list[Callable[[], None]] = []
         self.restore(ClockState(zone=zone, offset_s=offset_s))
 
     def time(self) -> float:
@@ -143,6 +144,13 @@ class Clock:
             return datetime.fromtimestamp(epoch_s, self._zone)
         except (ValueError, OverflowError, OSError) as error:
             raise ClockValueError(_range_text()) from error
+
+    def observe(self, observer: Callable[[], None]) -> None:
+        """Have ``observer`` called whenever this clock was set or has got another zone.
+
+        What sets the system's clock beside this program is told to nobody: look at the clock now and then.
+        """
+        self._observers.append(observer)
 
     @property
     def zone(self) -> tzinfo:
@@ -182,12 +190,14 @@ class Clock:
             self.use_zone(state.zone)
         self._offset_s = state.offset_s if self.mode == "offset" else 0.0
         self._synced_with, self._synced_at = state.synced_with, state.synced_at
+        self._tell()
 
     def put_back(self, state: ClockState) -> None:
         """Be again as :meth:`state` has told it: a blank zone is the system's, whatever was chosen since."""
         self.restore(state)
         if not state.zone:
             self._zone, self._chosen_zone = _load_zone(system_zone_name()) or UTC, ""
+            self._tell()
 
     def move_to(self, moment: datetime) -> None:
         """Set the clock to an aware moment, years 2000 to 2099.
@@ -233,10 +243,16 @@ class Clock:
         Raises:
             ClockError: no such zone; the message has a near name where there is one.
         """
-        zone = _load_zone(name)
-        if zone is None:
-            raise ClockValueError(f"no time zone named {quoted(name)}{_near_zone(name)}")
-        self._zone, self._chosen_zone = zone, name
+        self._zone, self._chosen_zone = _require_zone(name), name
+        self._tell()
+
+    def now_in(self, zone: str) -> datetime:
+        """Return the appliance's time as another zone would show it.
+
+        Raises:
+            ClockError: no such zone; the message has a near name where there is one.
+        """
+        return datetime.fromtimestamp(self.time(), _require_zone(zone))
 
     def zones(self) -> tuple[str, ...]:
         """Return the names of all zones, sorted; the first call reads them from disk (about 70 ms)."""
@@ -271,6 +287,11 @@ class Clock:
         else:
             self._write(epoch_s)
         self._synced_with = self._synced_at = None
+        self._tell()
+
+    def _tell(self) -> None:
+        for observer in self._observers:
+            observer()
 
 
 def format_moment(moment: datetime) -> str:
@@ -310,6 +331,13 @@ def _load_zone(name: str) -> tzinfo | None:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):  # no such file, no zone in it, or a folder
         return UTC if name == "UTC" else None  # a container without any zones still has UTC
+
+
+def _require_zone(name: str) -> tzinfo:
+    zone = _load_zone(name)
+    if zone is None:
+        raise ClockValueError(f"no time zone named {quoted(name)}{_near_zone(name)}")
+    return zone
 
 
 def _near_zone(name: str) -> str:

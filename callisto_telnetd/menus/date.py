@@ -11,8 +11,10 @@ from callisto_telnetd.menus.answers import Answer, Done, Fact
 from callisto_telnetd.menus.arguments import require_count
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.tree import Command, Menu
+from callisto_telnetd.quantities import counted
 from callisto_telnetd.services.time_server import measure_offset
 
+_PREVIEW_USAGE = "date preview YYYY-MM-DD HH:MM:SS, or zone NAME, or sync"
 CLOCK_STATE = "clock"
 """The key under which the clock is kept in the database."""
 
@@ -30,7 +32,9 @@ def _clock_fact(context: Context) -> Fact:
 async def show_clock(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Show the clock, or set it to the date and time that follow."""
     if words:
-        done = await _move(context, context.parts.clock.parse_moment(" ".join(words)))
+        moment = context.parts.clock.parse_moment(" ".join(words))
+        yield _effects(context, moment)
+        done = await _move(context, moment)
         yield Fact(_clock_fact(context).data, ())
         yield done
         return
@@ -43,10 +47,43 @@ async def ask_moment(context: Context, _words: list[str]) -> AsyncGenerator[Answ
     yield _clock_fact(context)
     now = format_moment(context.parts.clock.now())
     answer = (await context.dialogue.ask(f"New date and time [{now}]: ", default="")).strip()
-    if answer:
-        yield await _move(context, context.parts.clock.parse_moment(answer))
-    else:
+    if not answer:
         yield Done("date and time kept")
+        return
+    moment = context.parts.clock.parse_moment(answer)
+    effects = _effects(context, moment)
+    if effects.lines:
+        yield effects
+        await context.confirm("Set the clock", confirmed=False)
+    yield await _move(context, moment)
+
+
+async def preview(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Tell what setting the clock, the zone or the synchronisation would do to scheduled jobs; nothing changes."""
+    clock = context.parts.clock
+    if words[:1] == ["zone"]:
+        require_count(words, 2, 2, _PREVIEW_USAGE)
+        after = clock.now_in(words[1])
+    elif words[:1] == ["sync"]:
+        require_count(words, 1, 1, _PREVIEW_USAGE)
+        measured = await measure_offset(context.parts.variables.text("gTimeServer"))
+        after = clock.local(clock.time() + measured.offset_s - clock.offset_s)
+    else:
+        require_count(words, 1, 2, _PREVIEW_USAGE)
+        after = clock.parse_moment(" ".join(words))
+    effects = _effects(context, after)
+    yield effects
+    count = counted(len(effects.lines), "effect") if effects.lines else "no effect"
+    yield Done(
+        f"{format_moment(clock.now())} to {format_moment(after)}: {count} on scheduled jobs; nothing was changed"
+    )
+
+
+def _effects(context: Context, after: datetime) -> Fact:
+    """Return what scheduled jobs would have of it, if the clock went to ``after``."""
+    effects = context.parts.schedule.preview(context.parts.clock.now(), after)
+    told = tuple(each.told(serving=context.parts.serving) for each in effects)
+    return Fact({"effects": list(told)}, told)
 
 
 async def _move(context: Context, moment: datetime) -> Done:
@@ -64,6 +101,7 @@ async def set_zone(context: Context, words: list[str]) -> AsyncGenerator[Answer,
     """Set the zone of the appliance's clock."""
     require_count(words, 1, 1, "date zone NAME")
     clock = context.parts.clock
+    yield _effects(context, clock.now_in(words[0]))
     before, state = clock.zone_name, clock.state()
     clock.use_zone(words[0])
     await _keep(context, state, "zone set", f"{clock.zone_name} (was {before})")
@@ -78,6 +116,7 @@ async def synchronise(context: Context, words: list[str]) -> AsyncGenerator[Answ
     server = context.parts.variables.text("gTimeServer")
     # Measured against the system's clock: that difference is what the own offset has to be.
     measured = await measure_offset(server)
+    yield _effects(context, clock.local(clock.time() + measured.offset_s - clock.offset_s))
     state = clock.state()
     context.parts.store.require_room()
     moved_s = measured.offset_s - clock.offset_s
@@ -125,6 +164,12 @@ def _complete_zone(context: Context, words: Sequence[str]) -> Sequence[str]:
     return () if words else context.parts.clock.zones()
 
 
+def _complete_preview(context: Context, words: Sequence[str]) -> Sequence[str]:
+    if words:
+        return context.parts.clock.zones() if words[-1] == "zone" else ()
+    return ("zone", "sync")
+
+
 DATE_MENU = Menu(
     word="date",
     number="5",
@@ -136,7 +181,10 @@ DATE_MENU = Menu(
         help="show or set date and time",
         run=show_clock,
         dialogue=ask_moment,
-        details=("Without words, shows the clock; the menu's number asks for date and time.",),
+        details=(
+            "Without words, shows the clock; the menu's number asks for date and time.",
+            "Says before the clock is set which scheduled jobs that passes over; the menu's number then asks again.",
+        ),
         facts="one",
         changes=True,
     ),
@@ -149,6 +197,14 @@ DATE_MENU = Menu(
             complete=_complete_zone,
             facts="one",
             changes=True,
+        ),
+        Command(
+            word="preview",
+            usage="YYYY-MM-DD HH:MM:SS|zone NAME|sync",
+            help="tell which scheduled jobs a change of the clock would pass over or repeat",
+            run=preview,
+            complete=_complete_preview,
+            facts="one",
         ),
         Command(
             word="sync",

@@ -89,12 +89,18 @@ class Registry:
     async def reload(self) -> None:
         """Read all values again, after the database was repaired or restored; observers are not called."""
         async with self._lock:
-            stored, latest = await self._ledger.values(), await self._ledger.latest()
-            self._slots = {
-                variable.name: _Slot(variable, self._edition, stored.get(variable.name), latest.get(variable.name))
-                for variable in self._directory.variables
-            }
-            self._strangers = {name: self._directory.fault_of(name) for name in stored if name not in self._slots}
+            self._take(await self._ledger.values(), await self._ledger.latest())
+
+    def take_defaults(self) -> None:
+        """Stand at the defaults, where the database cannot be read; :meth:`reload` ends that."""
+        self._take({}, {})
+
+    def _take(self, stored: Mapping[str, str], latest: Mapping[str, Change]) -> None:
+        self._slots = {
+            variable.name: _Slot(variable, self._edition, stored.get(variable.name), latest.get(variable.name))
+            for variable in self._directory.variables
+        }
+        self._strangers = {name: self._directory.fault_of(name) for name in stored if name not in self._slots}
 
     async def close(self) -> None:
         """Return once the change that is being written, if any, is durable."""

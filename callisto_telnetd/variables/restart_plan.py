@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Self
 
 from callisto_telnetd.errors import listed
@@ -65,6 +65,18 @@ class RestartPlan:
         days = "every day" if self.days == EVERY_DAY else listed(chosen, "and")
         return f"{days} at {self.hour:02}:{self.minute:02}"
 
+    def has(self, day: date) -> bool:
+        """Return whether the plan names that day of the week."""
+        return bool(self.days >> day.isoweekday() % 7 & 1)
+
+    def instant(self, day: date, zone: tzinfo) -> datetime:
+        """Return when the run of a day is, in UTC: the first time that the wall clock shows it, or the end of its gap.
+
+        Raises:
+            OverflowError: Python's calendar ends there.
+        """
+        return _instant(datetime.combine(day, time(self.hour, self.minute)), zone)
+
     def next_run(self, after: datetime) -> datetime | None:
         """Return the first run later than ``after``, in its zone; None if there is none.
 
@@ -78,8 +90,8 @@ class RestartPlan:
         for offset in range(-1, 9):  # one day more at each end: a gap may move a run across midnight
             try:
                 day = after.date() + timedelta(days=offset)
-                if self.days >> day.isoweekday() % 7 & 1:
-                    runs.append(_instant(datetime.combine(day, time(self.hour, self.minute)), zone))
+                if self.has(day):
+                    runs.append(self.instant(day, zone))
             except OverflowError:  # the first and the last day that Python counts
                 continue
         # The runs are in UTC: within one other zone Python would compare wall times, and an hour that comes twice lies.
