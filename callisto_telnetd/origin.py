@@ -12,7 +12,7 @@ class Origin:
     who: str
     """The account's name, or the system user's at the local socket."""
     door: str
-    """``telnet``, ``telnets``, ``local`` or ``system``."""
+    """``telnet``, ``telnets``, ``web``, ``local`` or ``system``."""
     source: str
     """The peer's address without port, or ``local``."""
 

@@ -1,6 +1,8 @@
 """The local socket: the command line's door, for the owner alone (and root), told by the peer's credentials.
 
-A caller has no password here; the system vouches for him (unix(7), SO_PEERCRED).
+A caller has no password here; the system vouches for him (unix(7), SO_PEERCRED). For the same reason his word is taken
+for the address of a browser that he asks for (``source``): the web server does, and whoever else may use this socket
+could read and change everything anyway.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import orjson
 
+from callisto_telnetd.accounts.gatekeeper import source_address
 from callisto_telnetd.errors import CallistoError, ListenError, UsageError, named
 from callisto_telnetd.listeners.local_client import MAX_FRAME_BYTES
 from callisto_telnetd.menus.context import Parts, TerminalSize
@@ -25,7 +28,7 @@ _MOST_CALLERS = 32
 _REQUEST_S = 10.0
 _ANSWER_S = 300.0
 _CREDENTIALS = struct.Struct("3i")
-_KEYS = {"words", "json", "input", "secret", "terminal", "size"}
+_KEYS = {"words", "json", "input", "secret", "terminal", "size", "source"}
 
 
 class LocalListener:
@@ -121,7 +124,8 @@ class _Call:
         self._door = CommandDoor(
             request, self._emit, self._ask, self._writer.drain, waiting=self._waiting_bytes, cut=self._cut
         )
-        command = asyncio.create_task(run_command(self._parts, self._origin, self._door))
+        origin = self._origin if request.source is None else Origin(self._origin.who, "web", request.source)
+        command = asyncio.create_task(run_command(self._parts, origin, self._door))
         listening = asyncio.create_task(self._listen(command))
         try:
             self._writer.write(_frame({"exit": await command}))
@@ -189,6 +193,7 @@ def _parse_request(line: bytes) -> Request:
         frame.get("secret"),
         bool(frame.get("terminal")),
         _parse_size(frame.get("size")),
+        _parse_source(frame.get("source")),
     )
 
 
@@ -198,3 +203,15 @@ def _parse_size(size: object) -> TerminalSize | None:
     if not isinstance(size, list) or len(size) != 2 or not all(isinstance(each, int) and each > 0 for each in size):
         raise UsageError("not a request")
     return TerminalSize(*size)
+
+
+def _parse_source(source: object) -> str | None:
+    """Return the address as the system would write it, so that one browser is one source however it is spelt."""
+    if source is None:
+        return None
+    if not isinstance(source, str):
+        raise UsageError("not a request")
+    try:
+        return source_address(source)
+    except ValueError:
+        raise UsageError("not a request") from None

@@ -1,14 +1,16 @@
-"""The command line's side of the local socket: one JSON object a line, both ways.
+"""The side of the local socket that asks, for the command line and the web server: one JSON object a line, both ways.
 
 The request goes first; then frames come: ``out`` and ``err`` lines, ``ask`` (answered by ``answer``), ``exit``.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,7 +21,7 @@ MAX_FRAME_BYTES = 1 << 20
 
 
 class NoServerError(Exception):
-    """No server listens on the socket."""
+    """No server listens on the socket; the text, where there is one, goes on from "the server"."""
 
 
 @contextmanager
@@ -79,3 +81,55 @@ def _read(stream: BinaryIO) -> bytes:
 
 def _send(connection: socket.socket, frame: Mapping[str, Any]) -> None:
     connection.sendall(json.dumps(frame).encode() + b"\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back for one request."""
+
+    exit_code: int
+    lines: list[str]
+    """Of the answer; with ``"json": True`` it is one line of JSON."""
+    error: str
+    """The line that says what is wrong, without ``Error: ``; empty where nothing is."""
+
+
+async def request(path: Path, request: Mapping[str, Any], deadline_s: float) -> Reply:
+    """Send a request that asks nothing back, and return its reply; for programs that run an asyncio loop.
+
+    Raises:
+        NoServerError: there is no server, it may not be used, or its reply is broken, too long or too late.
+    """
+    try:
+        async with asyncio.timeout(deadline_s):
+            reader, writer = await asyncio.open_unix_connection(path, limit=MAX_FRAME_BYTES)
+            try:
+                with suppress(ConnectionError):  # see call()
+                    writer.write(json.dumps(request).encode() + b"\n")
+                    await writer.drain()
+                return await _read_reply(reader)
+            finally:
+                writer.close()
+    except TimeoutError:
+        raise NoServerError("does not answer") from None
+    except OSError as error:
+        raise NoServerError(f"is not there: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise NoServerError("sends what is no answer") from None
+
+
+async def _read_reply(reader: asyncio.StreamReader) -> Reply:
+    lines: list[str] = []
+    error, size = "", 0
+    while line := await reader.readline():
+        size += len(line)
+        if size > MAX_FRAME_BYTES:
+            raise ValueError(size)
+        frame = json.loads(line)
+        if "out" in frame:
+            lines += str(frame["out"]).split("\n")
+        elif "err" in frame:
+            error = str(frame["err"]).removeprefix("Error: ")
+        elif "exit" in frame:
+            return Reply(int(frame["exit"]), lines, error)
+    raise NoServerError("ended the connection")

@@ -18,6 +18,7 @@ from callisto_telnetd.menus.everywhere import EVERYWHERE
 from callisto_telnetd.menus.main import MAIN_MENU
 from callisto_telnetd.menus.resolver import resolve
 from callisto_telnetd.menus.tree import Facts, Menu
+from callisto_telnetd.menus.web_door import WEB_DOOR
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.terminal.execution import failure_of, perform, show_menu
 from callisto_telnetd.terminal.rendering import document_line, json_of, line_of, lines_of, redrawn
@@ -41,6 +42,8 @@ class Request:
     """Whether somebody is there to answer questions."""
     size: TerminalSize | None = None
     """Of the terminal that the answers are shown on, where they are."""
+    source: str | None = None
+    """The address of the browser that the web server asks for; the door is then ``web``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +201,8 @@ async def run_command(parts: Parts, origin: Origin, door: CommandDoor) -> int:
     context = Context(parts, origin, door, MAIN_MENU, input=door.request.input)
     try:
         require_count(door.request.words, 1, MAX_WORDS, f"1 to {MAX_WORDS} words")
-        resolution = resolve(MAIN_MENU, EVERYWHERE, door.request.words)
+        everywhere = EVERYWHERE if door.request.source is None else (*EVERYWHERE, *WEB_DOOR)
+        resolution = resolve(MAIN_MENU, everywhere, door.request.words)
         door.facts, door.document = resolution.entry.facts, resolution.entry.document
         move = await perform(context, resolution, door)
         if isinstance(move, Menu):

@@ -18,6 +18,7 @@ from functools import partial
 
 from callisto_telnetd.accounts.accounts import Access, Account
 from callisto_telnetd.accounts.gatekeeper import Place, TooManyFailuresError, source_of
+from callisto_telnetd.accounts.log_in import check_log_in
 from callisto_telnetd.accounts.presence import Present
 from callisto_telnetd.errors import CallistoError, UsageError
 from callisto_telnetd.menus.answers import Answer, Block, Fact, Line, Move, Screen
@@ -172,6 +173,8 @@ class Session:
 
     async def _log_in(self) -> tuple[Account, str]:
         self.console.say(self._parts.identity.product)
+        if self._parts.mode.active:
+            self.console.say("Maintenance mode: the database cannot be used.")
         for _ in range(_TRIES):
             name, password = await self._ask_credentials()
             try:
@@ -200,20 +203,15 @@ class Session:
                 self.console.say(f"Error: {error}")
 
     async def _check(self, name: str, password: str) -> Account | None:
-        penalties = self._parts.gatekeeper.penalties
-        source = source_of(self._source)
-        async with penalties.attempt(source):
-            account = await self._parts.accounts.check(name, password)
-            if account is not None:
-                penalties.succeeded(source)
-                return account
-            penalties.failed(source)
-        # An unknown name may be a password typed too early: it is kept nowhere.
-        known = any(other.name == name for other in self._parts.accounts.all())
-        await self._parts.audit.note(
-            "access denied", Origin(name if known else "unknown", self._door_name, self._source)
+        return await check_log_in(
+            name,
+            password,
+            door=self._door_name,
+            address=self._source,
+            accounts=self._parts.accounts,
+            penalties=self._parts.gatekeeper.penalties,
+            audit=self._parts.audit,
         )
-        return None
 
     # Commands
 

@@ -1,0 +1,41 @@
+"""``python -m callisto_telnetd.web --data DIR``: the web server as a process, which the supervisor starts and stops."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from callisto_telnetd.errors import CallistoError
+
+
+def main() -> int:
+    """Serve, and return the exit code: 0 stopped, 1 the port cannot be had, 2 misused."""
+    parser = argparse.ArgumentParser(prog="python -m callisto_telnetd.web", description="Callisto's web server.")
+    parser.add_argument("--data", type=Path, required=True, help="the data folder of the server that it asks")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default %(default)s")
+    parser.add_argument(
+        "--port", type=_parse_port, default=80, help="TCP port; default %(default)s, 0 takes a free one"
+    )
+    parser.add_argument("--with-parent", action="store_true", help="stop when the process that started this one ends")
+    options = parser.parse_args()
+    parent = os.getppid() if options.with_parent else None
+    from callisto_telnetd.web.server import serve  # noqa: PLC0415 - heavy: a misuse is told before
+
+    try:
+        serve(options.data, options.host, options.port, parent=parent)
+    except CallistoError as error:
+        sys.stderr.write(f"<3>Error: {error}\n")
+        return 1
+    return 0
+
+
+def _parse_port(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: a whole number from 0 to 65535 is")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

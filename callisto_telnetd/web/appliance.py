@@ -1,0 +1,181 @@
+"""The appliance as the web server sees it: questions through the local socket, a few at once, each with a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from callisto_telnetd.errors import LoginRefusedError
+from callisto_telnetd.listeners.local_client import NoServerError, Reply, request
+from callisto_telnetd.web.protocol import place_source
+
+ASK_S = 5.0
+LOGIN_S = 15.0
+"""A password is checked in 0.1 s; others may be before it."""
+_MOST_ASKS = 8
+"""At once; the local socket serves 32 callers, and administrators at the command line are among them."""
+_MOST_LOGINS = 4
+_MOST_LOGINS_PER_SOURCE = 2
+_FRESH_S = 0.5
+"""How old an answer to somebody who is not logged in may be, so that a flood of visitors is no flood of questions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What every page needs."""
+
+    product: str
+    hostname: str
+    idle_minutes: int
+    """Of gWebTimeout; 0 where nobody is logged out automatically."""
+    generation: str | None
+    """Of the account that was asked for; None where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """A log-in that the server has accepted."""
+
+    account: str
+    generation: str
+    since: str
+    last_access: str
+
+
+class WrongLoginError(LoginRefusedError):
+    """Wrong name or password, or too many of them: ``wait_s`` says how long to wait, 0 for not at all."""
+
+    def __init__(self, text: str, wait_s: int) -> None:
+        self.wait_s = wait_s
+        super().__init__(text)
+
+
+class BusyError(LoginRefusedError):
+    """Too many log-ins are being checked already."""
+
+
+class Appliance:
+    """Asks the server; :class:`NoServerError` from every method where it does not answer."""
+
+    def __init__(self, control_socket: Path) -> None:
+        self._path = control_socket
+        self._asks = asyncio.Semaphore(_MOST_ASKS)
+        self._logins: Counter[str] = Counter()
+        self._visitor: tuple[float, asyncio.Task[Standing]] | None = None
+
+    async def _ask(
+        self,
+        words: list[str],
+        source: str,
+        deadline_s: float = ASK_S,
+        *,
+        as_json: bool = True,
+        secret: str | None = None,
+    ) -> Reply:
+        asked: dict[str, Any] = {"words": words, "json": as_json, "source": source}
+        if secret is not None:
+            asked["secret"] = secret
+        try:
+            async with asyncio.timeout(deadline_s), self._asks:
+                return await request(self._path, asked, deadline_s)
+        except TimeoutError:
+            raise NoServerError("is busy") from None
+
+    async def standing(self, account: str, source: str) -> Standing:
+        """Return how the account stands now, and how long its user may be idle."""
+        return _parse_standing(await self._ask(["web-standing", account], source))
+
+    async def visitor_standing(self, source: str) -> Standing:
+        """Return the same for somebody who is not logged in; those who ask at the same time get the same answer."""
+        if self._visitor is None or time.monotonic() - self._visitor[0] > _FRESH_S:
+            task = asyncio.create_task(self._ask_visitor_standing(source))
+            task.add_done_callback(_take_note)
+            self._visitor = (time.monotonic(), task)
+        return await asyncio.shield(self._visitor[1])
+
+    async def _ask_visitor_standing(self, source: str) -> Standing:
+        return _parse_standing(await self._ask(["web-standing"], source))
+
+    async def log_in(self, name: str, password: str, source: str) -> LoggedIn:
+        """Have a password checked, under the penalties of the browser's address.
+
+        Raises:
+            WrongLoginError: it is wrong, or the address has to wait.
+            BusyError: others are being checked.
+        """
+        async with self._login_place(source):
+            reply = await self._ask(["web-login", f"name={name}"], source, LOGIN_S, secret=password)
+        facts = _parse_facts(reply)
+        if facts.get("accepted") is not True:
+            raise WrongLoginError(reply.error, int(facts.get("wait_s", 0)))
+        return LoggedIn(*(_text(facts, key) for key in ("account", "generation", "since", "last_access")))
+
+    @asynccontextmanager
+    async def _login_place(self, source: str) -> AsyncIterator[None]:
+        """Leave places for other addresses, and for pages."""
+        source = place_source(source)
+        if self._logins[source] >= _MOST_LOGINS_PER_SOURCE or self._logins.total() >= _MOST_LOGINS:
+            raise BusyError("Other log-ins are being checked. Try again in a few seconds.")
+        self._logins[source] += 1
+        try:
+            yield
+        finally:
+            self._logins[source] -= 1
+            self._logins += Counter()  # keeps those above zero alone
+
+    async def log_out(self, account: str, source: str, reason: str = "") -> None:
+        """Have the end of a session kept in the audit."""
+        await self._ask(["web-logout", account, *([reason] if reason else [])], source)
+
+    async def information(self, source: str) -> list[tuple[str, list[tuple[str, str]]]]:
+        """Return System Information as the shell shows it: sections with their keys and values."""
+        reply = await self._ask(["information"], source, as_json=False)
+        if reply.exit_code:
+            raise NoServerError(f"answers: {reply.error}")
+        sections: list[tuple[str, list[tuple[str, str]]]] = []
+        for line in reply.lines:
+            if line.startswith("-- ") and line.endswith(" --"):
+                sections.append((line[3:-3], []))
+            elif sections and ": " in line:
+                key, _, value = line.partition(": ")
+                sections[-1][1].append((key, value))
+        return sections
+
+
+def _take_note(task: asyncio.Task[Standing]) -> None:
+    """Look at the outcome of a question whose askers may all have gone."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _parse_facts(reply: Reply) -> Mapping[str, Any]:
+    """Return the facts of a reply; they come with a refusal too."""
+    try:
+        facts = json.loads(reply.lines[0]) if reply.lines else None
+    except ValueError:
+        facts = None
+    if not isinstance(facts, dict):
+        raise NoServerError(f"answers: {reply.error}" if reply.error else "sends what is no answer")
+    return facts
+
+
+def _text(facts: Mapping[str, Any], key: str) -> str:
+    value = facts.get(key)
+    if not isinstance(value, str):
+        raise NoServerError("sends what is no answer")
+    return value
+
+
+def _parse_standing(reply: Reply) -> Standing:
+    facts = _parse_facts(reply)
+    minutes, generation = facts.get("idle_minutes"), facts.get("generation")
+    if not isinstance(minutes, int) or not (generation is None or isinstance(generation, str)):
+        raise NoServerError("sends what is no answer")
+    return Standing(_text(facts, "product"), _text(facts, "hostname"), minutes, generation)

@@ -1,0 +1,100 @@
+"""What every request and every answer goes through, and where unexpected errors become answers.
+
+Rules:
+* ``Host`` is there and is a host. A request that may change something comes from a page of this server: browsers say so
+  in ``Sec-Fetch-Site``, those that do not in ``Origin``, which is then the ``Host``. One without either is refused.
+* Every answer forbids scripts, frames, foreign hosts and guesses of its type; caches keep the style sheet alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOG = logging.getLogger("callisto.web")
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none';"
+    " frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    # Not "no-referrer": with it browsers send "Origin: null" for a form, and it could not be told from a foreign one.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "no-store",
+}
+_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+
+
+def is_host(text: str) -> bool:
+    """Whether the text is a host with or without port, as ``Host`` has it."""
+    return _HOST.fullmatch(text) is not None
+
+
+def is_own(headers: Headers) -> bool:
+    """Whether a request that may change something comes from a page of this server."""
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site in {"same-origin", "none"}
+    try:
+        origin = urlsplit(headers.get("origin", ""))
+    except ValueError:
+        return False
+    return origin.scheme in {"http", "https"} and bool(origin.netloc) and origin.netloc == headers.get("host")
+
+
+def refusal_of(method: str, headers: Headers) -> str:
+    """Return why a request is refused before any page sees it; empty where it is not."""
+    hosts = headers.getlist("host")
+    if len(hosts) != 1 or not is_host(hosts[0]):
+        return "400 the Host of the request is missing or no host"
+    if method not in SAFE_METHODS and not is_own(headers):
+        return "403 the request does not come from a page of this server (Origin is not its Host)"
+    return ""
+
+
+class Guard:
+    """The outermost layer of the application."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def send_guarded(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            if refusal := refusal_of(scope["method"], Headers(scope=scope)):
+                response = PlainTextResponse(f"Error: {refusal[4:]}\n", int(refusal[:3]))
+                await response(scope, receive, send_guarded)
+                return
+            await self._app(scope, receive, send_guarded)
+        except ClientDisconnect:
+            return  # nobody is left to be told
+        except Exception:
+            incident = secrets.token_hex(4)
+            LOG.exception("unexpected error, incident %s", incident)
+            if started:
+                raise
+            text = f"Error: internal error, incident {incident}; the log of the web server tells more\n"
+            await PlainTextResponse(text, 500)(scope, receive, send_guarded)

@@ -1,0 +1,178 @@
+"""uvicorn's protocol with what it lacks: bounds on connections, and deadlines whatever a client sends or reads.
+
+Rules:
+* A request has ``REQUEST_S`` from the opening of its connection, or from its first byte on a connection that is used
+  again, until its head and body are there. Bytes that trickle in re-arm nothing. It is told so (408) and closed.
+* An answer has ``ANSWER_S`` until it is made, and as long again until it is taken; then its connection is cut off.
+* A head has at most ``MAX_HEAD_BYTES``, a request in all ``MAX_REQUEST_BYTES``, read at most ``_READ_BYTES`` at a time.
+* At most ``MOST_CONNECTIONS`` are open, and ``MOST_PER_SOURCE`` of one address; some are kept for this machine itself.
+  One too many is told so (503) and closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+REQUEST_S = 10.0
+ANSWER_S = 30.0
+KEEP_ALIVE_S = 5
+MAX_HEAD_BYTES = 8 << 10
+MAX_REQUEST_BYTES = 64 << 10
+"""Past it a client is cut off; what is too large for its page was answered long before."""
+MOST_CONNECTIONS = 128
+MOST_PER_SOURCE = 32
+_KEPT_FOR_LOOPBACK = 8
+_READ_BYTES = 8 << 10
+_CLOSE_S = 2.0
+_LOOPBACK = frozenset({"127.0.0.1", "::1"})
+
+
+def place_source(address: str) -> str:
+    """Return what counts as one source of connections: the address, or the /64 network of an IPv6 address."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address) and not parsed.is_loopback:
+        return str(parsed.ipv4_mapped or ip_network((parsed, 64), strict=False))
+    return str(parsed)
+
+
+class ConnectionPlaces:
+    """Counts connections against their limits."""
+
+    def __init__(self, most: int = MOST_CONNECTIONS, most_per_source: int = MOST_PER_SOURCE) -> None:
+        self._most = most
+        self._most_per_source = most_per_source
+        self._by_source: Counter[str] = Counter()
+
+    def take(self, source: str) -> bool:
+        """Take a place for the source; False where none is left for it."""
+        kept = 0 if source in _LOOPBACK else _KEPT_FOR_LOOPBACK
+        if self._by_source.total() >= self._most - kept or self._by_source[source] >= self._most_per_source:
+            return False
+        self._by_source[source] += 1
+        return True
+
+    def give_back(self, source: str) -> None:
+        """Give a place back."""
+        self._by_source[source] -= 1
+        if self._by_source[source] <= 0:
+            del self._by_source[source]
+
+
+class BoundedProtocol(H11Protocol):
+    """One connection of a browser."""
+
+    def __init__(self, places: ConnectionPlaces, *, request_s: float = REQUEST_S, **rest: Any) -> None:
+        super().__init__(**rest)
+        self._places = places
+        self._request_s = request_s
+        self._source: str | None = None
+        """Whose place it has taken."""
+        self._deadline: asyncio.TimerHandle | None = None
+        self._received = False
+        """Whether the deadline that runs is that of the answer: the request is there."""
+        self._request_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a place, or refuse."""
+        super().connection_made(transport)
+        source = place_source(self.client[0]) if self.client else "127.0.0.1"
+        if not self._places.take(source):
+            self._refuse(503, "too many connections; try again later")
+            return
+        self._source = source
+        transport.max_size = _READ_BYTES  # type: ignore[attr-defined] # asyncio reads 256 KiB at once otherwise
+        self._arm(self._request_s, self._expire_request)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give the place back."""
+        self._disarm()
+        if self._source is not None:
+            self._places.give_back(self._source)
+            self._source = None
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count the bytes of the request, and begin its time with the first."""
+        if self.transport.is_closing():
+            return
+        self._request_bytes += len(data)
+        if self._request_bytes > MAX_REQUEST_BYTES:
+            self.transport.abort()
+            return
+        if self._deadline is None:
+            self._arm(self._request_s, self._expire_request)
+        super().data_received(data)
+        self._look()
+
+    def on_response_complete(self) -> None:
+        """Begin anew; where the client has sent ahead, the next request is begun already."""
+        if self.conn.their_state is h11.DONE:  # else its body still comes, in the time that it has
+            self._disarm()
+            self._request_bytes = 0
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._arm_end()
+        elif self._deadline is None and (self.conn.trailing_data[0] or self.conn.their_state is not h11.IDLE):
+            self._request_bytes = len(self.conn.trailing_data[0])
+            self._arm(self._request_s, self._expire_request)
+            self._look()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that nothing comes from, and cut it off where it takes nothing either."""
+        super().timeout_keep_alive_handler()
+        self._arm_end()
+
+    def shutdown(self) -> None:
+        """Close; a request that is being answered gets its answer."""
+        super().shutdown()
+        if self.transport.is_closing():
+            self._arm_end()
+
+    def _look(self) -> None:
+        """Go over to the answer's deadline where the request is there."""
+        if self.transport.is_closing():
+            self._arm_end()
+        elif not self._received and self.conn.their_state in {h11.DONE, h11.MUST_CLOSE, h11.CLOSED}:
+            self._arm(ANSWER_S, self.transport.abort)
+            self._received = True
+
+    def _arm(self, seconds: float, action: Any) -> None:
+        self._disarm()
+        self._deadline = self.loop.call_later(seconds, action)
+
+    def _arm_end(self) -> None:
+        """Cut a closed connection off that does not take the rest of its answer."""
+        self._arm(ANSWER_S if self.transport.get_write_buffer_size() else _CLOSE_S, self.transport.abort)
+
+    def _disarm(self) -> None:
+        self._received = False
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _expire_request(self) -> None:
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            self._refuse(408, f"the request was not there within {self._request_s:.0f} s")
+        else:
+            self.transport.abort()
+
+    def _refuse(self, status: int, reason: str) -> None:
+        """Say why, and close; a client that does not read is cut off."""
+        text = f"Error: {reason}\n"
+        head = (
+            f"HTTP/1.1 {status} {'Request Timeout' if status == 408 else 'Service Unavailable'}\r\n"
+            f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(text)}\r\n"
+            "Cache-Control: no-store\r\nConnection: close\r\n\r\n"
+        )
+        self.transport.write((head + text).encode())
+        self.transport.close()
+        self._arm_end()

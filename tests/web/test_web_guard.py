@@ -1,0 +1,61 @@
+"""What is refused before any page sees it."""
+
+from __future__ import annotations
+
+import pytest
+from starlette.datastructures import Headers
+
+from callisto_telnetd.web.guard import is_host, refusal_of
+
+
+@pytest.mark.parametrize(
+    "host", ["callisto", "callisto:80", "192.0.2.7", "192.0.2.7:8080", "[::1]", "[fe80::1]:80", "a.example."]
+)
+def test_hosts_are_taken(host: str) -> None:
+    """Names and addresses with or without port are hosts."""
+    assert is_host(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", " ", "a b", "a/b", "a@b", "a:b", "a:123456", "[::1", "::1", "http://a", "a\n", "-a", "a,b", "x" * 300, "é"],
+)
+def test_what_is_no_host_is_refused(host: str) -> None:
+    """Anything else is refused with 400."""
+    assert refusal_of("GET", Headers({"host": host})).startswith("400 ")
+
+
+def test_exactly_one_host_is_needed() -> None:
+    """A request without a host, or with two, is refused."""
+    assert refusal_of("GET", Headers({})).startswith("400 ")
+    assert refusal_of("GET", Headers(raw=[(b"host", b"a"), (b"host", b"b")])).startswith("400 ")
+
+
+@pytest.mark.parametrize(
+    ("headers", "taken"),
+    [
+        ({"sec-fetch-site": "same-origin"}, True),
+        ({"sec-fetch-site": "none"}, True),
+        ({"sec-fetch-site": "same-site", "origin": "http://callisto"}, False),
+        ({"sec-fetch-site": "cross-site", "origin": "http://callisto"}, False),
+        ({"sec-fetch-site": "", "origin": "http://callisto"}, False),
+        ({"origin": "http://callisto"}, True),
+        ({"origin": "https://callisto"}, True),
+        ({"origin": "http://callisto:8080"}, False),
+        ({"origin": "http://evil.example"}, False),
+        ({"origin": "http://callisto.evil.example"}, False),
+        ({"origin": "http://evil.example/callisto"}, False),
+        ({"origin": "http://[callisto"}, False),
+        ({"origin": "null"}, False),
+        ({"origin": ""}, False),
+        ({"referer": "http://callisto/"}, False),
+        ({}, False),
+    ],
+)
+def test_only_own_pages_may_change_something(headers: dict[str, str], taken: bool) -> None:
+    """A form counts where the browser says that it comes from this server; looking is free to all."""
+    sent = Headers({"host": "callisto", **headers})
+
+    assert (refusal_of("POST", sent) == "") is taken
+    assert refusal_of("GET", sent) == ""
+    assert refusal_of("HEAD", sent) == ""

@@ -1,0 +1,199 @@
+"""The bounds of connections: deadlines, places, bytes; over real sockets, with short times."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from uvicorn.server import ServerState
+
+from callisto_telnetd.web import protocol
+from callisto_telnetd.web.protocol import BoundedProtocol, ConnectionPlaces, place_source
+from tests.conftest import DEADLINE_S
+
+HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+Peer = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Connect = Callable[[], Awaitable[Peer]]
+
+
+async def _answer(_request: Request) -> Response:
+    return PlainTextResponse("hello")
+
+
+async def _read(request: Request) -> Response:
+    try:
+        return PlainTextResponse(f"{len(await request.body())} bytes")
+    except ClientDisconnect:
+        return PlainTextResponse("gone")
+
+
+async def _large(_request: Request) -> Response:
+    return PlainTextResponse("x" * (8 << 20))
+
+
+@asynccontextmanager
+async def serving(places: ConnectionPlaces, request_s: float = 10.0, keep_alive_s: int = 5) -> AsyncIterator[Connect]:
+    """Serve three small pages, and give a function that connects to them."""
+    routes = [Route("/", _answer), Route("/read", _read, methods=["POST"]), Route("/large", _large)]
+    config = uvicorn.Config(Starlette(routes=routes), ws="none", lifespan="off", log_config=None, access_log=False)
+    config.h11_max_incomplete_event_size = protocol.MAX_HEAD_BYTES
+    config.timeout_keep_alive = keep_alive_s
+    config.load()
+    state = ServerState()
+    make = partial(BoundedProtocol, places, request_s=request_s, config=config, server_state=state, app_state={})
+    server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    writers: list[asyncio.StreamWriter] = []
+
+    async def connect() -> Peer:
+        peer = await asyncio.open_connection("127.0.0.1", port)
+        writers.append(peer[1])
+        return peer
+
+    try:
+        yield connect
+    finally:
+        server.close()
+        for each in (*(writer.transport for writer in writers), *(each.transport for each in state.connections)):
+            each.abort()
+        while state.connections:
+            await asyncio.sleep(0)
+
+
+async def _rest(reader: asyncio.StreamReader) -> bytes:
+    """Return what comes until the server closes."""
+    async with asyncio.timeout(DEADLINE_S):
+        try:
+            return await reader.read()
+        except ConnectionResetError:
+            return b""
+
+
+@pytest.mark.parametrize(
+    "begun", [b"", b"GET / HT", HEAD[:-2], b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc"]
+)
+async def test_a_request_that_is_late_is_told_and_closed(begun: bytes) -> None:
+    """Without its head, or its body, in time, a client gets 408 and the connection ends."""
+    async with serving(ConnectionPlaces(), request_s=0.1) as connect:
+        reader, writer = await connect()
+        writer.write(begun)
+
+        assert (await _rest(reader)).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_trickling_bytes_prolong_nothing() -> None:
+    """A client that sends a byte now and then is closed as early as one that sends none."""
+    loop = asyncio.get_running_loop()
+    async with serving(ConnectionPlaces(), request_s=0.3) as connect:
+        reader, writer = await connect()
+        began = loop.time()
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nX: ")
+        ended = asyncio.create_task(_rest(reader))
+        while not ended.done():
+            writer.write(b"x")
+            await asyncio.wait([ended], timeout=0.02)
+
+        assert 0.25 < loop.time() - began < 2.0
+
+
+async def test_a_connection_that_is_used_again_has_its_time_anew() -> None:
+    """The time of the next request begins with its first byte, and it too is absolute."""
+    async with serving(ConnectionPlaces(), request_s=0.2) as connect:
+        reader, writer = await connect()
+        for _ in range(3):
+            writer.write(HEAD)
+            assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200 ")
+        writer.write(HEAD[:-1])
+
+        assert (await _rest(reader)).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_what_is_sent_ahead_is_answered_and_its_late_rest_closed() -> None:
+    """Requests in one segment are answered in order; half a one behind them has its own deadline."""
+    async with serving(ConnectionPlaces(), request_s=0.2) as connect:
+        reader, writer = await connect()
+        writer.write(HEAD * 3 + HEAD[:9])
+        text = await _rest(reader)
+
+        assert text.count(b"HTTP/1.1 200 ") == 3
+        assert b"HTTP/1.1 408 " in text
+
+
+async def test_an_endless_body_is_cut_off() -> None:
+    """A body that nobody reads ends the connection at its bound, not at its deadline."""
+    async with serving(ConnectionPlaces()) as connect:
+        reader, writer = await connect()
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n")
+        for _ in range(64):
+            writer.write(b"x" * 4096)
+
+        await _rest(reader)
+
+
+async def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that is not taken in time ends the connection and gives its place back."""
+    monkeypatch.setattr(protocol, "ANSWER_S", 0.2)
+    places = ConnectionPlaces(most=9, most_per_source=1)
+    async with serving(places, keep_alive_s=0) as connect:
+        reader, writer = await connect()
+        writer.transport.pause_reading()  # type: ignore[attr-defined] # what a stream's peer has in any case
+        writer.write(HEAD.replace(b"/ ", b"/large "))
+        async with asyncio.timeout(DEADLINE_S):
+            while places._by_source.total():
+                await asyncio.sleep(0.01)
+        other, other_writer = await connect()
+        other_writer.write(HEAD)
+
+        assert (await other.readuntil(b"hello")).startswith(b"HTTP/1.1 200 ")
+        del reader
+
+
+async def test_too_many_connections_of_a_source_are_told() -> None:
+    """One past the bound gets 503 and is closed; when another has gone there is a place again."""
+    async with serving(ConnectionPlaces(most=9, most_per_source=2)) as connect:
+        held = [await connect() for _ in range(2)]
+        for reader, writer in held:
+            writer.write(HEAD)
+            await reader.readuntil(b"hello")
+        refused, _ = await connect()
+        assert (await _rest(refused)).startswith(b"HTTP/1.1 503 ")
+
+        held[0][1].write(HEAD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        await _rest(held[0][0])
+        reader, writer = await connect()
+        writer.write(HEAD)
+        assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200 ")
+
+
+def test_places_are_kept_for_this_machine() -> None:
+    """Others leave eight places to the machine itself; places that are given back can be taken again."""
+    places = ConnectionPlaces(most=10, most_per_source=9)
+
+    assert [places.take("192.0.2.1") for _ in range(3)] == [True, True, False]
+    assert [places.take("127.0.0.1") for _ in range(9)] == [True] * 8 + [False]
+    places.give_back("192.0.2.1")
+    assert places.take("::1")
+
+
+@pytest.mark.parametrize(
+    ("address", "source"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::1", "::1"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("nonsense", "nonsense"),
+    ],
+)
+def test_one_network_is_one_source(address: str, source: str) -> None:
+    """An IPv6 network of 64 bits counts as one source, as at the other doors."""
+    assert place_source(address) == source
