@@ -30,7 +30,11 @@ Tell = Callable[[str, int, int], None]
 """Told of a step: its name, how much of it is done, and how much it is in all; 0 where that is not known."""
 Job = Callable[[Mapping[str, Any], Tell], Mapping[str, Any]]
 
-JOBS: dict[str, str] = {}
+JOBS: dict[str, str] = {
+    "compact": "callisto_telnetd.db.compact:compact",
+    "check": "callisto_telnetd.maintenance.repair_job:check_job",
+    "repair": "callisto_telnetd.maintenance.repair_job:repair_job",
+}
 """Each job's name, and where its function is: ``module:function``."""
 
 _MAX_ORDER_BYTES = 1 << 20

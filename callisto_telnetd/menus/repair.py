@@ -1,84 +1,137 @@
-"""Repair Database: the check of the database, step by step, with a truthful report.
-
-It finds faults; it changes nothing. What stands in the way of a sound database is named.
-"""
+"""Repair Database: shows a repair step by step, and what became of each table's rows."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, Iterator
 
-import orjson
-
-from callisto_telnetd.db.check import check_foreign_keys, check_integrity, count_rows
-from callisto_telnetd.errors import DamagedDatabaseError, StoreError, UsageError
+from callisto_telnetd.db.check import count_rows
+from callisto_telnetd.db.report import RepairReport, TableReport
+from callisto_telnetd.errors import UsageError, quoted
+from callisto_telnetd.maintenance.repair import summary
+from callisto_telnetd.maintenance.snapshots import Snapshot, age_text
+from callisto_telnetd.maintenance.workshop import Progress
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
-from callisto_telnetd.menus.arguments import require_count, take_yes
+from callisto_telnetd.menus.arguments import require_count, take_options, take_yes
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.tree import Command
 from callisto_telnetd.quantities import counted
 
-CHECK_STATE = "last_check"
-"""The key under which the last check's time and result are kept in the database."""
+_SHOWN_FAULTS = 5
+_SHOWN_PAGES = 12
+_SHOWN_COUNTS = 20
+"""Steps of fewer parts are named alone."""
 
 
 async def repair(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
-    """Check the database after a confirmation."""
-    plain, confirmed = take_yes(words)
-    require_count(plain, 0, 0, "repair [yes]")
-    await context.confirm("Check the database now", confirmed=confirmed)
-    if context.parts.repairing.locked():
-        raise UsageError("a repair is running already")
-    async with context.parts.repairing:
-        context.parts.presence.notify_all(
-            f"a check of the database was begun by {context.origin.who}", but=context.session
-        )
-        context.parts.log.info("database check begun", who=context.origin.who, source=context.origin.source)
-        faults = 0
-        async for fact in _steps(context):
-            faults += len(fact.data["faults"])
-            yield fact
-        result = "sound" if not faults else counted(faults, "fault")
-        if reason := await _keep_result(context, result):
-            yield Line(f"This result is not kept: {reason}")
-        context.parts.log.log(20 if not faults else 40, "database check ended", result=result, who=context.origin.who)
-        if faults:
-            raise DamagedDatabaseError(f"the database has {counted(faults, 'fault')}, named above; nothing was changed")
-        counts = await count_rows(context.parts.store)
-        yield Line(f"Tables: {len(counts)}, rows: {sum(each.rows for each in counts)}")
-        yield Done(f"database is sound, {sum(each.rows for each in counts)} rows in {len(counts)} tables")
+    """Check the database after a confirmation, and repair it where it is damaged."""
+    words, confirmed = take_yes(words)
+    plain, options = take_options(words, {"backup"})
+    require_count(plain, 0, 0, "repair [backup=NEWEST|NAME] [yes]")
+    backup = await _find_backup(context, options["backup"]) if "backup" in options else None
+    question = "Check the database now, and repair it where it is damaged"
+    if backup is not None:
+        question = f"Put the backup {backup.path.name} ({age_text(backup)}) in the place of the database"
+    await context.confirm(question, confirmed=confirmed)
+    run = context.parts.repairs.begin(context.origin, context.session, backup.path if backup else None)
+    if run.task is None:
+        raise AssertionError
+    async for progress in run.follow():
+        yield Line(_progress_text(progress))
+    report = await run.task
+    for fact in _facts(report):
+        yield fact
+    if report.outcome not in ("sound", "backup"):
+        yield await _offer(context)
+    if report.outcome != "sound":
+        yield Done(summary(report))
+        return
+    counts = await count_rows(context.parts.store)
+    yield Done(f"database is sound, {sum(each.rows for each in counts)} rows in {len(counts)} tables")
 
 
-async def _steps(context: Context) -> AsyncIterator[Fact]:
-    """Yield the outcome of each step, as it ends."""
-    store = context.parts.store
-    yield _step("Pages, rows and indexes", await check_integrity(store))
-    yield _step("References between tables", await check_foreign_keys(store))
-    yield _step("System variables", list(context.parts.variables.faults.values()))
+async def _find_backup(context: Context, name: str) -> Snapshot:
+    """Return the good backup that is meant.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    newest = await context.parts.snapshots.newest()
+    if newest is None:
+        raise UsageError("there is no good backup of the database")
+    if name.upper() != "NEWEST" and name != newest.path.name:
+        raise UsageError(f"{quoted(name)} is not the newest good backup, {newest.path.name}")
+    return newest
 
 
-def _step(name: str, faults: list[str]) -> Fact:
-    outcome = "sound" if not faults else counted(len(faults), "fault")
-    return Fact({"step": name, "faults": faults}, (f"{name}: {outcome}", *(f"  {fault}" for fault in faults)))
+async def _offer(context: Context) -> Fact:
+    """Name the newest good backup, for whoever wants that instead of what was saved."""
+    newest = await context.parts.snapshots.newest()
+    if newest is None:
+        return Fact({"backup": None}, ("No good backup of the database is there",))
+    name, age = newest.path.name, age_text(newest)
+    return Fact(
+        {"backup": {"name": name, "age_s": round(newest.age_s), "rows": newest.rows}},
+        (f"Newest good backup: {name}, {age}, {newest.rows} rows; 'repair backup=NEWEST' puts it in place instead",),
+    )
 
 
-async def _keep_result(context: Context, result: str) -> str:
-    """Keep when the check was and what it found; return why not, where the disk or the database is past that."""
-    value = orjson.dumps({"at": context.parts.clock.now().isoformat(timespec="seconds"), "result": result}).decode()
-    try:
-        await context.parts.store.set_state(CHECK_STATE, value)
-    except StoreError as error:
-        context.parts.log.warning("check result not kept", reason=str(error))
-        return str(error)
-    return ""
+def _progress_text(progress: Progress) -> str:
+    if progress.done and progress.of > _SHOWN_COUNTS:
+        return f"{progress.step}: {progress.done} of {progress.of}"
+    return f"{progress.step} …"
+
+
+def _facts(report: RepairReport) -> Iterator[Fact]:
+    data = report.as_data()
+    tables = data.pop("tables")
+    yield Fact({"report": data}, tuple(_head_lines(report)))
+    for table, each in zip(tables, report.tables, strict=True):
+        yield Fact({"table": table}, (_table_text(each),))
+
+
+def _head_lines(report: RepairReport) -> Iterator[str]:
+    if report.outcome == "sound":
+        return
+    yield f"Found: {counted(len(report.faults), 'fault')}"
+    yield from (f"  {fault}" for fault in report.faults[:_SHOWN_FAULTS])
+    if report.bad_page_count:
+        named = ", ".join(map(str, report.bad_pages[:_SHOWN_PAGES]))
+        more = ", …" if report.bad_page_count > _SHOWN_PAGES else ""
+        yield f"Damaged pages: {report.bad_page_count} of {report.pages} ({named}{more})"
+    if report.journal:
+        yield f"Journal: {report.journal}"
+    yield f"The damaged file is kept: {report.aside}"
+    yield from report.notes
+
+
+def _table_text(table: TableReport) -> str:
+    parts = [f"{table.kept} kept"]
+    if table.from_damaged:
+        parts.append(f"{table.from_damaged} of them from damaged pages")
+    if table.lost or not table.lost_exact:
+        parts.append(f"lost: {table.lost_text}")
+    for count, words in (
+        (table.quarantined, "quarantined"),
+        (table.placeholders, "placeholders made"),
+        (table.cleared, "references cleared"),
+    ):
+        if count:
+            parts.append(f"{count} {words}")
+    return f"{table.table}: {', '.join(parts)}"
 
 
 REPAIR = Command(
     word="repair",
     number="2",
     title="Repair Database",
-    usage="[yes]",
-    help="check the database and report its faults",
+    usage="[backup=NEWEST|NAME] [yes]",
+    help="check the database, and repair it where it is damaged",
     run=repair,
     facts="many",
-    details=("Asks before it begins; with 'yes' as its last word it does not ask. Other sessions stay usable.",),
+    changes=True,
+    details=(
+        "backup=NEWEST puts the newest good backup in the place of the database; that one is set aside all the same.",
+        "Asks before it begins; with 'yes' as its last word it does not ask. Other sessions stay usable.",
+        "The web server stops for the time of it. A damaged file is kept; what is done goes on if this session ends.",
+    ),
 )

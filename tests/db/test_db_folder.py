@@ -44,16 +44,22 @@ def test_a_new_folder_is_for_its_owner_alone(tmp_path: Path, umask: int) -> None
     finally:
         os.umask(before)
 
-    parts = [folder.path, folder.trace, folder.backup, folder.control_socket.parent]
-    assert [mode(part) for part in parts] == [0o700] * 4
+    parts = [folder.path, folder.trace, folder.backup, folder.media, folder.control_socket.parent]
+    assert [mode(part) for part in parts] == [0o700] * 5
 
 
 def test_the_parts_have_their_names(tmp_path: Path) -> None:
     """The folder holds the database, captures, backups and the local socket under their names."""
     folder = DataFolder(tmp_path)
 
-    parts = (folder.database, folder.trace, folder.backup, folder.control_socket)
-    assert [str(part.relative_to(tmp_path)) for part in parts] == ["callisto.db", "trace", "backup", "run/control.sock"]
+    parts = (folder.database, folder.trace, folder.backup, folder.media, folder.control_socket)
+    assert [str(part.relative_to(tmp_path)) for part in parts] == [
+        "callisto.db",
+        "trace",
+        "backup",
+        "media",
+        "run/control.sock",
+    ]
 
 
 def test_making_a_folder_again_changes_nothing(folder: DataFolder) -> None:

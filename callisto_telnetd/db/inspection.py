@@ -1,0 +1,141 @@
+"""The check of a database file, step by step, each on its own connection: pages, schema, references, values.
+
+``integrity_check`` sees neither broken references nor values that are of the right storage class and yet nonsense, and
+calls a file sound whose schema is another one. So all four are asked.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+from callisto_telnetd.db.opening import code_of
+from callisto_telnetd.db.schema import APPLICATION_ID, migrations, statements
+from callisto_telnetd.db.tables import TABLES, Table, add_functions
+
+MOST_FAULTS = 20
+VariableFault = Callable[[str, str], str | None]
+"""Given a system variable's name and its stored text, returns what is wrong with it, None where nothing is."""
+
+
+Tell = Callable[[str, int, int], None]
+Part = Callable[[sqlite3.Connection], list[str]]
+PAGES, SCHEMA = "Pages, rows and indexes", "Schema and stamps"
+REFERENCES, VALUES = "References between tables", "Values"
+STEPS = (PAGES, SCHEMA, REFERENCES, VALUES)
+_SIDE_BY_SIDE = 2
+
+
+def open_quietly(file: Path, *, closed: bool) -> sqlite3.Connection:
+    """Return a connection that changes nothing.
+
+    Args:
+        file: The database.
+        closed: Whether nobody has it open: it is then read as it stands, without a look at any journal.
+    """
+    connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro{'&immutable=1' if closed else ''}", uri=True)
+    connection.isolation_level = None
+    connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+    for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0", "busy_timeout=5000"):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    add_functions(connection)
+    return connection
+
+
+def inspect(
+    file: Path, variable_fault: VariableFault, tell: Tell, *, closed: bool, values: bool = True
+) -> dict[str, list[str]]:
+    """Return the faults of a database by step, at most twenty each; all are empty where it is sound.
+
+    The parts run side by side, each on a connection of its own: SQLite works without Python's lock.
+
+    Args:
+        file: The database.
+        variable_fault: Judges the values of system variables.
+        tell: Told of each step, and how many of its parts are done.
+        closed: As :func:`open_quietly` has it.
+        values: Whether every value is looked at, which takes most of the time.
+    """
+    parts = [(PAGES, _check_pages), (SCHEMA, _check_schema), (REFERENCES, _check_references)]
+    parts += [(VALUES, partial(_check_variables, variable_fault))]
+    if values:
+        parts[1:1] = [(VALUES, partial(_check_table, table)) for table in sorted(TABLES, key=_is_small)]
+    found: dict[str, list[str]] = {name: [] for name in STEPS}
+    tell(PAGES, 0, len(parts))
+    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+        begun = [pool.submit(_run_part, file, name, part, closed=closed) for name, part in parts]
+        for place, ((name, _), outcome) in enumerate(zip(parts, begun, strict=True)):
+            found[name] += outcome.result()
+            tell(name, place + 1, len(parts))
+    return {name: faults[:MOST_FAULTS] for name, faults in found.items()}
+
+
+def _run_part(file: Path, name: str, part: Part, *, closed: bool) -> list[str]:
+    try:
+        with closing(open_quietly(file, closed=closed)) as connection:
+            return part(connection)
+    except sqlite3.Error as error:
+        return [f"{name}: SQLite gives up ({code_of(error)})"]
+
+
+def _is_small(table: Table) -> bool:
+    """Whether a table is looked at among the last: it is never large."""
+    return not table.rowid
+
+
+def is_expected_schema(connection: sqlite3.Connection, version: int) -> bool:
+    """Whether the schema is the very one that our migrations make for that version."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as made:
+        for number, script in sorted(migrations().items()):
+            for statement in statements(script) if number <= version else ():
+                made.execute(statement)
+        return _schema(made) == _schema(connection)
+
+
+def _schema(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
+    rows = connection.execute("SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_schema").fetchall()
+    return sorted(rows)
+
+
+def _check_pages(connection: sqlite3.Connection) -> list[str]:
+    rows = connection.execute(f"PRAGMA integrity_check({MOST_FAULTS})").fetchall()
+    lines = [line for row in rows for line in str(row[0]).splitlines() if line.strip("* ")]
+    return [line for line in lines if line != "ok" and not line.startswith("*** in database")]
+
+
+def _check_schema(connection: sqlite3.Connection) -> list[str]:
+    version, stamp = (connection.execute(f"PRAGMA {each}").fetchone()[0] for each in ("user_version", "application_id"))
+    faults = [] if stamp == APPLICATION_ID else ["the stamp is not Callisto's"]
+    if version not in migrations():
+        faults.append(f"there is no schema {version}")
+    elif not is_expected_schema(connection, version):
+        faults.append(f"the schema is not that of version {version}")
+    return faults
+
+
+def _check_references(connection: sqlite3.Connection) -> list[str]:
+    rows = connection.execute("PRAGMA foreign_key_check").fetchmany(MOST_FAULTS)
+    return [f"{table} row {row} names a missing row of {parent}" for table, row, parent, _ in rows]
+
+
+def _check_variables(judge: VariableFault, connection: sqlite3.Connection) -> list[str]:
+    rows = connection.execute("SELECT name, value FROM variable").fetchall()
+    return [f"system variable {fault}" for name, value in rows if (fault := judge(name, value))]
+
+
+def _check_table(table: Table, connection: sqlite3.Connection) -> list[str]:
+    there = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (table.name,)).fetchone()
+    if there is None:  # of an older schema, or SCHEMA tells
+        return []
+    columns = ", ".join(f'"{column.name}"' for column in table.columns)
+    valid = " AND ".join(column.sql() for column in table.columns)
+    sql = f'SELECT {columns} FROM "{table.name}" NOT INDEXED WHERE NOT ({valid}) LIMIT {MOST_FAULTS}'
+    return [
+        f"{table.name} {'/'.join(map(ascii, table.key_of(values)))}: {name} is not {fault}"
+        for values in connection.execute(sql)
+        for name, fault in table.faults(values).items()
+    ]

@@ -1,0 +1,382 @@
+"""The repair of a closed database file, in the order that loses least; the old database or the new one, always.
+
+Rules:
+
+* The damaged files are set aside whole before anything else, and nothing is ever written to them.
+* All work is done on ``callisto.db.making*`` files, which the next opening removes (:func:`.publish.settle`).
+* The new file takes the old one's place only when it has passed the very check that the old one failed.
+* Whatever goes wrong before that leaves the live files as they were, and takes back what was set aside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from callisto_telnetd.db.aside import Aside, set_aside
+from callisto_telnetd.db.carve import Tally, carve
+from callisto_telnetd.db.forest import Survey as Forest
+from callisto_telnetd.db.forest import survey as survey_of
+from callisto_telnetd.db.inspection import VariableFault, inspect, open_quietly
+from callisto_telnetd.db.journal import Verdict, judge
+from callisto_telnetd.db.losses import count_losses, misplaced
+from callisto_telnetd.db.opening import translate
+from callisto_telnetd.db.pages import PAGE_BYTES, PageFile
+from callisto_telnetd.db.publish import making_of, publish
+from callisto_telnetd.db.rebuild import Rebuild, Row
+from callisto_telnetd.db.report import Outcome, RepairReport, TableReport
+from callisto_telnetd.db.schema import APPLICATION_ID, migrations, require_known
+from callisto_telnetd.db.stitch import stitch
+from callisto_telnetd.db.survey import Leaf, Survey, survey
+from callisto_telnetd.db.tables import TABLES, table_named
+from callisto_telnetd.errors import (
+    DamagedDatabaseError,
+    DiskFullError,
+    ForeignDatabaseError,
+    NewerSchemaError,
+    StoreError,
+    UnfinishedError,
+)
+from callisto_telnetd.quantities import format_bytes
+
+REPORT_NAME = "report.json"
+REPAIR_STATE = "last_repair"
+"""The key under which the last repair's outcome is kept in the database."""
+CHUNK_LEAVES = 256
+_MOST_NAMED_PAGES = 1000
+_RESERVE_BYTES = 4 << 20
+_MOST_FAULTS = 20
+_LOOKED_AT = 64
+
+Tell = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is repaired, and by what it is judged."""
+
+    live: Path
+    damaged: Path
+    """The folder of all that was ever set aside."""
+    stamp: str
+    """``YYYYmmdd-HHMMSS``: the name of the folder for these files."""
+    at: str
+    """The moment, ISO 8601."""
+    variable_fault: VariableFault
+    backup: Path | None = None
+    """A copy that takes the place of the database, once it is found sound; None for a repair."""
+
+
+def needed_bytes(live: Path) -> int:
+    """Return how much room a repair needs at most: a working copy and the new file.
+
+    Raises:
+        StoreError: the file cannot be looked at.
+    """
+    try:
+        return 2 * live.stat().st_size + _RESERVE_BYTES
+    except FileNotFoundError:
+        return _RESERVE_BYTES
+    except OSError as error:
+        raise StoreError(f"the database cannot be looked at: {error.strerror}") from None
+
+
+def require_room(live: Path) -> None:
+    """Refuse where a repair would find no room.
+
+    Raises:
+        DiskFullError: says how much is free, and how much is needed.
+    """
+    disk = os.statvfs(live.parent)
+    free, needed = disk.f_bavail * disk.f_frsize, needed_bytes(live)
+    if free < needed:
+        raise DiskFullError(
+            f"no room for a repair: {format_bytes(free)} free, {format_bytes(needed)} needed; nothing was changed"
+        )
+
+
+def repair(order: Order, tell: Tell) -> RepairReport:
+    """Check a database that nobody has open, and put a sound one in its place where it is not.
+
+    Raises:
+        ForeignDatabaseError, NewerSchemaError: it is not ours to repair; nothing has changed.
+        DiskFullError, StoreError: it cannot be repaired now; nothing has changed.
+        UnfinishedError: it is repaired; the next opening puts the new file in its place.
+    """
+    begun = time.monotonic()
+    require_room(order.live)
+    aside = set_aside(order.live, order.damaged, order.stamp)
+    try:
+        report = _Repair(order, aside, tell).run(begun)
+    except UnfinishedError:
+        raise
+    except sqlite3.Error as error:
+        _clean(order.live)
+        aside.withdraw()
+        raise translate(error) from None
+    except OSError as error:
+        _clean(order.live)
+        aside.withdraw()
+        raise StoreError(f"the repair failed: {error.strerror}; nothing was changed") from None
+    except BaseException:
+        _clean(order.live)
+        aside.withdraw()
+        raise
+    if report.outcome == "sound":
+        aside.withdraw()
+    _clean(order.live)
+    return report
+
+
+def _clean(live: Path) -> None:
+    for litter in live.parent.glob(f"{making_of(live).name}*"):
+        litter.unlink(missing_ok=True)
+
+
+class _Repair:
+    def __init__(self, order: Order, aside: Aside, tell: Tell) -> None:
+        self._order = order
+        self._aside = aside
+        self._tell = tell
+        self._making = making_of(order.live)
+        self._source = aside.database
+        """What is read: the file set aside, or a working copy of it."""
+
+    def run(self, begun: float) -> RepairReport:
+        if self._order.backup is not None:
+            self._source = self._order.backup
+            report = self._take_as_it_is("backup")
+            report.seconds = round(time.monotonic() - begun, 3)
+            self._finish(report, values=True)
+            return report
+        journal = judge(self._aside.database)
+        if journal.must_be_rolled_back:
+            self._source = self._rolled_back()
+        found = inspect(self._source, self._order.variable_fault, self._tell, closed=True, values=False)
+        if not any(found.values()):
+            found = inspect(self._source, self._order.variable_fault, self._tell, closed=True)
+        faults = [fault for step in found.values() for fault in step]
+        if not faults and journal.is_harmless and not journal.must_be_rolled_back:
+            return RepairReport("sound", seconds=time.monotonic() - begun)
+        schema_lost = bool(found["Schema and stamps"])
+        readable = schema_lost and _require_ours(self._source)
+        if faults:
+            with PageFile(self._source) as pages:
+                mapped = survey(pages, lambda done, of: self._tell("Looking at every page", done, of))
+                if schema_lost and not readable:
+                    _require_rows(pages, mapped)
+                report = self._rebuild(pages, mapped, faults)
+            report.outcome = self._outcome(mapped, found, schema_lost=schema_lost)
+        else:
+            report = self._take_as_it_is("journal")
+        if journal.verdict not in (Verdict.NONE, Verdict.COLD):
+            done = "rolled back" if journal.must_be_rolled_back else f"set aside, not rolled back: {journal.reason}"
+            report.journal = done
+        report.seconds = round(time.monotonic() - begun, 3)
+        self._finish(report)
+        return report
+
+    def _rolled_back(self) -> Path:
+        """Return a working copy of the database after its journal was rolled back into it."""
+        self._tell("Rolling the journal back", 0, 0)
+        copy = self._making.with_name(self._making.name + "-back")
+        shutil.copyfile(self._aside.database, copy)
+        if self._aside.journal is not None:
+            shutil.copyfile(self._aside.journal, Path(f"{copy}-journal"))
+        # What SQLite cannot do to the copy, it leaves undone: the check says what came of it.
+        with contextlib.suppress(sqlite3.Error), closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+            connection.execute("PRAGMA schema_version").fetchall()
+        return copy
+
+    def _take_as_it_is(self, outcome: Outcome) -> RepairReport:
+        """Take a file whole: nothing was wrong but the journal beside it, or it is a backup."""
+        shutil.copyfile(self._source, self._making)
+        with closing(open_quietly(self._making, closed=True)) as connection:
+            counts = {
+                table.name: int(connection.execute(f'SELECT count(*) FROM "{table.name}"').fetchone()[0])
+                for table in TABLES
+                if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (table.name,)).fetchone()
+            }
+        return RepairReport(
+            outcome,
+            tables=[TableReport(name, kept=count) for name, count in counts.items()],
+            pages=self._making.stat().st_size // PAGE_BYTES,
+            aside=str(self._aside.folder),
+        )
+
+    def _outcome(self, mapped: Survey, found: dict[str, list[str]], *, schema_lost: bool) -> Outcome:
+        if schema_lost:
+            return "recovered"
+        only_indexes = all("index" in fault for fault in found["Pages, rows and indexes"])
+        others = any(faults for step, faults in found.items() if step != "Pages, rows and indexes")
+        return "indexes" if only_indexes and not others and not mapped.unsound else "rebuilt"
+
+    def _rebuild(self, pages: PageFile, mapped: Survey, faults: list[str]) -> RepairReport:
+        stitched = self._making.with_name(self._making.name + "-old")
+        stitch(self._source, stitched, mapped.leaves)
+        new = Rebuild(self._making, self._order.at)
+        try:
+            new.attach(stitched, "old")
+            broken = self._copy(new, mapped)
+            new.detach("old")
+            self._tell("Looking at every value", 0, 0)
+            new.sift()
+            stitched.unlink()
+            bad = {leaf.page for leaf in broken} | set(mapped.carved)
+            damaged = {leaf.page for leaf in broken} | set(mapped.unsound)
+            self._tell("Taking rows one by one", 0, len(bad))
+            forest, tally = survey_of(pages), Tally()
+            new.take(
+                Row(row.table, row.values, row.page, row.damaged or row.page in damaged)
+                for row in carve(pages, bad, forest, tally)
+            )
+            damaged |= misplaced(mapped, forest)
+            damaged |= set(forest.faults) | set(tally.faults) | ({1} if forest.schema_fault else set())
+            self._judge_variables(new)
+            self._count_losses(new, forest, damaged, tally)
+            new.mend_references()
+            self._tell("Making indexes", 0, 0)
+            new.make_indexes()
+        finally:
+            new.close()
+        named = sorted(damaged)
+        return RepairReport(
+            "rebuilt",
+            faults=faults[:_MOST_FAULTS],
+            tables=list(new.reports.values()),
+            bad_pages=named[:_MOST_NAMED_PAGES],
+            bad_page_count=len(named),
+            pages=pages.count,
+            aside=str(self._aside.folder),
+        )
+
+    def _count_losses(self, new: Rebuild, forest: Forest, damaged: set[int], tally: Tally) -> None:
+        unreadable = {table.name for table in TABLES} if tally.unreadable[""] else set(tally.unreadable)
+        with contextlib.suppress(sqlite3.DatabaseError):  # indexes then cannot be asked
+            new.attach(self._source, "source")
+        count_losses(new.connection, forest, damaged, unreadable, new.reports)
+        with contextlib.suppress(sqlite3.DatabaseError):
+            new.detach("source")
+
+    def _copy(self, new: Rebuild, mapped: Survey) -> list[Leaf]:
+        """Copy what SQLite can read; return the leaves at which it stumbles."""
+        broken: list[Leaf] = []
+        of = sum(map(len, mapped.leaves.values()))
+        done = 0
+        # What earlier repairs have set apart comes first: what this one sets apart takes the numbers behind it.
+        for table in reversed(TABLES):
+            leaves = mapped.leaves.get(table.name, [])
+            for at in range(0, len(leaves), CHUNK_LEAVES):
+                self._tell("Copying rows", done, of)
+                broken += new.copy(table, leaves[at : at + CHUNK_LEAVES])
+                done += len(leaves[at : at + CHUNK_LEAVES])
+        self._tell("Copying rows", of, of)
+        return broken
+
+    def _judge_variables(self, new: Rebuild) -> None:
+        """Set apart what no system variable takes: its default then holds, and everybody can see why."""
+        table = table_named("variable")
+        if table is None:
+            raise AssertionError
+        for name, value in new.connection.execute("SELECT name, value FROM variable").fetchall():
+            if fault := self._order.variable_fault(name, value):
+                new.quarantine(table, (name, value), fault)
+                new.connection.execute("DELETE FROM variable WHERE name = ?", (name,))
+                new.reports["variable"].kept -= 1
+
+    def _finish(self, report: RepairReport, *, values: bool = False) -> None:
+        """Check the new file, keep the report, and let the new file take the old one's place."""
+        self._keep_state(report)
+        left = inspect(
+            self._making,
+            self._order.variable_fault,
+            lambda name, done, of: self._tell(f"New file: {name}", done, of),
+            closed=True,
+            values=values,  # else each was looked at on its way in
+        )
+        if faults := [fault for step in left.values() for fault in step]:
+            raise StoreError(f"the repaired database is not sound ({faults[0]}); nothing was changed")
+        _write(self._aside.folder / REPORT_NAME, json.dumps(report.as_data(), indent=1).encode() + b"\n")
+        publish(self._making, self._order.live)
+
+    def _keep_state(self, report: RepairReport) -> None:
+        value = json.dumps(
+            {
+                "at": self._order.at,
+                "outcome": report.outcome,
+                "kept": report.kept,
+                "lost": report.lost_text,
+                "quarantined": report.quarantined,
+                "aside": report.aside,
+            }
+        )
+        with closing(sqlite3.connect(self._making, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous=OFF").fetchall()
+            connection.execute("PRAGMA journal_mode=MEMORY").fetchall()
+            connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (REPAIR_STATE, value))
+
+
+def _require_ours(file: Path) -> bool:
+    """Refuse what another program, or a newer version, has written; a damaged schema alone is no such sign.
+
+    Returns:
+        Whether the schema could be read at all.
+
+    Raises:
+        ForeignDatabaseError, NewerSchemaError: says so.
+    """
+    try:
+        with closing(open_quietly(file, closed=True)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+            version, stamp = (
+                connection.execute(f"PRAGMA {each}").fetchone()[0] for each in ("user_version", "application_id")
+            )
+    except sqlite3.Error:
+        with contextlib.suppress(ForeignDatabaseError, DamagedDatabaseError):
+            require_known(file)  # a newer version's, damaged: that one can mend more of it
+        return False
+    ours = {table.name for table in TABLES}
+    newest = max(migrations())
+    if stamp == APPLICATION_ID and newest < version < newest + 1000 and not tables <= ours:
+        raise NewerSchemaError(
+            f"the database has schema {version}, this version knows {newest}: use a newer callisto-telnetd"
+        )
+    if tables and not tables & ours:
+        raise ForeignDatabaseError("the file is another program's database; nothing was changed")
+    return bool(tables)
+
+
+def _require_rows(pages: PageFile, mapped: Survey) -> None:
+    """Refuse a file that has content, and none of Callisto's.
+
+    Raises:
+        ForeignDatabaseError: says so.
+    """
+    if any(mapped.leaves.values()) or pages.size <= PAGE_BYTES:
+        return
+    has_content = any(any(pages.page(number)) for number in range(1, min(pages.count, _LOOKED_AT) + 1))
+    if has_content and next(carve(pages), None) is None:
+        raise ForeignDatabaseError("nothing of Callisto's can be found in the file; nothing was changed")
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Write a file, durably, with its name."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    folder = os.open(file.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,85 @@
+"""What a repair did, table by table, as data: kept beside the files that were set aside, and shown to whoever asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Outcome = Literal["sound", "backup", "journal", "indexes", "rebuilt", "recovered"]
+"""What was done: nothing; a backup put in place; a journal taken care of; indexes made anew; rows saved around damaged
+pages; rows taken without a schema."""
+
+
+@dataclass(slots=True)
+class TableReport:
+    """What became of one table's rows."""
+
+    table: str
+    kept: int = 0
+    """Rows in place now; placeholders are not counted."""
+    from_damaged: int = 0
+    """Those of the kept that stood on damaged pages."""
+    lost: int = 0
+    """Rows that are known to be gone; there may be more where not ``lost_exact``."""
+    lost_exact: bool = True
+    quarantined: int = 0
+    """Rows that were found and that the table does not take; they stand in ``quarantine``."""
+    placeholders: int = 0
+    """Rows made anew because others refer to them."""
+    cleared: int = 0
+    """References taken off because nothing stands behind them."""
+
+    @property
+    def lost_text(self) -> str:
+        """How many are lost, in words that are true."""
+        if self.lost_exact:
+            return str(self.lost)
+        return f"at least {self.lost}" if self.lost else "unknown"
+
+
+@dataclass(slots=True)
+class RepairReport:
+    """What a repair found and did."""
+
+    outcome: Outcome
+    faults: list[str] = field(default_factory=list)
+    """What the check said, at most twenty."""
+    tables: list[TableReport] = field(default_factory=list)
+    bad_pages: list[int] = field(default_factory=list)
+    """Pages that cannot be trusted, at most a thousand."""
+    bad_page_count: int = 0
+    pages: int = 0
+    journal: str = ""
+    """What was done about a rollback journal; blank where there was none to judge."""
+    aside: str = ""
+    """The folder with the damaged files; blank where nothing was changed."""
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def kept(self) -> int:
+        """Rows in place now."""
+        return sum(table.kept for table in self.tables)
+
+    @property
+    def quarantined(self) -> int:
+        """Rows that were set apart."""
+        return sum(table.quarantined for table in self.tables)
+
+    @property
+    def lost_text(self) -> str:
+        """How many rows are lost in all, in words that are true."""
+        lost = sum(table.lost for table in self.tables)
+        if all(table.lost_exact for table in self.tables):
+            return str(lost)
+        return f"at least {lost}" if lost else "an unknown number"
+
+    def as_data(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return asdict(self)
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> RepairReport:
+        """Return the report that :meth:`as_data` wrote."""
+        return cls(**{**data, "tables": [TableReport(**table) for table in data["tables"]]})

@@ -1,0 +1,222 @@
+"""A repair of the running appliance's database, from the first look to the services that come back.
+
+Rules:
+
+* A repair belongs to the appliance, not to the session that began it: whoever leaves does not stop it.
+* It looks first while everything runs. Where all is sound, services stop for the moment in which the file is closed,
+  opened anew and read again; else they stop for the repair.
+* They come back whatever happens, a cancelled server's end among it: :attr:`Surroundings.pause` sees to that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from callisto_telnetd.accounts.audit import Audit
+from callisto_telnetd.accounts.presence import Presence
+from callisto_telnetd.clock import Clock
+from callisto_telnetd.db.folder import DataFolder
+from callisto_telnetd.db.repair import require_room
+from callisto_telnetd.db.report import RepairReport
+from callisto_telnetd.db.store import Store
+from callisto_telnetd.errors import CallistoError, DamagedDatabaseError, UsageError
+from callisto_telnetd.maintenance.workshop import Progress, Workshop
+from callisto_telnetd.origin import Origin
+from callisto_telnetd.trace.logs import Log
+from callisto_telnetd.variables import Registry
+
+_TELL_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The appliance's parts that a repair touches."""
+
+    folder: DataFolder
+    store: Store
+    workshop: Workshop
+    variables: Registry
+    clock: Clock
+    audit: Audit
+    presence: Presence
+    log: Log
+    one_at_a_time: asyncio.Lock
+    """Held by whoever works on the whole database."""
+    pause: Callable[[str], AbstractAsyncContextManager[None]]
+    """Stops the services that a repair must stop, for the reason given, and starts them again on leaving."""
+    reload: Callable[[], Awaitable[None]]
+    """Reads all that is held in memory from the database again."""
+    note_sound: Callable[[], Awaitable[None]]
+    """Keeps that a full check has found the database sound, and ends the notice of a fault."""
+
+
+class RepairRun:
+    """One repair that runs, or has ended; anybody may follow it."""
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[RepairReport] | None = None
+        self._steps: list[Progress] = []
+        self._followers: set[asyncio.Event] = set()
+
+    def told(self, progress: Progress) -> None:
+        """Take what the worker tells."""
+        if self._steps and self._steps[-1].step == progress.step:
+            self._steps[-1] = progress
+        else:
+            self._steps.append(progress)
+        self._wake()
+
+    def _wake(self) -> None:
+        for each in self._followers:
+            each.set()
+
+    def ended(self, _task: object) -> None:
+        """Let the followers go."""
+        self._wake()
+
+    async def follow(self) -> AsyncIterator[Progress]:
+        """Yield each step as it begins, and how far it has come at most once a second, until the repair has ended."""
+        loop = asyncio.get_running_loop()
+        news = asyncio.Event()
+        self._followers.add(news)
+        shown = 0
+        last: Progress | None = None
+        try:
+            while True:
+                while shown < len(self._steps):
+                    last, shown, at = self._steps[shown], shown + 1, loop.time()
+                    yield last
+                if self.task is None or self.task.done():
+                    return
+                news.clear()
+                await news.wait()
+                if shown == len(self._steps) and last != self._steps[-1] and loop.time() - at >= _TELL_S:
+                    last, at = self._steps[-1], loop.time()
+                    yield last
+        finally:
+            self._followers.discard(news)
+
+
+class Repairs:
+    """The appliance's repairs: one at a time."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._running: RepairRun | None = None
+
+    def begin(self, origin: Origin, session: int | None = None, backup: Path | None = None) -> RepairRun:
+        """Begin a repair and return it; it runs to its end whatever becomes of the caller.
+
+        Args:
+            origin: Who begins it.
+            session: His session, which is told of it anyway.
+            backup: A sound copy that takes the place of the database, whatever state that is in.
+
+        Raises:
+            UsageError: one is running already, or something else works on the whole database.
+        """
+        around = self._around
+        if around.one_at_a_time.locked() or self._running is not None:
+            raise UsageError("a repair is running already")
+        run = RepairRun()
+        self._running = run
+        run.task = asyncio.create_task(self._run(run, origin, session, backup), name="repair")
+        run.task.add_done_callback(self._forget)
+        run.task.add_done_callback(run.ended)
+        return run
+
+    def _forget(self, task: asyncio.Task[RepairReport]) -> None:
+        self._running = None
+        if not task.cancelled() and (error := task.exception()) is not None:  # told to the caller, if he is still there
+            known = isinstance(error, CallistoError)
+            self._around.log.error("repair failed", reason=str(error), **({} if known else {"exc_info": error}))
+
+    async def close(self) -> None:
+        """Stop a repair that runs: the server ends. The old database stays, or the new one is in its place."""
+        if self._running is not None and self._running.task is not None:
+            self._running.task.cancel()
+            await asyncio.wait([self._running.task])
+
+    async def _run(self, run: RepairRun, origin: Origin, session: int | None, backup: Path | None) -> RepairReport:
+        around = self._around
+        async with around.one_at_a_time:
+            around.presence.notify_all(f"a repair of the database was begun by {origin.who}", but=session)
+            await around.audit.note("repair begun", origin)
+            result = "it failed"
+            try:
+                report = await self._work(run, backup)
+                result = summary(report)
+                await around.note_sound()
+                return report
+            except CallistoError as error:
+                result = f"it failed: {error}"
+                raise
+            except asyncio.CancelledError:
+                result = "it was stopped; nothing was changed"
+                raise
+            finally:
+                around.presence.notify_all(f"the repair of the database has ended: {result}", but=session)
+                await around.audit.note("repair ended", origin, result)
+
+    async def _work(self, run: RepairRun, backup: Path | None) -> RepairReport:
+        """Look first; then close, repair where that is due, open again and read all anew."""
+        around = self._around
+        faults = ["it is replaced"] if backup else await self._look(run)
+        if faults:
+            require_room(around.folder.database)  # before anything stops
+        run.told(Progress("Stopping services", 0, 0))
+        async with around.pause("the database is repaired"):
+            report = RepairReport("sound")
+            async with around.store.hold("repaired"):
+                if faults:
+                    report = await self._mend(run, backup)
+            if around.store.fault is not None:
+                raise type(around.store.fault)(str(around.store.fault))
+            run.told(Progress("Reading everything again", 0, 0))
+            await around.reload()
+            run.told(Progress("Starting services", 0, 0))
+        return report
+
+    async def _look(self, run: RepairRun) -> list[str]:
+        """Return what is wrong; the appliance goes on working meanwhile."""
+        around = self._around
+        if around.store.fault is not None:
+            return [str(around.store.fault)]
+        order = {"live": str(around.folder.database), "variables": self._variables()}
+        try:
+            found = (await around.workshop.run("check", order, run.told))["found"]
+        except DamagedDatabaseError as error:
+            return [str(error)]
+        return [fault for faults in found.values() for fault in faults]
+
+    async def _mend(self, run: RepairRun, backup: Path | None) -> RepairReport:
+        around = self._around
+        now = around.clock.now()
+        order = {
+            "live": str(around.folder.database),
+            "damaged": str(around.folder.damaged),
+            "stamp": now.strftime("%Y%m%d-%H%M%S"),
+            "at": now.isoformat(timespec="seconds"),
+            "variables": self._variables(),
+            "backup": str(backup) if backup else "",
+        }
+        # No cancellation of a caller gets here: the task is the appliance's own, and only its end cancels it.
+        return RepairReport.from_data(await around.workshop.run("repair", order, run.told))
+
+    def _variables(self) -> list[dict[str, Any]]:
+        return [variable.model_dump(mode="json") for variable in self._around.variables.variables]
+
+
+def summary(report: RepairReport) -> str:
+    """Return the outcome in a few words."""
+    if report.outcome == "sound":
+        return "database is sound"
+    if report.outcome == "backup":
+        return f"database replaced by the backup, {report.kept} rows"
+    quarantined = f", {report.quarantined} quarantined" if report.quarantined else ""
+    return f"database repaired, {report.kept} rows kept, {report.lost_text} lost{quarantined}"
