@@ -11,6 +11,7 @@ from bench.connecting import measure_prompt, measure_start
 from bench.logins import measure_logins
 from bench.paste import measure_editor, measure_paste
 from bench.report import Row, load_warning, machine, other_work, table, write_document
+from bench.schedule import measure_schedule
 from bench.servers import Bench, open_bench
 from bench.sessions import measure_sessions
 from bench.trace_file import measure_trace_file
@@ -31,6 +32,7 @@ MEASURES: dict[str, Callable[..., Iterator[Row]]] = {
     "trace-viewers": measure_trace_viewers,
     "trace-stalled": measure_trace_stalled,
     "trace-idle": measure_trace_idle,
+    "schedule": measure_schedule,
 }
 
 

@@ -1,4 +1,4 @@
-"""The composition root: opens every part in order, and closes them in reverse."""
+"""The composition root: a server from its ports to its end, and one command without a server."""
 
 from __future__ import annotations
 
@@ -10,43 +10,31 @@ import signal
 import socket
 import ssl
 import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-from callisto_telnetd import __version__
-from callisto_telnetd.accounts.accounts import FIRST_NAME, Accounts
-from callisto_telnetd.accounts.audit import Audit
-from callisto_telnetd.accounts.gatekeeper import Gatekeeper
-from callisto_telnetd.accounts.passwords import PasswordHashes, require_rule
-from callisto_telnetd.accounts.presence import Presence
-from callisto_telnetd.clock import Clock, ClockState
-from callisto_telnetd.db.folder import DataFolder, FolderLock
-from callisto_telnetd.db.store import Store, open_store
-from callisto_telnetd.errors import AccountError, ClockError, ListenError, SettingsError
+from callisto_telnetd.accounts.accounts import FIRST_NAME
+from callisto_telnetd.accounts.passwords import require_rule
+from callisto_telnetd.assembly import open_parts, require_settings
+from callisto_telnetd.db.folder import DataFolder
+from callisto_telnetd.errors import AccountError, ListenError, SettingsError, StoreError
 from callisto_telnetd.listeners.local import LocalListener
 from callisto_telnetd.listeners.tcp import TelnetListener, bind, open_tls
-from callisto_telnetd.maintenance.workshop import Workshop
-from callisto_telnetd.menus.context import Identity, Parts
-from callisto_telnetd.menus.date import CLOCK_STATE
+from callisto_telnetd.menus.context import Parts
 from callisto_telnetd.origin import Origin
-from callisto_telnetd.services.processes import ProcessTable
 from callisto_telnetd.settings import Address, Settings
 from callisto_telnetd.terminal.command_door import CommandDoor, Out, Request, run_command
 from callisto_telnetd.terminal.session import SessionLimits
-from callisto_telnetd.trace.captures import Captures
-from callisto_telnetd.trace.datagrams import DatagramInput, bind_path, bind_udp
-from callisto_telnetd.trace.hub import Hub
-from callisto_telnetd.trace.logs import Log, bridge_libraries, open_log
+from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.trace.metrics import read_metrics
-from callisto_telnetd.variables import CATALOGUE, Registry, Variable, own_variables
 
 __all__ = ["Request", "run", "run_offline", "serve"]
 
 _LOCK_S = 2.0
+_WITHOUT_DATABASE = {"repair", "information", "trace"}
+"""The commands that work on a folder whose database cannot be used."""
 
 Ready = Callable[[str], None]
 T = TypeVar("T")
@@ -55,106 +43,6 @@ T = TypeVar("T")
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run the work to its end on asyncio's loop."""
     return asyncio.run(work)
-
-
-@asynccontextmanager
-async def open_parts(
-    settings: Settings, folder: DataFolder, lock: FolderLock, *, serving: bool = True
-) -> AsyncIterator[Parts]:
-    """Open the appliance of a data folder.
-
-    Args:
-        settings: All settings.
-        folder: The data folder, made already.
-        lock: Its lock, held until everything is closed again.
-        serving: Whether a server runs; for a command without one, only errors go to stderr.
-
-    Raises:
-        CallistoError: a part cannot be opened; those before it are closed again.
-    """
-    async with AsyncExitStack() as stack:
-        clock = Clock(settings.clock.mode)
-        hub = Hub(clock, settings.trace.held_records, settings.trace.held_bytes)
-        log = open_log(hub, settings.log.level if serving else "error", settings.log.format)
-        bridge_libraries(log)
-        catalogue = _catalogue(settings)
-        store = await stack.enter_async_context(open_store(folder.database))
-        await _restore_clock(clock, store, log)
-        variables = await Registry.load(catalogue, store, settings.appliance.edition, clock.now)
-        stack.push_async_callback(variables.close)
-        variables.observe(
-            lambda change: log.info(
-                "variable changed",
-                name=change.name,
-                value=variables.text(change.name),
-                who=change.who,
-                source=change.source,
-            )
-        )
-        captures = Captures(hub, folder.trace, free_bytes=settings.trace.free, budget_bytes=settings.trace.budget)
-        captures.on_deleted = lambda names: log.info("trace files deleted for the budget", files=", ".join(names))
-        stack.push_async_callback(captures.close)
-        hashes = PasswordHashes()
-        stack.callback(hashes.close)
-        presence, audit = Presence(), Audit(store, clock, log)
-        accounts = Accounts(store, hashes=hashes, audit=audit, presence=presence, clock=clock, log=log)
-        await accounts.load()
-        limits = settings.limits
-        yield Parts(
-            identity=Identity(
-                __version__,
-                settings.appliance.edition,
-                settings.appliance.hostname,
-                settings.appliance.serial,
-                settings.appliance.banner,
-            ),
-            folder=folder,
-            clock=clock,
-            hub=hub,
-            captures=captures,
-            log=log,
-            store=store,
-            variables=variables,
-            accounts=accounts,
-            audit=audit,
-            presence=presence,
-            gatekeeper=Gatekeeper(limits.sessions, limits.sessions_per_source, limits.pending, settings.telnet.allow),
-            processes=ProcessTable(),
-            trace_inputs=_trace_inputs(settings, folder, hub, log),
-            trace_size_bytes=settings.trace.size,
-            started_at=time.monotonic(),
-            serving=serving,
-            repairing=asyncio.Lock(),
-            workshop=Workshop(lock, log),
-        )
-
-
-def _trace_inputs(settings: Settings, folder: DataFolder, hub: Hub, log: Log) -> tuple[DatagramInput, ...]:
-    """Return the sockets that syslog comes in by; a server opens them."""
-    inputs = [DatagramInput("trace.sock", hub, log, partial(bind_path, folder.trace_socket))]
-    if settings.trace.udp is not None:
-        inputs.append(DatagramInput("udp", hub, log, partial(bind_udp, *settings.trace.udp)))
-    return tuple(inputs)
-
-
-def _catalogue(settings: Settings) -> tuple[Variable, ...]:
-    """Return all system variables: the built-in ones and the owner's own.
-
-    Raises:
-        SettingsError: names the file, the key and what is allowed.
-    """
-    try:
-        return (*CATALOGUE, *own_variables(settings.variables))
-    except SettingsError as error:
-        raise SettingsError(f"{settings.file}: {error}") from None
-
-
-async def _restore_clock(clock: Clock, store: Store, log: Log) -> None:
-    if state := await store.get_state(CLOCK_STATE):
-        try:
-            clock.restore(ClockState.from_json(state))
-        except ClockError as error:
-            log.warning("the clock's kept state is not used", reason=str(error))
 
 
 async def serve(settings: Settings, data: Path, ready: Ready) -> None:
@@ -168,7 +56,7 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
     Raises:
         CallistoError: the server cannot start; nothing is left behind.
     """
-    _catalogue(settings)  # a wrong key in it is found before anything is made
+    require_settings(settings)
     first_password = os.environ.get("CALLISTO_ADMIN_PASSWORD")
     if first_password and not DataFolder(data).database.exists():
         _require_first_password(first_password)
@@ -199,7 +87,13 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
                 parts.log.info("listening", door=listener.name, address=address)
         if settings.trace.metrics is not None:
             _open_metrics(settings.trace.metrics, parts, stack, ready)
+        stack.push_async_callback(parts.supervisor.close)
+        await parts.supervisor.open()
+        stack.push_async_callback(parts.repairs.close)  # before the services: it would start them again
         _notify("READY=1")
+        if parts.store.fault is None:  # else everybody is told already
+            parts.self_check.start()
+        parts.schedule.start()
         await stopped.wait()
         _notify("STOPPING=1")
         parts.log.info("stopping")
@@ -264,6 +158,8 @@ async def run_offline(
     folder.make()
     with folder.lock() as lock:
         async with open_parts(settings, folder, lock, serving=False) as parts:
+            if parts.mode.active and not _works_without_database(request):
+                raise StoreError(f"the database cannot be used: {parts.mode.reason}")
             door = CommandDoor(
                 request, lambda frame: (out if isinstance(frame, Out) else err)(frame.text), ask, _no_drain
             )
@@ -277,6 +173,10 @@ async def run_offline(
                     raise
                 err("Error: interrupted")
                 return 1
+
+
+def _works_without_database(request: Request) -> bool:
+    return bool(request.words) and request.words[0] in _WITHOUT_DATABASE
 
 
 async def _no_drain() -> None:

@@ -133,9 +133,27 @@ def repair(words: Words = None, data: Data = None, config: Config = None, as_jso
 
 
 @app.command()
+def compact(data: Data = None, config: Config = None, as_json: Json = False) -> None:
+    """Write the database anew without its free pages."""
+    _command(["compact"], data, config, as_json=as_json)
+
+
+@app.command()
 def date(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """Show or set the appliance's clock: YYYY-MM-DD HH:MM:SS, zone NAME, sync."""
+    """Show or set the appliance's clock: YYYY-MM-DD HH:MM:SS, zone NAME, sync, preview."""
     _command(["date", *(words or [])], data, config, as_json=as_json)
+
+
+@app.command()
+def schedule(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
+    """What runs when: list."""
+    _command(["schedule", *(words or ["list"])], data, config, as_json=as_json)
+
+
+@app.command()
+def services(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
+    """Callisto's processes: list, start NAME, stop NAME, restart NAME, log NAME [LINES]."""
+    _command(["services", *(words or ["list"])], data, config, as_json=as_json)
 
 
 @app.command()
@@ -148,6 +166,12 @@ def sessions(data: Data = None, config: Config = None, as_json: Json = False) ->
 def audit(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
     """Show the newest entries of the audit: [COUNT]."""
     _command(["audit", *(words or [])], data, config, as_json=as_json)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})  # --users 200 is one of the shell's own words
+def demo(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
+    """Fill the appliance with demonstration data: --users 200 --messages 5000 --calls N --seed N, yes."""
+    _command(["demo", *(words or [])], data, config, as_json=as_json)
 
 
 def _command(

@@ -8,13 +8,24 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
@@ -26,6 +37,16 @@ SETTINGS_FILE = "callisto.toml"
 _PREFIX = "CALLISTO_"
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[0-9.]+)):(?P<port>[0-9]{1,5})", re.ASCII)
 _OTHER_ENVIRONMENT = frozenset({"CALLISTO_DATA", "CALLISTO_ADMIN_PASSWORD"})
+_SERVICES_PREFIX = f"{_PREFIX}SERVICES__"
+_SERVICE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", re.ASCII)
+_VARIABLE_OF_ENVIRONMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
+_MEMORY_PART = re.compile(r"(?:[0-9]{1,15}|\{[A-Za-z][A-Za-z0-9_]{0,63}\})[kKmMgG]?", re.ASCII)
+WEB_SERVER, COC_PROXY = "web-server", "coc-proxy"
+BUILT_IN_SERVICES: Mapping[str, Mapping[str, Any]] = {
+    WEB_SERVER: {"plan": "gWebServerRestart", "repair": "stop", "host": "127.0.0.1", "port": 80},
+    COC_PROXY: {"plan": "gCocProxyRestart", "memory": "{gCocProxyMemory}M+256M"},
+}
+"""What stands in the two services that every appliance has, unless the owner says otherwise."""
 
 
 def _size(value: object) -> object:
@@ -54,6 +75,48 @@ def _address(value: object) -> object:
         msg = "not an address and a port"
         raise ValueError(msg)
     return Address(str(ip_address(match["v6"] or match["v4"])), int(match["port"]))
+
+
+def _words(value: object) -> object:
+    """Return the words of a command that is written as one string; a quote that is not closed is left to be refused."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return shlex.split(value)
+    except ValueError:
+        return value
+
+
+def _plain_words(words: tuple[str, ...]) -> tuple[str, ...]:
+    if any("\0" in word or len(word) > 4096 for word in words) or words[:1] == ("",):
+        raise ValueError("a word that no program takes")
+    return words
+
+
+def _environment(values: dict[str, str]) -> dict[str, str]:
+    for name, value in values.items():
+        if not _VARIABLE_OF_ENVIRONMENT.fullmatch(name) or "\0" in value or len(value) > 4096:
+            raise ValueError("not a variable of an environment")
+        if name in {"CALLISTO_SERVICE", "CALLISTO_DATA"}:
+            raise ValueError("is set by the server")
+    return values
+
+
+def _signal(value: object) -> object:
+    return value.upper().removeprefix("SIG") if isinstance(value, str) else value
+
+
+def _memory(value: str) -> str:
+    if not all(_MEMORY_PART.fullmatch(part.strip()) for part in value.split("+")):
+        raise ValueError("not a size")
+    return value
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme != "http" or not parts.hostname or not value.isascii() or " " in value or parts.port == 0:
+        raise ValueError("not an http address")
+    return value
 
 
 class Address(NamedTuple):
@@ -140,11 +203,71 @@ class TraceSettings(Section):
     )
 
 
+class DatabaseSettings(Section):
+    """``[database]``: the care for the database."""
+
+    check: OneLine = Field(
+        "1,03:30",
+        max_length=200,
+        description="when the whole database is checked: a restart plan such as 1,03:30 or sun 03:30; blank: never",
+    )
+
+
 class LogSettings(Section):
     """``[log]``: the log on stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
     format: Literal["readable", "json"] = Field("readable", description="readable or json")
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_words), AfterValidator(_plain_words)]
+
+
+class HealthSettings(Section):
+    """``[services.NAME.health]``: how it is found out whether a service works."""
+
+    url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+        None, max_length=2048, description="http://… that answers 2xx to GET where the service works"
+    )
+    command: Words = Field(
+        (), max_length=256, description="words of a command that ends with exit code 0 where the service works"
+    )
+    every_s: float = Field(15.0, ge=0.1, le=86_400, description="seconds between checks, 0.1 to 86400")
+    timeout_s: float = Field(5.0, ge=0.1, le=600, description="seconds that a check may take, 0.1 to 600")
+    start_s: float = Field(30.0, ge=0.1, le=3600, description="seconds until the first check is passed, 0.1 to 3600")
+    failures: int = Field(3, ge=1, le=1000, description="failed checks in a row until a restart, 1 to 1000")
+
+
+class ServiceSettings(Section):
+    """``[services.NAME]``: a process that Callisto runs."""
+
+    enabled: bool = Field(True, description="true or false: whether it is started with the server")
+    command: Words = Field((), max_length=256, description="a list of words, or one string of them; no shell reads it")
+    environment: Annotated[dict[str, str], AfterValidator(_environment)] = Field(
+        {}, max_length=256, description="a table of variables for its environment, such as LANG = 'C.UTF-8'"
+    )
+    user: OneLine | None = Field(None, min_length=1, max_length=64, description="the system user that it runs as")
+    folder: Path | None = Field(None, description="the folder that it works in")
+    restart: Literal["always", "on-failure", "never"] = Field("always", description="always, on-failure or never")
+    restart_s: float = Field(1.0, ge=0.1, le=3600, description="seconds of the first pause, 0.1 to 3600; it doubles")
+    stop_signal: Annotated[Literal["TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "KILL"], BeforeValidator(_signal)] = (
+        Field("TERM", description="TERM, INT, HUP, QUIT, USR1, USR2 or KILL")
+    )
+    stop_s: float = Field(5.0, ge=0.1, le=600, description="seconds to stop in, then SIGKILL, 0.1 to 600")
+    plan: str = Field(
+        "", pattern=r"^([A-Za-z][A-Za-z0-9_]{0,63})?$", description="the variable that holds its restart plan"
+    )
+    repair: Literal["stop", "keep"] = Field(
+        "keep", description="stop or keep: what a repair of the database does to it"
+    )
+    memory: Annotated[str, AfterValidator(_memory)] | None = Field(
+        None, max_length=200, description="a size such as 512M or {gCocProxyMemory}M+256M that its data may take"
+    )
+    health: HealthSettings | None = Field(None, description="a table with url or command: its health check")
+    host: OneLine | None = Field(
+        None, min_length=1, max_length=255, description="address that the web server listens on"
+    )
+    port: int | None = Field(None, ge=1, le=65535, description="TCP port of the web server, 1 to 65535")
 
 
 class Settings(BaseSettings):
@@ -160,8 +283,17 @@ class Settings(BaseSettings):
     clock: ClockSettings = ClockSettings()
     trace: TraceSettings = TraceSettings()
     log: LogSettings = LogSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    services: dict[str, ServiceSettings] = Field(
+        {}, max_length=64, description="tables of the processes to run, by name"
+    )
     variables: dict[str, dict[str, Any]] = Field({}, description="the owner's own system variables")
     _file: Path = PrivateAttr(Path(SETTINGS_FILE))
+
+    @field_validator("services", mode="before")
+    @classmethod
+    def _with_built_in_services(cls, services: object) -> object:
+        return _merged(dict(BUILT_IN_SERVICES), services) if isinstance(services, Mapping) else services
 
     @property
     def file(self) -> Path:
@@ -207,7 +339,8 @@ def load_settings(data: Path, config: Path | None = None, flags: Mapping[str, An
     sources = [(_shown(file), _read_file(file, needed=config is not None)), ("environment", _read_environment())]
     sources.append(("command line", dict(flags or {})))
     merged: dict[str, Any] = {}
-    for _, values in sources:
+    for place, values in sources:
+        _check_services(place, values.get("services"))
         merged = _merged(merged, values)
     try:
         settings = Settings(**merged)
@@ -215,6 +348,24 @@ def load_settings(data: Path, config: Path | None = None, flags: Mapping[str, An
         raise SettingsError(_explain(error, sources)) from None
     settings._file = file  # noqa: SLF001 - frozen for all others
     return settings
+
+
+def _check_services(place: str, services: object) -> None:
+    """Refuse what the models cannot see: a wrong name of a service, and keys that only one of them has.
+
+    Raises:
+        SettingsError: names the place, the key and what is allowed.
+    """
+    for name, values in services.items() if isinstance(services, Mapping) else ():
+        if not _SERVICE_NAME.fullmatch(name):
+            raise SettingsError(
+                f"{place}: {quoted(f'services.{name}')} is no name of a service; allowed: 1 to 32 of a-z, 0-9 and -"
+            )
+        if not isinstance(values, Mapping):
+            continue
+        for key in ("host", "port") if name != WEB_SERVER else ():
+            if key in values:
+                raise SettingsError(f"{place}: services.{name}.{key} is no setting; allowed: in services.{WEB_SERVER}")
 
 
 def _shown(file: Path) -> str:
@@ -238,8 +389,11 @@ def _read_file(file: Path, *, needed: bool) -> dict[str, Any]:
 
 
 def _read_environment() -> dict[str, Any]:
+    source = EnvSettingsSource(Settings)
+    # Names of services are the owner's, so pydantic cannot part them from keys: see _read_services
+    source.env_vars = {key: value for key, value in source.env_vars.items() if not key.startswith("callisto_services")}
     try:
-        values = EnvSettingsSource(Settings)()
+        values = source()
     except SourceError as error:
         raise SettingsError(f"environment: {quoted(str(error))}") from None
     for name in sorted(os.environ):
@@ -249,7 +403,29 @@ def _read_environment() -> dict[str, Any]:
         if path[0] not in Settings.model_fields or len(path) < 2:
             known = listed([f"{_PREFIX}{field.upper()}__…" for field in Settings.model_fields])
             raise SettingsError(f"environment: {quoted(name)} is no setting; allowed: {known}")
-    return values
+    services = _read_services()
+    return {**values, "services": services} if services else values
+
+
+def _read_services() -> dict[str, Any]:
+    """Return the tables of ``CALLISTO_SERVICES__NAME__KEY``; ``_`` in a name stands for ``-``.
+
+    Raises:
+        SettingsError: a key that only the file can hold.
+    """
+    services: dict[str, Any] = {}
+    for variable, value in sorted(os.environ.items()):
+        if not variable.startswith(_SERVICES_PREFIX) or not value:
+            continue
+        name, *path = variable[len(_SERVICES_PREFIX) :].lower().split("__")
+        if not path or path[0] == "environment":
+            allowed = "CALLISTO_SERVICES__NAME__KEY; an environment is set in the file alone"
+            raise SettingsError(f"environment: {quoted(variable)} is no setting; allowed: {allowed}")
+        table = services.setdefault(name.replace("_", "-"), {})
+        for key in path[:-1]:
+            table = table.setdefault(key, {})
+        table[path[-1]] = value
+    return services
 
 
 def _merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -293,8 +469,13 @@ def _path_of_key(location: tuple[int | str, ...]) -> tuple[str, ...]:
 
 def _model_at(path: tuple[str, ...]) -> type[BaseModel] | None:
     model: type[BaseModel] = Settings
+    named = False
     for part in path:
+        if named:  # the part is a name of the owner's: the model is that of each of them
+            named = False
+            continue
         field = model.model_fields.get(part)
+        named = field is not None and get_origin(field.annotation) is dict
         kinds = (field.annotation, *get_args(field.annotation)) if field else ()
         models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
         if not models:
@@ -316,7 +497,7 @@ def _allowed(path: tuple[str, ...]) -> str:
     """Say what the key takes, from the model itself: its words, else its meaning, type and range."""
     field = _section(path[:-1]).get(path[-1])
     if field is None:
-        return listed(list(_section(path)))
+        return f"a table with {listed(list(_section(path)))}"
     if get_origin(field.annotation) is Literal:
         return listed([str(value) for value in get_args(field.annotation)])
     if field.description:

@@ -164,7 +164,13 @@ class Server:
         self.data = data
         self._log = data.parent / f"{data.name}.log"
         own = {key: value for key, value in os.environ.items() if not key.startswith("CALLISTO_")}
-        self.environment = {**own, "CALLISTO_ADMIN_PASSWORD": PASSWORD, **WIDE_LIMITS, **(environment or {})}
+        self.environment = {
+            **own,
+            "CALLISTO_ADMIN_PASSWORD": PASSWORD,
+            "CALLISTO_SERVICES__WEB_SERVER__ENABLED": "false",  # port 80 is one, and tests run side by side
+            **WIDE_LIMITS,
+            **(environment or {}),
+        }
         command = [sys.executable, "-m", "callisto_telnetd", "serve", "--data", str(data), "--port", "0", *arguments]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(  # closed by stop() and kill()

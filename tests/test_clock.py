@@ -386,3 +386,28 @@ def test_damaged_states_are_refused(text: str) -> None:
 def test_a_sound_state_with_a_synchronisation() -> None:
     """The form that the damaged ones depart from is itself sound."""
     assert ClockState.from_json(json.dumps(SOUND)).synced_with == "pool.ntp.org"
+
+
+def test_who_observes_is_told_of_every_change() -> None:
+    """Setting the clock, another zone, and what is put back are told; reading is not."""
+    clock, told = clock_at_noon(), list[str]()
+    clock.observe(lambda: told.append(f"{format_moment(clock.now())} {clock.zone_name}"))
+    state = clock.state()
+    clock.now_in("Asia/Tokyo")
+    assert told == []
+    clock.move_by(3600)
+    clock.use_zone("UTC")
+
+    assert told == ["2026-11-23 14:00:00 Europe/Zurich", "2026-11-23 13:00:00 UTC"]
+    clock.put_back(state)
+    assert told[-1] == "2026-11-23 13:00:00 Europe/Zurich"
+
+
+def test_the_time_in_another_zone_is_told_without_a_change() -> None:
+    """Asking for another zone's time leaves the zone; an unknown one is refused as in setting it."""
+    clock = clock_at_noon()
+
+    assert clock.now_in("Asia/Tokyo").isoformat() == "2026-11-23T21:00:00+09:00"
+    assert clock.zone_name == "Europe/Zurich"
+    with pytest.raises(ClockError, match="did you mean Asia/Tokyo"):
+        clock.now_in("Tokyo")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_origin
 
 import pytest
 from pydantic import BaseModel
@@ -17,7 +18,8 @@ def setting_keys(model: type[BaseModel] = Settings, path: str = "") -> Iterator[
         kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
         tables = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
         if tables:
-            yield from setting_keys(tables[0], f"{path}{name}.")
+            named = "NAME." if get_origin(field.annotation) is dict else ""
+            yield from setting_keys(tables[0], f"{path}{name}.{named}")
         else:
             yield f"{path}{name}"
 

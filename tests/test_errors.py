@@ -19,6 +19,7 @@ from callisto_telnetd.errors import (
     named,
     quoted,
 )
+from callisto_telnetd.web.appliance import WrongLoginError
 
 HOSTILE = st.text(st.characters(exclude_categories=()), max_size=300) | st.just("\x1b[2J\r\n\u202e\u2028\udcff'\"\\")
 
@@ -42,6 +43,8 @@ def make(error: type[CallistoError], text: str) -> CallistoError:
         return InvalidValueError("gWebTimeout", text, "a whole number of minutes from 0 to 1440")
     if error is TooManyFailuresError:
         return TooManyFailuresError(12.5)
+    if error is WrongLoginError:
+        return WrongLoginError(f"{quoted(text)} is not allowed", 30)
     return error(f"{quoted(text)} is not allowed")
 
 

@@ -116,7 +116,13 @@ def test_tls_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("[telnet]\nport = 70000", "telnet.port: '70000' is not allowed; allowed: TCP port, 0 to 65535"),
         ('[telnet]\nport = "x"', "telnet.port: 'x' is not allowed; allowed: TCP port, 0 to 65535"),
         ("[telnet]\nports = 1", "'telnet.ports' is no setting; allowed: host, port, allow, echo or tls"),
-        ("port = 1", "'port' is no setting; allowed: appliance, telnet, limits, clock, trace, log or variables"),
+        (
+            "port = 1",
+            (
+                "'port' is no setting;"
+                " allowed: appliance, telnet, limits, clock, trace, log, database, services or variables"
+            ),
+        ),
         ('[telnet]\necho = "never"', "telnet.echo: 'never' is not allowed; allowed: negotiated or always"),
         ('telnet = "x"', "telnet: 'x' is not allowed; allowed: a table with host, port, allow, echo or tls"),
         (

@@ -16,9 +16,15 @@ from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.store import Store
 from callisto_telnetd.errors import UsageError
+from callisto_telnetd.maintenance.mode import MaintenanceMode
+from callisto_telnetd.maintenance.repair import Repairs
+from callisto_telnetd.maintenance.self_check import SelfCheck
+from callisto_telnetd.maintenance.snapshots import Snapshots
 from callisto_telnetd.maintenance.workshop import Workshop
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.services.processes import ProcessTable
+from callisto_telnetd.services.scheduler import Scheduler
+from callisto_telnetd.services.supervisor import Supervisor
 from callisto_telnetd.trace.captures import Captures
 from callisto_telnetd.trace.datagrams import DatagramInput
 from callisto_telnetd.trace.hub import Hub
@@ -64,6 +70,9 @@ class Parts:
     presence: Presence
     gatekeeper: Gatekeeper
     processes: ProcessTable
+    schedule: Scheduler
+    self_check: SelfCheck
+    supervisor: Supervisor
     trace_inputs: tuple[DatagramInput, ...]
     trace_size_bytes: int
     """The bound of a capture that names none."""
@@ -73,8 +82,14 @@ class Parts:
     """Whether a server runs; not so where a command works on the data folder itself."""
     repairing: asyncio.Lock
     """Held while the database is checked: one at a time."""
+    snapshots: Snapshots
+    """The verified copies of the database."""
     workshop: Workshop
     """Where work on the closed database is done."""
+    repairs: Repairs
+    """Where a repair is begun."""
+    mode: MaintenanceMode
+    """Whether the appliance works without its database, and the way back."""
 
 
 class TerminalSize(NamedTuple):

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from typing import Any, NamedTuple
 
 import orjson
 
 from callisto_telnetd.clock import format_moment
-from callisto_telnetd.errors import StoreError, TraceError
+from callisto_telnetd.db.media import Media
+from callisto_telnetd.errors import FolderError, StoreError, TraceError
+from callisto_telnetd.maintenance.compact import COMPACT_STATE
+from callisto_telnetd.maintenance.snapshots import age_text
 from callisto_telnetd.menus.answers import Answer, Done, Fact
 from callisto_telnetd.menus.arguments import require_count
 from callisto_telnetd.menus.context import EDITION_NAMES, Context
-from callisto_telnetd.menus.repair import CHECK_STATE
+from callisto_telnetd.menus.services import state_text
 from callisto_telnetd.menus.tree import Command
-from callisto_telnetd.quantities import format_bytes, format_duration
+from callisto_telnetd.quantities import counted, format_bytes, format_duration
 from callisto_telnetd.services.processes import ProcessRow
 from callisto_telnetd.services.system import SystemFacts, system_facts
+
+_COUNTED = {
+    "Users": "user",
+    "Mailboxes": "mailbox",
+    "Messages": "message",
+    "Greetings": "greeting",
+    "Call records": "call_record",
+}
 
 
 class Shown(NamedTuple):
@@ -38,6 +49,7 @@ async def show_information(context: Context, words: list[str]) -> AsyncGenerator
         "System": _system(facts),
         "Network": {each.name: ", ".join(each.addresses) for each in facts.network} or {"Addresses": "none"},
         "Database": await _database(context),
+        "User data": await _user_data(context),
         "Processes": _processes(context),
         "Sessions": _sessions(context),
         "Trace": await _trace(context),
@@ -100,26 +112,82 @@ async def _database(context: Context) -> dict[str, Any]:
         size = store.file.stat().st_size
         values["Size"] = Shown({"bytes": size}, format_bytes(size))
         values["Schema"] = await store.schema_version()
-        checked = await store.get_state(CHECK_STATE)
-        values["Last check"] = _check_text(context, checked) if checked else "never"
+        compacted = await store.get_state(COMPACT_STATE)
+        values["Last compact"] = _compact_text(context, compacted) if compacted else "never"
+        values.update(await _checks(context))
     except (StoreError, OSError) as error:
-        values["State"] = str(error)
+        values["State"] = context.parts.mode.text or str(error)
+    values["Newest good copy"] = await _newest_copy(context)
     values["Unusable variables"] = len(context.parts.variables.faults)
     return values
 
 
-def _check_text(context: Context, state: str) -> str:
+def _compact_text(context: Context, state: str) -> str:
     try:
-        check: Mapping[str, str] = orjson.loads(state)
-        return f"{context.parts.clock.format_stamp(check['at'])}, {check['result']}"
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+        done = orjson.loads(state)
+        sizes = f"{format_bytes(int(done['before_bytes']))} before, {format_bytes(int(done['after_bytes']))} after"
+        return f"{context.parts.clock.format_stamp(done['at'])}, {sizes}"
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         return "unreadable"
+
+
+async def _newest_copy(context: Context) -> Shown:
+    copy = await context.parts.snapshots.newest()
+    if copy is None:
+        return Shown(None, "none")
+    data = {"file": copy.path.name, "age_s": round(copy.age_s), "bytes": copy.size_bytes, "rows": copy.rows}
+    text = f"{copy.path.name}, {age_text(copy)}, {format_bytes(copy.size_bytes)}, {counted(copy.rows, 'row')}"
+    return Shown(data, text)
+
+
+async def _user_data(context: Context) -> dict[str, Any]:
+    """Count what the appliance keeps for its users; what cannot be counted is said to be just that."""
+    values: dict[str, Any] = {}
+    try:
+        for key, table in _COUNTED.items():  # one by one: others need not wait for the sum
+            values[key] = int((await context.parts.store.fetch(f"SELECT count(*) FROM {table}"))[0][0])
+    except StoreError as error:
+        values["State"] = str(error)
+    try:
+        media = await asyncio.to_thread(Media(context.parts.folder.media).size)
+    except FolderError as error:
+        values["Recordings"] = Shown({"error": str(error)}, str(error))
+    else:
+        values["Recordings"] = Shown(
+            {"count": media.files, "bytes": media.size_bytes}, f"{media.files}, {format_bytes(media.size_bytes)}"
+        )
+    return values
+
+
+async def _checks(context: Context) -> dict[str, Any]:
+    """Say when the database was checked last, how thoroughly, and what came of it."""
+    clock, checks = context.parts.clock, await context.parts.self_check.known()
+    values: dict[str, Any] = {"Last check": "never"}
+    if checks.last is not None:
+        values["Last check"] = checks.last.describe(clock)
+    if checks.full is not None and checks.full != checks.last:
+        values["Last full check"] = checks.full.describe(clock)
+    return values
 
 
 def _processes(context: Context) -> dict[str, Any]:
     if not context.parts.serving:
         return {"callisto-telnetd": "not running"}
-    return {row.name: Shown(_process_data(row), _process_text(row)) for row in context.parts.processes.rows()}
+    values: dict[str, Any] = {
+        row.name: Shown(_process_data(row), _process_text(row)) for row in context.parts.processes.rows()
+    }
+    for view in context.parts.supervisor.views():
+        data = {"service": view.state, "restarts": view.restarts, **_data_of(values.get(view.name))}
+        values[view.name] = Shown(data, ", ".join(filter(None, (_text_of(values.get(view.name)), state_text(view)))))
+    return values
+
+
+def _data_of(shown: Shown | None) -> dict[str, Any]:
+    return shown.data if shown else {}
+
+
+def _text_of(shown: Shown | None) -> str:
+    return shown.text if shown else ""
 
 
 def _process_data(row: ProcessRow) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from datetime import datetime
 from functools import lru_cache
 
 from callisto_telnetd.clock import Clock, format_moment
@@ -86,11 +87,19 @@ def _description(context: Context, variable: Variable) -> Fact:
         *fixed_lines,
     ]
     if isinstance(value, RestartPlan):
-        run = value.next_run(context.parts.clock.now())
+        run = _next_run(context, variable.name, value)
         data["next_run"] = run.isoformat() if run else None
         lines.append(f"Next run: {format_moment(run) if run else 'none'}")
     lines.append(f"Last change: {_change_line(change, context.parts.clock) if change else 'none'}")
     return Fact(data, tuple(lines))
+
+
+def _next_run(context: Context, name: str, plan: RestartPlan) -> datetime | None:
+    """Return the next run as the schedule has it: a day that has had its run gets no second one."""
+    try:
+        return context.parts.schedule.next_of(name)
+    except LookupError:  # an own plan that no job follows
+        return plan.next_run(context.parts.clock.now())
 
 
 @lru_cache(maxsize=1024)

@@ -69,6 +69,11 @@ class ProcessTable:
         """Show that process no longer; a name that is not shown is no error."""
         self._others.pop(name, None)
 
+    def row(self, name: str) -> ProcessRow | None:
+        """Return the row of one of the others; None where there is none of that name."""
+        process = self._others.get(name)
+        return None if process is None else process.row()
+
     def rows(self) -> list[ProcessRow]:
         """Return the server and then the others in the order they were added; about 0.2 ms a row."""
         return [self._server.row(), *(process.row() for process in self._others.values())]

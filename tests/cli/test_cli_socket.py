@@ -58,6 +58,7 @@ def test_the_socket_is_the_owners_alone(own_server: Server) -> None:
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.long
 def test_the_socket_goes_with_the_server(own_server: Server, tmp_path: Path) -> None:
     """A stopped server takes its socket away; what a killed one left behind is in nobody's way."""
     with servers(tmp_path) as start:
@@ -113,6 +114,10 @@ def test_another_user_is_refused(unprivileged: tuple[str, ...], open_folder: Pat
         b'{"words": ["user", "list"], "who": "root"}\n',
         b'{"words": ["variables", "import"], "input": 5}\n',
         b'{"words": ["user", "add", "x"], "secret": {}}\n',
+        b'{"words": ["user", "list"], "source": 5}\n',
+        b'{"words": ["user", "list"], "source": "nowhere"}\n',
+        b'{"words": ["web-login", "name=admin"], "secret": "Secret-123"}\n',
+        b'{"words": ["web-standing"], "json": true}\n',
         b'{"words": ["\\ud800"]}\n',
         json.dumps({"words": ["a"] * 100}).encode() + b"\n",
         b"[" * 100_000 + b"\n",
@@ -121,7 +126,7 @@ def test_another_user_is_refused(unprivileged: tuple[str, ...], open_folder: Pat
         b'{"words": ["user", "list"]',
         b"",
     ],
-    ids=range(21),
+    ids=range(25),
 )
 def test_what_is_no_request_is_refused(run: Run, own_server: Server, request_line: bytes) -> None:
     """Garbage, wrong types, huge and broken lines are answered with an error and exit 2; the server serves on."""

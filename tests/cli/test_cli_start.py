@@ -170,18 +170,27 @@ def _text(file: Path) -> None:
     file.write_text("These are not the pages of a database.\n" * 200)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "reason"),
-    [(_newer, "has schema 99"), (_other, "is not a database of Callisto's"), (_text, "is not a SQLite database")],
-)
+@pytest.mark.parametrize(("spoil", "reason"), [(_newer, "has schema 99"), (_other, "is not a database of Callisto's")])
 def test_a_strange_database_is_left_alone(run: Run, tmp_path: Path, spoil: Callable[[Path], None], reason: str) -> None:
-    """A database of a newer version, of another program, or none at all: one line, exit 1, not a byte changed."""
+    """A database of a newer version or of another program: one line, exit 1, not a byte changed."""
     run("variables", "list", data=tmp_path).require(0)
     spoil(tmp_path / "callisto.db")
     before = tree_of(tmp_path)
 
     run("serve", "--port", "0", data=tmp_path).require(1, err=reason)
     run("variables", "set", "gWebTimeout", "30", data=tmp_path).require(1, err=reason)
+
+    assert tree_of(tmp_path) == before
+
+
+def test_a_file_that_is_no_database_is_left_alone(run: Run, tmp_path: Path) -> None:
+    """A command that needs the database says in one line what is wrong; not a byte is changed."""
+    run("variables", "list", data=tmp_path).require(0)
+    _text(tmp_path / "callisto.db")
+    before = tree_of(tmp_path)
+
+    for words in (("variables", "set", "gWebTimeout", "30"), ("variables", "list"), ("user", "list"), ("audit",)):
+        run(*words, data=tmp_path).require(1, err="is not a SQLite database")
 
     assert tree_of(tmp_path) == before
 
@@ -271,6 +280,7 @@ def test_a_weak_first_password_is_refused(run: Run, tmp_path: Path) -> None:
     assert run("user", "list", "--json", data=tmp_path / "d").require(0).facts == []
 
 
+@pytest.mark.long
 def test_a_locked_folder_is_left_alone(run: Run, tmp_path: Path) -> None:
     """While another process holds the lock and no server answers, a command fails with one line and changes nothing."""
     run("variables", "list", data=tmp_path).require(0)

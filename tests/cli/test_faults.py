@@ -74,6 +74,7 @@ def _kill_and_compare(start: StartServer, seed: int, rounds: int) -> None:
     assert total > 0, "nothing was acknowledged: the test tells nothing"
 
 
+@pytest.mark.long
 def test_a_kill_loses_no_acknowledged_change(start: StartServer) -> None:
     """After kill -9 at random moments every change that had its OK is there, in order, and the database is sound."""
     _kill_and_compare(start, seed=23, rounds=3)

@@ -141,12 +141,12 @@ def test_enter_and_q_end_a_trace(screen: Screen) -> None:
 def test_a_confirmation_is_asked(screen: Screen) -> None:
     """Repair asks; anything but y leaves everything as it is, y shows the steps and their result."""
     screen.type("2", "Enter")
-    screen.stands_at("Check the database now [y/N]: ")
+    screen.stands_at("Check the database now, and repair it where it is damaged [y/N]: ")
     screen.type("Enter")
     screen.shows("Error: not confirmed; nothing was changed")
     screen.stands_at("callisto# ")
     screen.type("repair", "Enter")
-    screen.stands_at("Check the database now [y/N]: ")
+    screen.stands_at("Check the database now, and repair it where it is damaged [y/N]: ")
     screen.type("y", "Enter")
     screen.shows("OK database is sound")
     screen.stands_at("callisto# ")

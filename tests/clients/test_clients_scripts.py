@@ -184,7 +184,7 @@ def test_netmiko_sends_commands(own_server: Server) -> None:
         assert "gWebTimeout = 34 *" in listed
         assert listed.splitlines()[-1] == "OK 17 variables"
         assert device.send_command("variables set gWebTimeout many").startswith("Error: gWebTimeout: 'many'")
-        assert device.send_command("information").splitlines()[-1] == "OK 8 sections"
+        assert device.send_command("information").splitlines()[-1] == "OK 9 sections"
 
 
 @pytest.mark.long

@@ -199,6 +199,7 @@ def test_an_idle_session_is_closed(start: StartServer) -> None:
     assert negotiating.expect_closed(5) == b": idle for 1 s.\r\n"
 
 
+@pytest.mark.long
 def test_a_running_trace_counts_as_use(start: StartServer) -> None:
     """A session is not idle while a trace runs, and its idle time begins when the trace ends."""
     peer = start("[limits]\nidle_s = 1\n").log_in()

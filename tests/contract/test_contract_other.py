@@ -29,8 +29,18 @@ def test_information_has_its_sections(shell: Peer) -> None:
     sections = [line[3:-3] for line in answer if line.startswith("-- ")]
     text = "\n".join(answer)
 
-    assert sections == ["Product", "Time", "System", "Network", "Database", "Processes", "Sessions", "Trace"]
-    assert all(re.fullmatch(r"-- \w+ --|\S[^:]*: \S.*|OK .*", line) for line in answer), answer
+    assert sections == [
+        "Product",
+        "Time",
+        "System",
+        "Network",
+        "Database",
+        "User data",
+        "Processes",
+        "Sessions",
+        "Trace",
+    ]
+    assert all(re.fullmatch(r"-- [\w ]+ --|\S[^:]*: \S.*|OK .*", line) for line in answer), answer
     for key in ("Product", "Version", "Edition", "Serial", "Host", "Time", "Zone", "Source", "Processor", "Memory"):
         assert re.search(rf"^{key}: ", text, re.MULTILINE), key
     for key in ("Disk", "Size", "Schema", "Last check", "callisto-telnetd", "Server uptime"):
@@ -69,13 +79,14 @@ def test_a_date_that_is_none_changes_nothing(shell: Peer, words: str) -> None:
 
 
 def test_the_menu_asks_for_date_and_time(appliance: Server) -> None:
-    """The number 5 shows the clock and asks; an empty answer keeps it, another one sets it."""
+    """The number 5 shows the clock and asks; an empty answer keeps it, another one sets it after a confirmation."""
     peer = appliance.log_in()
     peer.send("5\r\n").expect(re.compile(rb"New date and time \[[^]]+\]: $"))
     assert peer.send("\r\n").answer() == ["OK date and time kept"]
     peer.send("5\r\n").expect(re.compile(rb"\]: $"))
 
-    assert peer.send("2030-01-02 03:04:05\r\n").answer()[-1].startswith("OK 2030-01-02 03:04:05 (was ")
+    peer.send("2030-01-02 03:04:05\r\n").expect(b"[y/N]: ")  # the weekly check of the database would be passed over
+    assert peer.send("y\r\n").answer()[-1].startswith("OK 2030-01-02 03:04:05 (was ")
 
 
 # Repair

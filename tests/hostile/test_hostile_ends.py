@@ -45,6 +45,7 @@ def wait_alone(server: Server, admin: Peer, most_descriptors: int) -> None:
     assert " ERROR " not in server.log()
 
 
+@pytest.mark.long
 def test_five_hundred_resets_leave_nothing(start: StartServer) -> None:
     """Connect and reset, 500 times in a row and 100 at once: no place and no descriptor is lost."""
     server = start()
@@ -64,6 +65,7 @@ def test_five_hundred_resets_leave_nothing(start: StartServer) -> None:
     wait_alone(server, admin, before)
 
 
+@pytest.mark.long
 def test_a_reset_at_every_point_of_a_session_leaves_nothing(start: StartServer) -> None:
     """Wherever a session is cut off, with an interrupt on its way or not, its place and descriptor come back."""
     server = start()
@@ -96,6 +98,7 @@ def test_a_login_that_drips_is_closed_in_time(start: StartServer) -> None:
     assert 0.5 < time.monotonic() - began < 3
 
 
+@pytest.mark.long
 def test_a_crowd_cannot_lock_the_administrator_out(start: StartServer) -> None:
     """With every place taken others are told why and closed; the place kept for 127.0.0.1 lets the administrator in."""
     server = start(environment={"CALLISTO_LIMITS__SESSIONS": "100", "CALLISTO_LIMITS__PENDING": "8"})
@@ -116,6 +119,7 @@ def guess(server: Server, source: str, budget: int = 14) -> int:
     return sum(peer.expect_closed().count(b"Login incorrect") for peer in peers)
 
 
+@pytest.mark.long
 def test_guessing_side_by_side_gains_nothing(start: StartServer) -> None:
     """Each address gets at most ten tries, however many connections it opens, and 127.0.0.1 still gets in."""
     server = start()
@@ -178,6 +182,7 @@ def test_a_stalled_viewer_of_the_trace_delays_nobody(start: StartServer) -> None
     assert server.log_in().run("trace records=3 before=100s")[-1].startswith("OK trace saved to ")
 
 
+@pytest.mark.long
 def test_stalled_sessions_do_not_delay_the_stop(start: StartServer) -> None:
     """SIGTERM while 50 sessions take nothing and send much: exit 0 within three seconds."""
     server = start()

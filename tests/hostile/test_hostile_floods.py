@@ -61,8 +61,7 @@ LOGGED_IN = {
     "wide history": b"".join(b"%b\xf0\x9f\x98\x80%d\r\n" % (LONG, number) for number in range(20)),
     "traces": b"trace records=20 before=10s\r\n" * 30,
 }
-FAST = {"empty lines", "AYT above a line", "an endless sub-negotiation", "arrows in a long line", "costly completion"}
-FAST |= {"wide history", "random bytes", "help"}
+FAST = {"empty lines", "an endless sub-negotiation", "costly completion", "random bytes"}
 
 
 @pytest.fixture(scope="module")

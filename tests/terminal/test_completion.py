@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from callisto_telnetd.appliance import open_parts
+from callisto_telnetd.assembly import open_parts
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.menus.context import Context, Parts
 from callisto_telnetd.menus.everywhere import EVERYWHERE

@@ -1,0 +1,306 @@
+"""The assembly: opens the appliance's parts in order, each on those before it, and closes them in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
+
+from callisto_telnetd import __version__
+from callisto_telnetd.accounts.accounts import Accounts
+from callisto_telnetd.accounts.audit import Audit
+from callisto_telnetd.accounts.gatekeeper import Gatekeeper
+from callisto_telnetd.accounts.passwords import PasswordHashes
+from callisto_telnetd.accounts.presence import Presence
+from callisto_telnetd.clock import Clock, ClockState
+from callisto_telnetd.db.aside import remove_unfinished
+from callisto_telnetd.db.folder import DataFolder, FolderLock
+from callisto_telnetd.db.store import Store, open_store
+from callisto_telnetd.errors import ClockError, SettingsError, StoreError, quoted
+from callisto_telnetd.maintenance.mode import MaintenanceMode
+from callisto_telnetd.maintenance.repair import Repairs, Surroundings
+from callisto_telnetd.maintenance.self_check import SelfCheck
+from callisto_telnetd.maintenance.snapshots import Snapshots
+from callisto_telnetd.maintenance.workshop import Workshop
+from callisto_telnetd.menus.context import Identity, Parts
+from callisto_telnetd.menus.date import CLOCK_STATE
+from callisto_telnetd.services.processes import ProcessTable
+from callisto_telnetd.services.recipe import check_services
+from callisto_telnetd.services.scheduler import Job, Scheduler, restart_job
+from callisto_telnetd.services.supervisor import Supervisor
+from callisto_telnetd.settings import DatabaseSettings, Settings
+from callisto_telnetd.trace.captures import Captures
+from callisto_telnetd.trace.datagrams import DatagramInput, bind_path, bind_udp
+from callisto_telnetd.trace.hub import Hub
+from callisto_telnetd.trace.logs import Log, bridge_libraries, open_log
+from callisto_telnetd.variables import CATALOGUE, Registry, RestartPlan, Variable, own_variables
+
+_CHECK_LIMIT_S = 3600.0
+SCHEDULE_STATE = "schedule"
+"""The key under which the schedule is kept in the database."""
+
+
+def require_settings(settings: Settings) -> None:
+    """Refuse what the settings' own models cannot see, before anything is made.
+
+    Raises:
+        SettingsError: names the file, the key and what is allowed.
+    """
+    _check_plan(settings)
+    _catalogue(settings)
+
+
+@asynccontextmanager
+async def open_parts(
+    settings: Settings, folder: DataFolder, lock: FolderLock, *, serving: bool = True
+) -> AsyncIterator[Parts]:
+    """Open the appliance of a data folder.
+
+    Args:
+        settings: All settings.
+        folder: The data folder, made already.
+        lock: Its lock, held until everything is closed again.
+        serving: Whether a server runs; for a command without one, only errors go to stderr.
+
+    Raises:
+        CallistoError: a part cannot be opened; those before it are closed again.
+    """
+    async with AsyncExitStack() as stack:
+        clock = Clock(settings.clock.mode)
+        hub = Hub(clock, settings.trace.held_records, settings.trace.held_bytes)
+        log = open_log(hub, settings.log.level if serving else "error", settings.log.format)
+        bridge_libraries(log)
+        catalogue = _catalogue(settings)
+        _remove_unfinished(folder, log)
+        store = await stack.enter_async_context(_open_store(folder))
+        variables = _make_variables(settings, store, stack, catalogue=catalogue, clock=clock, log=log)
+        captures = _make_captures(settings, folder, hub, log, stack)
+        presence, audit, processes = Presence(), Audit(store, clock, log), ProcessTable()
+        stack.push_async_callback(audit.close)
+        accounts = _make_accounts(store, stack, audit=audit, presence=presence, clock=clock, log=log)
+        mode = MaintenanceMode(store, variables, accounts, presence, log)
+        mode.also.append(partial(_restore_clock, clock, store, log))
+        stack.push_async_callback(mode.close)
+        await mode.open()
+        repairing, snapshots, workshop = asyncio.Lock(), Snapshots(folder.backup, clock), Workshop(lock, log)
+        self_check = SelfCheck(
+            store=store,
+            variables=variables,
+            presence=presence,
+            clock=clock,
+            log=log,
+            repairing=repairing,
+            snapshots=snapshots,
+        )
+        stack.push_async_callback(self_check.close)
+        await self_check.open()
+        supervisor = Supervisor(
+            settings.services,
+            variables=variables,
+            hub=hub,
+            log=log,
+            processes=processes,
+            data=folder.path,
+            tell=presence.notify_all,
+        )
+        jobs = [_check_job(settings, self_check), *_restart_jobs(settings, variables, supervisor)]
+        schedule = await _open_schedule(
+            jobs, store, stack, variables=variables, clock=clock, presence=presence, log=log
+        )
+        mode.late.append(schedule.open)
+        repairs = Repairs(
+            Surroundings(
+                folder=folder,
+                store=store,
+                workshop=workshop,
+                variables=variables,
+                clock=clock,
+                audit=audit,
+                presence=presence,
+                log=log,
+                one_at_a_time=repairing,
+                pause=supervisor.paused_for,
+                reload=mode.reload,
+                note_sound=partial(self_check.note, "full", ()),
+            )
+        )
+        stack.push_async_callback(repairs.close)
+        yield Parts(
+            identity=_identity(settings),
+            folder=folder,
+            clock=clock,
+            hub=hub,
+            captures=captures,
+            log=log,
+            store=store,
+            variables=variables,
+            accounts=accounts,
+            audit=audit,
+            presence=presence,
+            gatekeeper=_make_gatekeeper(settings),
+            processes=processes,
+            supervisor=supervisor,
+            schedule=schedule,
+            self_check=self_check,
+            trace_inputs=_trace_inputs(settings, folder, hub, log),
+            trace_size_bytes=settings.trace.size,
+            started_at=time.monotonic(),
+            serving=serving,
+            repairing=repairing,
+            snapshots=snapshots,
+            workshop=workshop,
+            repairs=repairs,
+            mode=mode,
+        )
+
+
+def _identity(settings: Settings) -> Identity:
+    own = settings.appliance
+    return Identity(__version__, own.edition, own.hostname, own.serial, own.banner)
+
+
+def _make_gatekeeper(settings: Settings) -> Gatekeeper:
+    limits = settings.limits
+    return Gatekeeper(limits.sessions, limits.sessions_per_source, limits.pending, settings.telnet.allow)
+
+
+def _make_variables(
+    settings: Settings, store: Store, stack: AsyncExitStack, *, catalogue: tuple[Variable, ...], clock: Clock, log: Log
+) -> Registry:
+    """Return the variables, whose changes are logged; they are not read yet."""
+    variables = Registry(catalogue, store, settings.appliance.edition, clock.now)
+    stack.push_async_callback(variables.close)
+    variables.observe(
+        lambda change: log.info(
+            "variable changed",
+            name=change.name,
+            value=variables.text(change.name),
+            who=change.who,
+            source=change.source,
+        )
+    )
+    return variables
+
+
+def _make_captures(settings: Settings, folder: DataFolder, hub: Hub, log: Log, stack: AsyncExitStack) -> Captures:
+    captures = Captures(hub, folder.trace, free_bytes=settings.trace.free, budget_bytes=settings.trace.budget)
+    captures.on_deleted = lambda names: log.info("trace files deleted for the budget", files=", ".join(names))
+    stack.push_async_callback(captures.close)
+    return captures
+
+
+def _make_accounts(
+    store: Store, stack: AsyncExitStack, *, audit: Audit, presence: Presence, clock: Clock, log: Log
+) -> Accounts:
+    """Return the accounts; they are not read yet."""
+    hashes = PasswordHashes()
+    stack.callback(hashes.close)
+    accounts = Accounts(store, hashes=hashes, audit=audit, presence=presence, clock=clock, log=log)
+    stack.push_async_callback(accounts.close)
+    return accounts
+
+
+async def _open_schedule(
+    jobs: list[Job],
+    store: Store,
+    stack: AsyncExitStack,
+    *,
+    variables: Registry,
+    clock: Clock,
+    presence: Presence,
+    log: Log,
+) -> Scheduler:
+    """Return the schedule, read from the database; it looks at once where the clock or a variable has changed."""
+    schedule = Scheduler(
+        jobs,
+        clock,
+        log,
+        load=partial(store.get_state, SCHEDULE_STATE),
+        save=partial(store.set_state, SCHEDULE_STATE),
+        notify=presence.notify_all,
+    )
+    stack.push_async_callback(schedule.close)
+    await schedule.open()
+    clock.observe(schedule.wake)
+    variables.observe(lambda _change: schedule.wake())
+    return schedule
+
+
+def _restart_jobs(settings: Settings, variables: Registry, supervisor: Supervisor) -> list[Job]:
+    """Return a job for each service that has a plan in this edition: its plan is what the variable says."""
+
+    def plan_of(name: str) -> RestartPlan | None:
+        value = variables.value(name)
+        return value if isinstance(value, RestartPlan) else None
+
+    return [
+        restart_job(name, service.plan, partial(plan_of, service.plan), supervisor.restart)
+        for name, service in settings.services.items()
+        if service.plan
+    ]
+
+
+def _check_job(settings: Settings, self_check: SelfCheck) -> Job:
+    plan = _check_plan(settings)
+    return Job("database check", "[database] check", lambda: plan, self_check.run_planned, _CHECK_LIMIT_S)
+
+
+def _remove_unfinished(folder: DataFolder, log: Log) -> None:
+    """Take off the second name that an interrupted repair has given the database."""
+    try:
+        remove_unfinished(folder.database, folder.damaged)
+    except StoreError as error:
+        log.warning("an interrupted repair's files are still there", reason=str(error))
+
+
+def _open_store(folder: DataFolder) -> AbstractAsyncContextManager[Store]:
+    """Open the database; one that is damaged, or was lost, keeps nobody from the shell."""
+    return open_store(folder.database, make=not folder.had_database, tolerant=True)
+
+
+def _check_plan(settings: Settings) -> RestartPlan | None:
+    """Return the plan of the database's full check.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    text = settings.database.check.strip()
+    try:
+        return RestartPlan.parse(text) if text else None
+    except ValueError:
+        allowed = DatabaseSettings.model_fields["check"].description
+        raise SettingsError(
+            f"{settings.file}: database.check: {quoted(text)} is not allowed; allowed: {allowed}"
+        ) from None
+
+
+def _trace_inputs(settings: Settings, folder: DataFolder, hub: Hub, log: Log) -> tuple[DatagramInput, ...]:
+    """Return the sockets that syslog comes in by; a server opens them."""
+    inputs = [DatagramInput("trace.sock", hub, log, partial(bind_path, folder.trace_socket))]
+    if settings.trace.udp is not None:
+        inputs.append(DatagramInput("udp", hub, log, partial(bind_udp, *settings.trace.udp)))
+    return tuple(inputs)
+
+
+def _catalogue(settings: Settings) -> tuple[Variable, ...]:
+    """Return all system variables: the built-in ones and the owner's own.
+
+    Raises:
+        SettingsError: names the file, the key and what is allowed.
+    """
+    try:
+        catalogue = (*CATALOGUE, *own_variables(settings.variables))
+    except SettingsError as error:
+        raise SettingsError(f"{settings.file}: {error}") from None
+    check_services(settings.services, catalogue, settings.appliance.edition, settings.file)
+    return catalogue
+
+
+async def _restore_clock(clock: Clock, store: Store, log: Log) -> None:
+    if state := await store.get_state(CLOCK_STATE):
+        try:
+            clock.restore(ClockState.from_json(state))
+        except ClockError as error:
+            log.warning("the clock's kept state is not used", reason=str(error))
