@@ -3,6 +3,7 @@
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 2323
+WEB_PORT ?= 8080
 DATA ?= data
 # `make lock LOCK=--upgrade` takes the newest releases; without it, pins that still fit are kept.
 LOCK ?=
@@ -23,18 +24,16 @@ PROJECT := pyproject.toml callisto_telnetd/__init__.py
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-run: $(VENV)/.runtime ## Serve on HOST=127.0.0.1 PORT=2323 with the data folder DATA=data
-	$(BIN)/callisto-telnetd serve --host "$(HOST)" --port "$(PORT)" --data "$(DATA)"
+run: $(VENV)/.runtime ## Serve on HOST=127.0.0.1 PORT=2323, the web on WEB_PORT=8080, with the data folder DATA=data
+	CALLISTO_SERVICES__WEB_SERVER__HOST="$(HOST)" CALLISTO_SERVICES__WEB_SERVER__PORT="$(WEB_PORT)" \
+		$(BIN)/callisto-telnetd serve --host "$(HOST)" --port "$(PORT)" --data "$(DATA)"
 
 test: $(VENV)/.dev ## Run every check: format, lint, types, layers, tests with branch coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile --cov --cov-report term
 
 test-long: $(VENV)/.dev ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m long

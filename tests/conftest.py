@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME, PASSWORD = "admin", "Secret-123"
@@ -35,6 +36,9 @@ BINARY, ECHO, SGA, STATUS, TIMING_MARK, LOGOUT, TTYPE, NAWS = (bytes([code]) for
 OFFERS = IAC + WILL + ECHO + IAC + WILL + SGA + IAC + DO + NAWS + IAC + DO + TTYPE
 PROMPT = re.compile(rb"(?:^|(?<=\n))callisto(?:\([a-z]+\))?# $")
 MARK = IAC + WILL + TIMING_MARK
+
+settings.register_profile("callisto", deadline=None)  # a busy machine is no fault
+settings.load_profile("callisto")
 
 WIDE_LIMITS = {
     "CALLISTO_LIMITS__SESSIONS": "2000",

@@ -162,7 +162,7 @@ def feed(protocol: TelnetProtocol, data: bytes) -> None:
 @given(stream=streams, cuts=st.lists(st.integers(0, 400), max_size=12))
 @example(stream=IAC + SB + IAC + SE + IAC + SB + b"x" * 5000 + IAC + DO + IAC + SE, cuts=[])
 @example(stream=IAC + SB + TTYPE + b"\0" + b"x" * 62 + IAC, cuts=[64, 65, 66])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_bytes_keep_state_bounded_and_answers_short(stream: bytes, cuts: list[int]) -> None:
     """Whatever comes however cut, nothing raises, little is kept, and answers are no longer than questions."""
 
@@ -187,7 +187,7 @@ def test_any_bytes_keep_state_bounded_and_answers_short(stream: bytes, cuts: lis
 
 
 @given(stream=streams.filter(lambda stream: IAC + AYT not in stream), cut=st.integers(0, 2000))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_what_remains_of_a_stream_does_not_depend_on_its_cuts(stream: bytes, cut: int) -> None:
     """The bytes that reach the editor and the answers are the same, however the stream is cut."""
     results = []

@@ -29,7 +29,9 @@ def walk(menu: Menu, path: str = "") -> Iterator[tuple[str, Entry]]:
 
 TREE = [*walk(MAIN_MENU), *((f"everywhere {command.word}", command) for command in EVERYWHERE)]
 ENTRIES = pytest.mark.parametrize("entry", [entry for _, entry in TREE], ids=[path for path, _ in TREE])
-MENUS = pytest.mark.parametrize("menu", [MAIN_MENU, *(entry for _, entry in TREE if isinstance(entry, Menu))], ids=str)
+MENUS = pytest.mark.parametrize(
+    "menu", [MAIN_MENU, *(entry for _, entry in TREE if isinstance(entry, Menu))], ids=lambda menu: menu.word
+)
 
 
 def texts(entry: Entry) -> list[str]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import pytest
 
 from callisto_telnetd.assembly import open_parts
 from callisto_telnetd.db.folder import DataFolder
+from callisto_telnetd.menus.answers import Line
 from callisto_telnetd.menus.context import Context, Parts
-from callisto_telnetd.menus.everywhere import EVERYWHERE
+from callisto_telnetd.menus.everywhere import EVERYWHERE, show_help
 from callisto_telnetd.menus.main import MAIN_MENU
 from callisto_telnetd.menus.trace_words import header_lines, parse_request
+from callisto_telnetd.menus.tree import Menu
 from callisto_telnetd.menus.variables import VARIABLES_MENU
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.settings import Settings
@@ -99,6 +102,19 @@ def words(context: Context, text: str) -> tuple[str, ...]:
         ("date zone Europe/Zur", ("Europe/Zurich",)),
         ("date zone Europe/Zurich E", ()),
         ("help vari", ("variables",)),
+        ("help services re", ("restart",)),
+        ("help repair ", ()),
+        ("help nonsense ", ()),
+        ("repair b", ("backup=NEWEST",)),
+        ("repair backup=NEWEST ", ("yes",)),
+        ("repair yes ", ()),
+        ("comp", ("compact",)),
+        ("services restart w", ("web-server",)),
+        ("services restart web-server ", ()),
+        ("schedule ", ("list",)),
+        ("date preview z", ("zone",)),
+        ("date preview zone Europe/Zur", ("Europe/Zurich",)),
+        ("demo us", ("users=",)),
         ("notices o", ("on", "off")),
         ("user rem", ("remove",)),
         ("nonsense x", ()),
@@ -166,6 +182,26 @@ async def test_an_import_without_yes_changes_nothing(parts: Parts, run: Run) -> 
     assert parts.variables.text("gWebTimeout") == "20"
 
 
+async def test_a_repair_does_not_begin_beside_other_work_on_the_database(parts: Parts, run: Run) -> None:
+    """While the database is compacted or checked, a repair is refused with a line that says so."""
+    async with parts.repairing:
+        code, printed = await run("repair", "yes")
+
+    refusal = "Error: the database is being checked, copied or compacted just now; nothing was changed; try again later"
+    assert (code, printed) == (2, [refusal])
+
+
+async def test_compact_tells_its_steps_and_keeps_its_sizes(parts: Parts, run: Run) -> None:
+    """A line a step; the sizes before and after stand in the answer and in the audit."""
+    code, printed = await run("compact")
+
+    assert (code, printed[0]) == (0, "Checking …")
+    assert all(line.endswith((" …", " % done")) for line in printed[:-1])
+    sizes = printed[-1].removeprefix("OK database compacted, ")
+    assert re.fullmatch(r"\d+\.\d KiB before, \d+\.\d KiB after", sizes)
+    assert (await parts.audit.entries(1))[0].detail == sizes
+
+
 async def test_a_note_of_a_trace_forges_no_line(context: Context, parts: Parts) -> None:
     """A line end in a note stays inside the header's line."""
     request = parse_request(context, ["records=1", "note=a\nforged"])
@@ -186,10 +222,34 @@ async def test_without_a_server_there_is_nothing_to_trace(run: Run, parts: Parts
     assert parts.captures.folder.files() == []
 
 
+@pytest.mark.parametrize(
+    "menu", [entry for entry in MAIN_MENU.entries if isinstance(entry, Menu)], ids=lambda e: e.word
+)
+async def test_help_in_a_menu_names_each_word_once(context: Context, menu: Menu) -> None:
+    """Each word of the menu stands there once with what it does, in one column; longer ones stand above it."""
+    context.menu = menu
+    lines = [answer.text async for answer in show_help(context, []) if isinstance(answer, Line)]
+
+    for entry in menu.entries:
+        at = [place for place, line in enumerate(lines) if f"{line} ".startswith(f"  {entry.word} ")]
+        assert len(at) == 1, entry.word
+        line = lines[at[0]] if entry.help in lines[at[0]] else lines[at[0] + 1]
+        assert line.index(entry.help) == 37
+
+
+async def test_help_keeps_its_columns_where_words_are_long(context: Context) -> None:
+    """Words that are longer than their column stand above what they do."""
+    lines = [answer.text async for answer in show_help(context, []) if isinstance(answer, Line)]
+    at = lines.index("  demo [users=N] [messages=N] [calls=N] [seed=N] [yes]")
+
+    assert lines[at + 1] == f"{'':<37}fill the appliance with demonstration data"
+
+
 async def test_every_menu_and_help_is_free_of_prompts(parts: Parts, run: Run) -> None:
     """No line of any help or plain listing looks like a prompt, or holds a word by which scripts know a log-in."""
     calls = [["help"], ["information"], ["user", "list"], ["variables", "list"], ["trace", "list"], ["sessions"]]
     calls += [["help", entry.word] for entry in (*MAIN_MENU.entries, *EVERYWHERE)] + [["variables"], ["user"]]
+    calls += [["services"], ["services", "list"], ["schedule"]]
     for call in calls:
         code, printed = await run(*call)
         assert code == 0, call

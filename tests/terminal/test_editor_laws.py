@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callisto_telnetd.terminal.editor import (
@@ -69,7 +69,6 @@ def cut(typed: bytes, cuts: list[int]) -> list[bytes]:
     return [typed[start:end] for start, end in pairwise(places)]
 
 
-@settings(deadline=None)
 @given(TYPED, st.lists(st.integers(0, 9999), max_size=12), st.sampled_from([0, 1, 2, 20, 80]), st.booleans())
 def test_cuts_change_nothing(typed: bytes, cuts: list[int], columns: int, echo: bool) -> None:
     """The same events and the same output come of the same bytes, however they are cut.
@@ -85,7 +84,6 @@ def test_cuts_change_nothing(typed: bytes, cuts: list[int], columns: int, echo: 
     assert (whole.text, list(whole.history)) == (pieces.text, list(pieces.history))
 
 
-@settings(deadline=None)
 @given(st.lists(TYPED, max_size=8), st.sampled_from([0, 20]))
 def test_state_is_bounded(chunks: list[bytes], columns: int) -> None:
     """Whatever comes, the editor holds one line, a bounded history and the beginning of one sequence."""
@@ -99,7 +97,6 @@ def test_state_is_bounded(chunks: list[bytes], columns: int) -> None:
         assert len(editor.history) <= 100
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"])), max_size=5))
 def test_plain_text_comes_back_as_it_was_typed(texts: list[str]) -> None:
     """Plain lines are taken as they are, and their echo is their bytes and CR LF."""
@@ -108,7 +105,6 @@ def test_plain_text_comes_back_as_it_was_typed(texts: list[str]) -> None:
     assert fed(opened(20), [typed]) == ([Line(text) for text in texts], typed)
 
 
-@settings(deadline=None)
 @given(st.lists(TYPED, max_size=6), st.lists(st.integers(0, 4), max_size=20))
 def test_any_order_of_calls_is_safe(chunks: list[bytes], calls: list[int]) -> None:
     """Views, interrupts and Telnet's commands may come between any bytes; nothing raises, and bytes are never made."""
@@ -128,7 +124,6 @@ def test_any_order_of_calls_is_safe(chunks: list[bytes], calls: list[int]) -> No
 LINES = st.lists(st.sampled_from(["a", "bc", "", "é", "sq", "q", "\x03", "\x1b[A", "\0"]), max_size=6)
 
 
-@settings(deadline=None)
 @given(LINES, st.sampled_from(["\r\n", "\r", "\n", "\r\0"]), st.lists(st.integers(0, 99), max_size=8))
 def test_cuts_change_nothing_in_a_view(lines: list[str], end: str, cuts: list[int]) -> None:
     """However type-ahead is cut while a view is watched, the same number of stops comes and the same lines are left."""

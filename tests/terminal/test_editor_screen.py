@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from wcwidth import wcwidth
 
@@ -199,7 +199,6 @@ def drawn(columns: int, text: str) -> Screen:
     return screen
 
 
-@settings(deadline=None)
 @example(["a", "b", "\x02", "e\u0301"], 4, "# ", True)
 @example(["a", "e", "\x02", "\x05", "\u0301"], 4, "# ", True)
 @given(
@@ -247,7 +246,6 @@ def redrawn(editor: LineEditor, typist: Typist, screen: Screen) -> None:
     assert not [place for place in screen.shown() if place[0] >= screen.row]
 
 
-@settings(deadline=None)
 @example(["a", "\x1b[A", "\x0e"], 0, 2)
 @given(PRESSED, st.sampled_from([0, 20]), st.integers(1, 6))
 def test_screen_is_right_after_a_flood(pressed: list[str], columns: int, times: int) -> None:

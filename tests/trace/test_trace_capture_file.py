@@ -148,7 +148,7 @@ def test_a_line_larger_than_a_part_stands_whole(folder: Path) -> None:
     assert [records_of(part) for part in parts_of(folder).values()] == [b"a\n", b"b\n", b"c\n"]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.lists(st.integers(0, 90), min_size=1, max_size=6), max_size=8),
     st.integers(1, 300),

@@ -168,7 +168,7 @@ async def test_the_number_of_records_is_exact(
     assert (summary.records, summary.ending) == (3, Ending.BOUND)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.lists(st.integers(0, 300), min_size=1, max_size=5), min_size=1, max_size=8),
     st.integers(1, 3000),
@@ -428,7 +428,7 @@ async def test_the_last_record_may_fire_the_trigger(hub: Hub, captures: Captures
     assert said(file) == ["one", "lost"]
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=8), st.integers(0, 30), st.integers(0, 8))
 async def test_wherever_it_fires_nothing_is_lost_or_doubled(
     tmp_path: Path, sizes: list[int], fires: int, starts: int

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from callisto_telnetd.clock import Clock
@@ -135,7 +135,6 @@ def test_what_comes_in_one_turn_is_one_stretch(hub: Hub, time_now: FakeTime) -> 
     assert hub.names[-2:] == ["web-server", "coc-proxy"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 9000), min_size=1, max_size=20), max_size=8), st.integers(0, 30), st.booleans())
 def test_what_is_held_is_the_end_of_all_however_it_came(turns: list[list[int]], most: int, narrow: bool) -> None:
     """In whatever turns records come, some of the last are held, within both bounds, and none where none may be."""
@@ -352,7 +351,6 @@ async def test_nothing_is_pending_without_an_output(hub: Hub) -> None:
     assert hub.pending_count == 0
 
 
-@settings(deadline=None)  # a busy machine is no fault
 @given(st.lists(st.sampled_from(["say", "many", "attach", "detach", "hand on"]), max_size=16))
 async def test_whoever_comes_and_goes_nothing_is_lost_or_doubled(acts: list[str]) -> None:
     """An output has exactly what was said between its coming and its going, in order, once that is handed on."""

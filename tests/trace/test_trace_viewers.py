@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from callisto_telnetd.clock import Clock
@@ -175,7 +175,6 @@ ACTS = st.lists(
 )
 
 
-@settings(deadline=None)  # a busy machine is no fault
 @given(ACTS, st.sampled_from(["finish", "close", "go"]), st.booleans())
 @example([("offer", 40, 8000)] * 5, "finish", False)
 @example([("past", 100, 10), ("offer", 40, 8000), ("read", 1, 0), ("offer", 40, 8000)], "close", True)
