@@ -1,0 +1,61 @@
+"""What the settings are made of: sections, and values as an owner writes them."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Annotated, NamedTuple
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+
+from callisto_telnetd.quantities import parse_bytes
+
+_ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[0-9.]+)):(?P<port>[0-9]{1,5})", re.ASCII)
+
+
+def _size(value: object) -> object:
+    """Return the bytes of a size as people type it; anything else is left for the type to refuse."""
+    size = parse_bytes(value) if isinstance(value, str) else None
+    return value if size is None else size
+
+
+def split_words(value: object) -> object:
+    """Return the parts of a text with commas, as the environment has a list; anything else is left for the type."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        msg = "must be printable text of one line"
+        raise ValueError(msg)
+    return value
+
+
+def _address(value: object) -> object:
+    """Return host and port of ``127.0.0.1:514`` or ``[::1]:514``."""
+    if value is None or isinstance(value, Address):
+        return value
+    match = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
+    if match is None or int(match["port"]) > 65535:
+        msg = "not an address and a port"
+        raise ValueError(msg)
+    return Address(str(ip_address(match["v6"] or match["v4"])), int(match["port"]))
+
+
+class Address(NamedTuple):
+    """Where to listen."""
+
+    host: str
+    port: int
+
+
+Size = Annotated[int, BeforeValidator(_size)]
+ListenAddress = Annotated[Address, BeforeValidator(_address)]
+OneLine = Annotated[str, AfterValidator(_printable)]
+Network = IPv4Network | IPv6Network
+
+
+class Section(BaseModel):
+    """A table of the settings; keys that it does not name are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
