@@ -35,7 +35,7 @@ async def list_services(context: Context, words: list[str]) -> AsyncGenerator[An
     views = context.parts.supervisor.views()
     if not context.parts.serving:
         yield Line("No server runs on this data folder: nothing of this does.")
-    yield Line(f"{'SERVICE':<16} {'PID':>7} {'CPU %':>6} {'MEMORY':>10} {'RESTARTS':>8} {'SINCE':<25}  STATE")
+    yield Line(f"{'SERVICE':<16} {'PID':>7} {'CPU %':>6} {'MEMORY':>10} {'RESTARTS':>8} {'SINCE':<19}  STATE")
     for view in views:
         state = view.state if context.parts.serving or view.state is not State.STOPPED else "not running"
         moment = context.parts.clock.now() - timedelta(seconds=view.for_s)
@@ -59,7 +59,7 @@ async def list_services(context: Context, words: list[str]) -> AsyncGenerator[An
         since = format_moment(moment) if context.parts.serving else "-"
         text = state_text(view) if context.parts.serving else state
         last = f", last exit: {view.last_exit}" if view.last_exit and view.last_exit not in view.reason else ""
-        yield Fact(data, (f"{view.name:<16} {figures} {view.restarts:>8} {since:<25}  {text}{last}",))
+        yield Fact(data, (f"{view.name:<16} {figures} {view.restarts:>8} {since:<19}  {text}{last}",))
     yield Done(counted(len(views), "service"))
 
 
@@ -106,9 +106,10 @@ async def restart_service(context: Context, words: list[str]) -> AsyncGenerator[
 
 
 async def _changed(context: Context, name: str, what: str) -> Fact:
-    """Log who has done it, and return the fact."""
+    """Note who has done it, and return the fact."""
     view = context.parts.supervisor.view(name)
     origin = context.origin
+    await context.parts.audit.note(f"service {what}", origin, name)
     context.parts.log.info("service order", order=what, service=name, who=origin.who, source=origin.source)
     return Fact({"name": name, "state": view.state, "pid": view.pid, "last_exit": view.last_exit}, ())
 

@@ -5,13 +5,14 @@ Rules:
 * It leads a session and a group of its own. The signal to stop goes to the whole group; what is left of it at the
   deadline is killed, and so is what has left the group and still carries the marker.
 * The leader is collected last: as long as it is not, the system gives its number to nobody else.
-* Its memory is limited right behind its exec (prlimit(2)), some microseconds into its life.
+* Where its memory is limited, a shell sets the limit and becomes the process: not an instant of it is without.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import resource
 import signal
@@ -31,6 +32,8 @@ _LOOK_S = 0.02
 _KILL_S = 2.0
 _OUTPUT_S = 1.0
 _UMASK = 0o022
+_LIMITED = ("/bin/sh", "-c", 'ulimit -d "$1" && shift && exec "$@"', "sh")
+"""Sets RLIMIT_DATA, in KiB (POSIX, "Shell Command Language", exec; ``ulimit -d``), then runs the words behind it."""
 
 
 def describe_exit(code: int | None) -> str:
@@ -54,8 +57,8 @@ def spawn(recipe: Recipe, *, traced: bool) -> subprocess.Popen[bytes]:
     output = subprocess.PIPE if traced else subprocess.DEVNULL
     account = recipe.account
     try:
-        process = subprocess.Popen(  # noqa: S603 - words of the owner's own settings, and no shell
-            recipe.words,
+        return subprocess.Popen(  # noqa: S603 - words of the owner's own settings; no shell reads them
+            recipe.words if recipe.memory_bytes is None else _limited(recipe, recipe.memory_bytes),
             bufsize=0,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -74,10 +77,35 @@ def spawn(recipe: Recipe, *, traced: bool) -> subprocess.Popen[bytes]:
         raise ServiceError(f"its command {quoted(recipe.words[0])} cannot be run: {error.strerror}") from None
     except (subprocess.SubprocessError, ValueError) as error:
         raise ServiceError(f"its command {quoted(recipe.words[0])} cannot be run: {quoted(str(error))}") from None
-    if recipe.memory_bytes is not None:
-        with contextlib.suppress(ProcessLookupError):
-            resource.prlimit(process.pid, resource.RLIMIT_DATA, (recipe.memory_bytes, recipe.memory_bytes))
-    return process
+
+
+def _limited(recipe: Recipe, memory_bytes: int) -> tuple[str, ...]:
+    """Return the words that run the command with a limit of memory.
+
+    Raises:
+        ServiceError: the limit is above the server's own.
+        OSError: the command cannot be run; the shell would find out when it is too late to say so.
+    """
+    most = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    if most != resource.RLIM_INFINITY and memory_bytes > most:
+        raise ServiceError(f"its memory cannot be limited to {memory_bytes} bytes: the server's own limit is {most}")
+    program = recipe.words[0]
+    folders = [""] if "/" in program else os.get_exec_path(recipe.environment)
+    places = [Path(recipe.folder or "", folder, program) for folder in folders]
+    if not any(place.is_file() and os.access(place, os.X_OK) for place in places):
+        code = errno.EACCES if any(place.exists() for place in places) else errno.ENOENT
+        raise OSError(code, os.strerror(code))
+    return (*_LIMITED, str(memory_bytes // 1024), *recipe.words)
+
+
+def _discard(process: subprocess.Popen[bytes]) -> None:
+    """End a process that has begun just now and cannot be kept."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
 
 
 class Child:
@@ -102,11 +130,25 @@ class Child:
         Raises:
             ServiceError: the system refuses; says why.
         """
-        child = cls(spawn(recipe, traced=True), recipe)
-        await child._connect(name, hub)
+        child = cls.adopt(spawn(recipe, traced=True), recipe)
+        await child.connect(name, hub)
         return child
 
-    async def _connect(self, name: str, hub: Hub) -> None:
+    @classmethod
+    def adopt(cls, process: subprocess.Popen[bytes], recipe: Recipe) -> Self:
+        """Take over a process that :func:`spawn` has started.
+
+        Raises:
+            ServiceError: there is no descriptor left to watch it by; it is ended.
+        """
+        try:
+            return cls(process, recipe)
+        except OSError as error:
+            _discard(process)
+            raise ServiceError(f"its process cannot be watched: {error.strerror}") from None
+
+    async def connect(self, name: str, hub: Hub) -> None:
+        """Have its output traced."""
         loop = asyncio.get_running_loop()
         streams: tuple[Literal["stdout", "stderr"], ...] = ("stdout", "stderr")
         for stream in streams:
@@ -164,7 +206,7 @@ async def run_check(recipe: Recipe, timeout_s: float) -> int | None:
     """
     environment = {**recipe.environment, MARKER: f"{recipe.environment[MARKER]}:check"}
     recipe = replace(recipe, environment=environment)
-    child = Child(spawn(recipe, traced=False), recipe)
+    child = Child.adopt(spawn(recipe, traced=False), recipe)
     try:
         await asyncio.wait([child.exited], timeout=timeout_s)
         in_time = child.exited.done()

@@ -42,8 +42,8 @@ async def _ask(url: str) -> str:
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port or 80, limit=_MOST_LINE)
-    except OSError as error:
-        return f"{url} cannot be reached: {error.strerror or error}"
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host, such as one with an empty part
+        return f"{url} cannot be reached: {getattr(error, 'strerror', None) or error}"
     try:
         writer.write(f"GET {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode())
         await writer.drain()

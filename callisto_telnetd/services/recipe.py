@@ -96,8 +96,8 @@ def make_recipe(name: str, settings: ServiceSettings, variable: Text, data: Path
     """
     words = settings.command or web_server_words(settings, data)
     account, own = _account(settings.user)
-    if settings.folder is not None and not settings.folder.is_dir():
-        raise ServiceError(f"its folder {str(settings.folder)!r} is not there")
+    if settings.folder is not None and not os.path.isdir(settings.folder):  # noqa: PTH112 - a Path's raises on one that may not be looked at
+        raise ServiceError(f"its folder {quoted(str(settings.folder))} is not there")
     environment = {key: value for key, value in os.environ.items() if not _KEPT_BACK.fullmatch(key)} | own
     if name == WEB_SERVER and not settings.command:
         environment = module_environment(environment)

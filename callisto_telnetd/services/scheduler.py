@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from callisto_telnetd.clock import Clock, format_moment
 from callisto_telnetd.errors import CallistoError, StoreError
@@ -62,15 +63,10 @@ def restart_job(
     service: str,
     source: str,
     plan: Callable[[], RestartPlan | None],
-    restart: Callable[[str, str], Awaitable[object]],
+    restart: Callable[[str, str], Awaitable[str]],
 ) -> Job:
-    """Return the job that restarts a service; ``restart`` takes its name and the reason."""
-
-    async def act(reason: str) -> str:
-        await restart(service, reason)
-        return "restarted"
-
-    return Job(f"{service} restart", source, plan, act)
+    """Return the job that restarts a service; ``restart`` takes its name and the reason, and says what came of it."""
+    return Job(f"{service} restart", source, plan, partial(restart, service))
 
 
 class Scheduler:
@@ -105,19 +101,35 @@ class Scheduler:
         self._looking: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._unkept = False
+        self._known = False
+        """Whether what was kept is known: before that, nothing runs, and nothing is put in its place."""
         self._read_at = clock.now(), time.monotonic()
 
     async def open(self) -> None:
-        """Read what was kept; what is damaged is refused with a warning, and the schedule begins anew."""
+        """Read what was kept; what is damaged is refused with a warning, and the schedule begins anew.
+
+        Where it cannot be read now, nothing runs until this is called again: what has run already is not known, nor is
+        the clock, which is kept in the same place.
+        """
         try:
-            if kept := await self._load():
+            kept = await self._load()
+            self._known = True
+            self._read_at = self._clock.now(), time.monotonic()
+            if kept:
                 self._calendar = Calendar.from_json(kept)
         except (ScheduleError, StoreError) as error:
-            self._log.warning("the schedule begins anew", reason=str(error))
+            text = "the schedule begins anew" if self._known else "the schedule waits for the database"
+            self._log.warning(text, reason=str(error))
         for name, outcome in self._calendar.outcomes.items():
-            if outcome.text == RUNNING:
+            if outcome.text == RUNNING and name not in self._running:
                 self._calendar.outcomes[name] = replace(outcome, text="cut off by the server's end", failed=True)
                 self._calendar.changed = True
+        self.wake()
+
+    async def keep_again(self) -> None:
+        """Keep all that is known: the database has become another one, which may know less of what has run."""
+        self._current().changed = True
+        await self._keep()
 
     def start(self) -> None:
         """Begin to run what is due."""
@@ -197,6 +209,8 @@ class Scheduler:
 
     async def _look(self) -> float:
         """Begin what is due, and return how many seconds may pass until the next look."""
+        if not self._known:
+            return _LONGEST_LOOK_S
         now = self._clock.now()
         calendar = self._current()
         self._note_jump(now)
@@ -206,7 +220,7 @@ class Scheduler:
             calendar.outcomes[run.job] = Outcome(planned, begun, RUNNING)
         await self._keep()
         for run in runs:
-            task = asyncio.create_task(self._run(run), name=f"schedule: {run.job}")
+            task = asyncio.create_task(self._run(run, calendar.outcomes[run.job]), name=f"schedule: {run.job}")
             self._running[run.job] = task
         now = self._clock.now()
         waiting = [name for name in calendar.names if name not in self._running]
@@ -232,7 +246,7 @@ class Scheduler:
             self._log.info("a scheduled run is affected", effect=effect)
 
     async def _keep(self) -> None:
-        if not self._calendar.changed:
+        if not self._calendar.changed or not self._known:
             return
         self._calendar.changed = False
         try:
@@ -247,7 +261,7 @@ class Scheduler:
             self._log.info("the schedule is kept again")
         self._unkept = False
 
-    async def _run(self, run: Run) -> None:
+    async def _run(self, run: Run, begun: Outcome) -> None:
         """Do one run to its end, whatever it is, and keep what came of it."""
         job = self._jobs[run.job]
         planned = format_moment(run.planned)[:-3]
@@ -266,8 +280,8 @@ class Scheduler:
             self._log.exception("scheduled run failed unexpectedly", job=job.name)
             text = "unexpected error, see the log"
         finally:
-            outcome = self._calendar.outcomes[run.job]
-            self._calendar.outcomes[run.job] = replace(outcome, text=_line(text), failed=failed)
+            # Not the calendar's: that may be another one by now, read from a database that has come back.
+            self._calendar.outcomes[run.job] = replace(begun, text=_line(text), failed=failed)
             self._calendar.changed = True
             del self._running[run.job]
         if failed:

@@ -114,7 +114,7 @@ class Service:
         self._holds: list[str] = []
         self._closing = False
         self._restart_for = self._sick = self._resting_for = ""
-        self._hurry = self._told = False
+        self._hurry = self._told = self._ending = False
         self._woken = asyncio.Event()
         self._starts = self._early = 0
         self._child: Child | None = None
@@ -166,6 +166,8 @@ class Service:
         self._rest_for(reason)
         self._wanted = False
         await self.rest()
+        if self._holds and self.state is State.STOPPED:
+            self._go(State.STOPPED, reason)  # what it was held for does not start it again
 
     async def restart(self, reason: str) -> None:
         """Stop it and start it again; where a hold has stopped it, that start is the one asked for.
@@ -180,6 +182,18 @@ class Service:
             return
         self._restart_for, self._hurry, self._early, self._told = reason, True, 0, False
         await self._await_start()
+
+    async def restart_as_planned(self, reason: str) -> str:
+        """Restart it where it is to run, and return what came of it: one that was stopped is left alone.
+
+        Raises:
+            ServiceError: it cannot be started.
+        """
+        if not self._wanted:
+            return f"not restarted: it is {self.state}"
+        held = self.held
+        await self.restart(reason)
+        return f"stopped for {held}; it is started afterwards" if held else "restarted"
 
     def hold(self, reason: str) -> None:
         """Keep it stopped until :meth:`release`; :meth:`rest` returns once nothing of it runs."""
@@ -208,6 +222,7 @@ class Service:
         """Remember what it is stopped for, if it is to run now."""
         if self._should_run:
             self._resting_for = reason
+            self._ending = True  # also where it is to run again before its task has looked
             if self._idle.is_set():
                 self._go(State.STOPPED, reason)
 
@@ -246,7 +261,7 @@ class Service:
                     await self._pause(pause_s)
                 self._idle.set()
             else:
-                self._tell_start(f"it was stopped for {self.reason or 'another reason'}")
+                self._tell_start(f"it was stopped ({self.reason})" if self.reason else "it was stopped")
                 await self._woken.wait()
         self._tell_start("the server stops")
 
@@ -264,7 +279,7 @@ class Service:
         """Run a process from its start to its end; return the seconds until the next one."""
         around, log = self._around, self._around.log
         self._restart_for = self._sick = ""
-        self._hurry = False
+        self._hurry = self._ending = False
         self._settled_at = None
         self._go(State.STARTING)
         try:
@@ -284,8 +299,8 @@ class Service:
             await self._until_due(child)
         finally:
             checks.cancel()
-        asked = not self._should_run or (bool(self._restart_for) and not child.exited.done())
-        self._go(State.STOPPING, self._sick or self._restart_for or ("" if self._should_run else self._resting_for))
+        asked = self._ending or (bool(self._restart_for) and not child.exited.done())
+        self._go(State.STOPPING, self._sick or self._restart_for or (self._resting_for if self._ending else ""))
         deadline_s = min(self.settings.stop_s, around.pace.close_s) if self._closing else self.settings.stop_s
         code = await child.end(signal.Signals[f"SIG{self.settings.stop_signal}"], deadline_s)
         await asyncio.wait([checks])
@@ -298,7 +313,7 @@ class Service:
 
     async def _until_due(self, child: Child) -> None:
         """Return when the process has ended, or has to."""
-        while self._should_run and not self._restart_for and not self._sick and not child.exited.done():
+        while not self._ending and not self._restart_for and not self._sick and not child.exited.done():
             woken: asyncio.Future[Any] = asyncio.ensure_future(self._woken.wait())
             ended: asyncio.Future[Any] = child.exited
             try:

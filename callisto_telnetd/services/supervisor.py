@@ -86,6 +86,14 @@ class Supervisor:
         """
         await self._find(name).restart(reason)
 
+    async def restart_as_planned(self, name: str, reason: str) -> str:
+        """Restart a service where it is to run, and return what came of it; one that is stopped or off stays so.
+
+        Raises:
+            UnknownServiceError, ServiceError: there is none of that name, or it cannot be started.
+        """
+        return await self._find(name).restart_as_planned(reason)
+
     def held(self, name: str) -> str:
         """Return what a service is stopped for just now, and started again after; blank where it is not."""
         return self._find(name).held

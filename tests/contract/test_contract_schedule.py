@@ -48,7 +48,7 @@ def test_a_jump_over_a_run_makes_it_run_once(start: StartServer) -> None:
     assert lines[1] == "  Next run: 2031-05-03 02:00:00"
     assert re.fullmatch(
         r"  Last run: 2031-05-02 10:00:0\d \(late: it was planned for 2031-05-02 02:00:00\), the database is sound;"
-        r" copy kept: database-20310502-10000\d\.db",
+        r" backup kept: database-20310502-10000\d\.db",
         lines[2],
     )
     assert "  database check of 2031-05-02 02:00 was passed over: it runs once, at once" in lines
@@ -156,3 +156,24 @@ def test_a_plan_that_is_none_is_one_line(tmp_path: Path) -> None:
     assert "database.check: '128,02:00' is not allowed; allowed: " in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == [tmp_path / "callisto.toml"]
+
+
+@pytest.mark.long
+def test_a_run_is_not_repeated_after_a_repair_of_an_unusable_database(start: StartServer) -> None:
+    """A start without the database knows neither clock nor runs: nothing runs until a repair brings both back."""
+    first = start(DAILY)
+    settled(at_ten(first))
+    first.stop()
+    with (first.data / "callisto.db").open("r+b") as stream:
+        stream.write(bytes(4096))
+    server = start(data=first.data)
+    peer = server.log_in()
+    runs = server.log().count("scheduled run begins")
+    assert "the schedule waits for the database" in server.log()
+    assert any(line.startswith("OK database repaired, ") for line in peer.run("repair yes"))
+    server.wait_log("repair ended")
+
+    lines = settled(peer)
+    assert "  Next run: 2031-05-02 02:00:00" in lines
+    assert any(line.startswith("  Last run: 2031-05-01 10:00:0") for line in lines)
+    assert server.log().count("scheduled run begins") == runs

@@ -83,8 +83,11 @@ def test_stop_start_restart_and_log(box: Server) -> None:
     end = time.monotonic() + DEADLINE_S
     while len(lines := peer.run("services log ticker 2")) < 3:
         assert time.monotonic() < end, lines
+    orders = [line.partition("service ")[2] for line in peer.run("audit 10") if " service " in line]
     box.close_peers()
 
+    assert [order.split()[0] for order in orders[-3:]] == ["stopped", "started", "restarted"]
+    assert all("ticker" in order for order in orders[-3:])
     assert lines[-1] == "OK 2 records"
     assert all(line.endswith(" INFO ticking") for line in lines[-3:-1])
 
@@ -122,7 +125,7 @@ def test_information_shows_the_services(box: Server) -> None:
     lines = box.command("information").stdout.splitlines()
 
     assert "web-server: off" in lines
-    assert any(re.fullmatch(r"ticker: pid \d+, .+, running", line) for line in lines)
+    assert any(re.fullmatch(r"ticker: pid \d+, running, .+, up \d+ s", line) for line in lines)
 
 
 def test_without_a_server(start: StartServer) -> None:

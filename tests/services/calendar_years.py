@@ -107,7 +107,8 @@ def occurrences(zone: str, hour: int, minute: int) -> tuple[list[float], list[da
     """Return all moments at which the wall clock first comes to that time of a date, and the dates."""
     place, wanted = ZoneInfo(zone), timedelta(hours=hour, minutes=minute)
     at_s = BEGIN.timestamp() - _MARGIN_S
-    end_s = BEGIN.timestamp() + (YEARS + 3) * 366 * 86_400
+    end_s = BEGIN.timestamp() + (YEARS + 6) * 366 * 86_400
+    skips = timedelta(hours=26 if zone == "Pacific/Apia" else 2)  # Apia has skipped a whole day, the others hours
     day = datetime.fromtimestamp(at_s, place).replace(tzinfo=None, hour=0, minute=0) + timedelta(days=1)
     target = day + wanted
     moments, days = [], []
@@ -117,8 +118,8 @@ def occurrences(zone: str, hour: int, minute: int) -> tuple[list[float], list[da
             moments.append(at_s)
             days.append(target.date())
             target += timedelta(days=1)
-        # An empty stretch may be passed in a stride, but for two days' worth of what any zone does.
-        at_s += _QUARTER_S * max(1, int((target - wall - timedelta(hours=2)).total_seconds() // _QUARTER_S))
+        # An empty stretch may be passed in a stride, but for what the zone may skip.
+        at_s += _QUARTER_S * max(1, int((target - wall - skips).total_seconds() // _QUARTER_S))
     return moments, days
 
 

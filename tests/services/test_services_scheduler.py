@@ -26,6 +26,7 @@ class Stand:
     kept: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     disk_fails: bool = False
+    unreadable: bool = False
     plan: RestartPlan | None = DAILY
 
     def set_clock(self, text: str) -> None:
@@ -33,6 +34,8 @@ class Stand:
         self.clock.move_to(self.clock.parse_moment(text))
 
     async def _load(self) -> str | None:
+        if self.unreadable:
+            raise StoreError("the database cannot be used; nothing was changed")
         return self.kept[-1] if self.kept else None
 
     async def _save(self, text: str) -> None:
@@ -113,6 +116,47 @@ async def test_a_run_is_kept_before_it_begins() -> None:
         (view,) = schedule.view()
     assert view.last is not None
     assert (view.last.text, view.last.failed) == ("cut off by the server's end", True)
+    assert action.begun.empty()
+
+
+async def test_a_schedule_that_is_read_again_keeps_its_runs() -> None:
+    """A database that comes back while a job runs knows nothing of it: the run ends as one, and the next one comes."""
+    stand, action = Stand(), Action()
+    stand.set_clock("2026-11-23 10:00:00")
+    action.may_end.clear()
+    async with stand.schedule(stand.job(action)) as schedule:
+        await until(lambda: stand.kept)
+        stand.set_clock("2026-11-24 10:00:00")
+        await action.wait()
+        del stand.kept[1:]
+        await schedule.open()
+        action.may_end.set()
+        await until(lambda: (last := schedule.view()[0].last) and last.text == "done")
+        stand.set_clock("2026-11-25 10:00:00")
+        await action.wait()
+
+
+async def test_nothing_runs_before_what_has_run_is_known() -> None:
+    """Without its database the schedule waits, and overwrites nothing; once that is back, its runs count."""
+    stand, action = Stand(), Action()
+    stand.set_clock("2026-11-23 10:00:00")
+    async with stand.schedule(stand.job(action)):
+        await until(lambda: stand.kept)
+        stand.set_clock("2026-11-24 10:00:00")
+        await action.wait()
+    kept = [*stand.kept]
+    stand.unreadable = True
+    stand.set_clock("2026-11-20 10:00:00")
+    async with stand.schedule(stand.job(action)) as schedule:
+        stand.set_clock("2026-11-24 11:00:00")
+        await until(lambda: schedule.view()[0].next_at)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert (stand.kept, action.begun.empty()) == (kept, True)
+        stand.unreadable = False
+        await schedule.open()
+        stand.set_clock("2026-11-25 10:00:00")
+        await action.wait()
     assert action.begun.empty()
 
 
@@ -223,8 +267,9 @@ async def test_a_restart_names_service_and_reason() -> None:
     """The job of a service restarts it by its name, and says by which plan."""
     calls: list[tuple[str, str]] = []
 
-    async def restart(name: str, reason: str) -> None:
+    async def restart(name: str, reason: str) -> str:
         calls.append((name, reason))
+        return "restarted"
 
     job = restart_job("web-server", "gWebServerRestart", lambda: DAILY, restart)
 
