@@ -7,9 +7,11 @@ import sys
 from collections.abc import Callable, Iterator
 
 from bench.commands import measure_commands
+from bench.compact import measure_compact
 from bench.connecting import measure_prompt, measure_start
 from bench.logins import measure_logins
 from bench.paste import measure_editor, measure_paste
+from bench.repair import measure_repair
 from bench.report import Row, load_warning, machine, other_work, table, write_document
 from bench.schedule import measure_schedule
 from bench.servers import Bench, open_bench
@@ -33,6 +35,8 @@ MEASURES: dict[str, Callable[..., Iterator[Row]]] = {
     "trace-stalled": measure_trace_stalled,
     "trace-idle": measure_trace_idle,
     "schedule": measure_schedule,
+    "repair": measure_repair,
+    "compact": measure_compact,
 }
 
 

@@ -55,6 +55,7 @@ def make_database(path: Path, mebibytes: int = 200, seed: int = 1) -> int:
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={max(migrations())}")
         connection.execute("BEGIN")
+        connection.execute("INSERT INTO variable VALUES ('gWebTimeout', '30')")
         count = 0
         for table in ("user", "mailbox", "greeting"):
             count += _insert(connection, table, rows[table])

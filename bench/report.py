@@ -26,7 +26,7 @@ LOG_WRITERS = (RSYSLOGD, FILE_HANDLER)
 
 @dataclass(frozen=True)
 class Row:
-    """One measure of up to three servers; the ratio is callisto-telnetd's number to the first of the others'."""
+    """One measure of up to three; the ratio is callisto-telnetd's number to the first of the others'."""
 
     measure: str
     unit: str
@@ -37,7 +37,7 @@ class Row:
     exactly: float | None = None
     against: str = ""
     """Another of the others, for the ratio."""
-    others: tuple[str, str] = _BARE_SERVERS
+    others: tuple[str, ...] = _BARE_SERVERS
     """Who stands beside callisto-telnetd, in the order of the columns; rows of the same others make a table."""
     target: str = field(init=False)
 
@@ -131,7 +131,7 @@ def table(rows: Sequence[Row]) -> str:
 
 def _columns(cells: Sequence[tuple[str, ...]]) -> str:
     widths = [max(len(line[at]) for line in cells) for at in range(len(cells[0]))]
-    left = {0, 1, 6}
+    left = {0, 1, len(cells[0]) - 2}
     return "\n".join(
         "  ".join(
             text.ljust(width) if at in left else text.rjust(width)
@@ -145,7 +145,7 @@ def write_document(rows: Sequence[Row], warning: str) -> None:
     """Put the numbers between the document's markers."""
     lines = [f"Measured on: {machine()}.", *(["", warning] if warning else [])]
     for head, *cells in _tables(rows):
-        lines += ["", f"| {' | '.join(head)} |", f"| --- | --- |{' ---: |' * 4} --- | --- |"]
+        lines += ["", f"| {' | '.join(head)} |", f"| --- | --- |{' ---: |' * (len(head) - 4)} --- | --- |"]
         lines += [f"| {' | '.join(row)} |" for row in cells]
     before, rest = DOCUMENT.read_text(encoding="utf-8").split(_BEGIN)
     after = rest.split(_END)[1]

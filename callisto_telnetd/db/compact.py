@@ -1,6 +1,7 @@
 """Compacting: a sound database written anew without its free pages, checked, and put in the place of the old one.
 
-Runs in the worker, on a closed file. A damaged database is not touched: that is a repair's work.
+Runs in the worker, on a closed file. A damaged database is not touched: that is a repair's work. Checking and copying
+go side by side, each on a connection of its own: SQLite works without Python's lock.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from callisto_telnetd.db.opening import require_openable, translate
+from callisto_telnetd.db.opening import require_openable
 from callisto_telnetd.db.publish import making_of, publish
+from callisto_telnetd.db.results import translate
 from callisto_telnetd.errors import DamagedDatabaseError, DiskFullError, StoreError, named
 from callisto_telnetd.quantities import format_bytes
 
@@ -52,33 +55,49 @@ def compact(order: Mapping[str, Any], tell: Tell) -> dict[str, int]:
 
 
 def _write(file: Path, making: Path, tell: Tell) -> dict[str, object]:
-    """Write the new database; return what it has to agree with the old one in."""
-    with closing(_connect(file)) as connection:
-        tell("Checking", 0, 0)
-        _require_sound(connection, "the database")
+    """Write the new database while the old one is checked; return what it has to agree with the old one in."""
+    tell("Checking", 0, 0)
+    with closing(_connect(file)) as connection, ThreadPoolExecutor(1) as pool:
         needed = _needed(connection)
         _require_room(file.parent, needed)
-        traits = _traits(connection)
         making.unlink(missing_ok=True)
         os.close(os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        checked = pool.submit(_sound_traits, file, "the database")
 
         def look() -> int:
             tell("Copying", min(making.stat().st_size, needed), needed)
-            return 0
+            return int(checked.done() and checked.exception() is not None)  # 1: it need not go on
 
         connection.set_progress_handler(look, _OPCODES)
-        connection.execute("VACUUM INTO ?", (str(making),))
+        try:
+            connection.execute("VACUUM INTO ?", (str(making),))
+        except sqlite3.Error:
+            checked.result()  # says what is damaged, where it knows
+            raise
+        traits = checked.result()
         tell("Copying", needed, needed)
         return traits
 
 
 def _check(making: Path, expected: Mapping[str, object], tell: Tell) -> None:
     tell("Checking the new file", 0, 0)
-    with closing(_connect(making)) as connection:
-        _require_sound(connection, "the new database")
-        if (traits := _traits(connection)) != expected:
-            wrong = next(key for key in {**expected, **traits} if expected.get(key) != traits.get(key))
-            raise StoreError(f"the new database differs from the old one in {wrong}; nothing was changed")
+    with ThreadPoolExecutor(1) as pool:
+        pages = pool.submit(_require_pages, making, "the new database")
+        traits = _traits(making, "the new database")
+        pages.result()
+    if traits != expected:
+        wrong = next(key for key in {**expected, **traits} if expected.get(key) != traits.get(key))
+        raise StoreError(f"the new database differs from the old one in {wrong}; nothing was changed")
+
+
+def _sound_traits(file: Path, what: str) -> dict[str, object]:
+    """Return the traits of a database that is sound.
+
+    Raises:
+        DamagedDatabaseError: it is not.
+    """
+    _require_pages(file, what)
+    return _traits(file, what)
 
 
 def _connect(file: Path) -> sqlite3.Connection:
@@ -88,24 +107,32 @@ def _connect(file: Path) -> sqlite3.Connection:
     return connection
 
 
-def _require_sound(connection: sqlite3.Connection, what: str) -> None:
-    (first,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+def _require_pages(file: Path, what: str) -> None:
+    with closing(_connect(file)) as connection:
+        (first,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if first != "ok":
         raise DamagedDatabaseError(f"{what} is damaged: {first}; nothing was changed; 'repair' helps")
-    if row := connection.execute("PRAGMA foreign_key_check").fetchone():
-        raise DamagedDatabaseError(
-            f"{what} is damaged: a row of {row[0]} names a missing row of {row[2]}; nothing was changed; 'repair' helps"
-        )
 
 
-def _traits(connection: sqlite3.Connection) -> dict[str, object]:
-    """Return the stamps, and how many rows each table has, without an index that might know fewer."""
-    traits: dict[str, object] = {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in _STAMPS}
-    names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
-    for (name,) in names.fetchall():
-        quoted = str(name).replace('"', '""')
-        traits[f"rows of {name}"] = connection.execute(f'SELECT count(*) FROM "{quoted}" NOT INDEXED').fetchone()[0]
-    return traits
+def _traits(file: Path, what: str) -> dict[str, object]:
+    """Return the stamps, and how many rows each table has, without an index that might know fewer.
+
+    Raises:
+        DamagedDatabaseError: references between rows are broken.
+    """
+    with closing(_connect(file)) as connection:
+        if row := connection.execute("PRAGMA foreign_key_check").fetchone():
+            raise DamagedDatabaseError(
+                f"{what} is damaged: a row of {row[0]} names a missing row of {row[2]}; nothing was changed;"
+                " 'repair' helps"
+            )
+        traits: dict[str, object] = {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in _STAMPS}
+        names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+        for (name,) in names.fetchall():
+            quoted = str(name).replace('"', '""')
+            sql = f'SELECT count(*) FROM "{quoted}" NOT INDEXED'
+            traits[f"rows of {name}"] = connection.execute(sql).fetchone()[0]
+        return traits
 
 
 def _needed(connection: sqlite3.Connection) -> int:

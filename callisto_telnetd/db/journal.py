@@ -14,14 +14,15 @@ last week. So it is judged first, without SQLite:
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from struct import Struct
 
-from callisto_telnetd.db.carve import carve
-from callisto_telnetd.db.pages import INDEX_INTERIOR, PAGE_BYTES, PageFile, examine, type_of
+from callisto_telnetd.db.format.carve import carve
+from callisto_telnetd.db.format.pages import INDEX_INTERIOR, PAGE_BYTES, PageFile, examine, type_of
 from callisto_telnetd.db.schema import APPLICATION_ID
 from callisto_telnetd.errors import StoreError, named
 
@@ -85,12 +86,14 @@ def judge(file: Path) -> Journal:
     """
     journal = file.with_name(file.name + "-journal")
     try:
-        descriptor = os.open(journal, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(journal, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return Journal(Verdict.NONE, "there is none")
     except OSError as error:
         raise StoreError(f"{named(journal)} cannot be read: {error.strerror}") from None
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise StoreError(f"{named(journal)} cannot be read: it is no file")
         start = os.pread(descriptor, _HEADER.size, 0)
         if not start or start[0] == 0:  # SQLite looks at the first byte alone
             return Journal(Verdict.COLD, "it is empty, or its transaction has ended")

@@ -16,8 +16,9 @@ import aiosqlite
 
 from callisto_telnetd.db.journal import judge
 from callisto_telnetd.db.publish import settle
+from callisto_telnetd.db.results import code_of, translate
 from callisto_telnetd.db.schema import APPLICATION_ID, migrations, require_known, require_stamps, statements
-from callisto_telnetd.errors import DamagedDatabaseError, DiskFullError, StoreError, named
+from callisto_telnetd.errors import DamagedDatabaseError, StoreError, named
 
 _PRAGMAS = (
     "PRAGMA page_size=4096",
@@ -31,21 +32,6 @@ _PRAGMAS = (
     "PRAGMA synchronous=EXTRA",
     "PRAGMA busy_timeout=5000",
 )
-
-
-def translate(error: sqlite3.Error) -> StoreError:
-    """Return our error for SQLite's, told by its result code (SQLite, "Result and Error Codes")."""
-    name = code_of(error)
-    if name.startswith("SQLITE_FULL"):
-        return DiskFullError("the disk is full; nothing was changed")
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return DamagedDatabaseError(f"the database is damaged ({name}); nothing was changed")
-    return StoreError(f"the database failed ({name}); nothing was changed")
-
-
-def code_of(error: sqlite3.Error) -> str:
-    """Return the name of SQLite's result code; what Python's module finds by itself (a wrong binding) has none."""
-    return getattr(error, "sqlite_errorname", None) or type(error).__name__
 
 
 def require_openable(file: Path) -> None:

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import sqlite3
+import stat
 from importlib import resources
 from pathlib import Path
 
@@ -55,10 +58,10 @@ def require_known(file: Path, *, judged: bool = False) -> None:
     """
     try:
         header = _first_bytes(file, _HEADER_BYTES)
-        journal = _first_bytes(file.with_name(file.name + "-journal"), len(_JOURNAL_MAGIC))
+        hot = has_journal(file) and not judged
     except OSError as error:
         raise StoreError(f"database {named(file)} cannot be read: {error.strerror}") from None
-    if not header or (journal == _JOURNAL_MAGIC and not judged):
+    if not header or hot:
         return
     if not header.startswith(_MAGIC) or len(header) < _HEADER_BYTES:
         raise DamagedDatabaseError(f"{named(file)} is not a SQLite database, or its first page is damaged")
@@ -87,12 +90,24 @@ def require_stamps(file: Path, version: int, application_id: int) -> None:
         )
 
 
+def has_journal(file: Path) -> bool:
+    """Whether a journal that may be hot lies beside a database; the database itself is not opened.
+
+    Raises:
+        OSError: nobody can tell.
+    """
+    return _first_bytes(file.with_name(file.name + "-journal"), len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC
+
+
 def _first_bytes(file: Path, count: int) -> bytes:
-    try:
-        with file.open("rb") as stream:
-            return stream.read(count)
+    try:  # not blocking: in the place of the file might be a pipe
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return b""
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no file")
+        return stream.read(count)
 
 
 def statements(script: str) -> list[str]:

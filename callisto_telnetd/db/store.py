@@ -23,10 +23,9 @@ from typing import Any
 
 import aiosqlite
 
-from callisto_telnetd.db.opening import code_of, is_missing, open_connection, require_sound_pages, translate
+from callisto_telnetd.db.opening import is_missing, open_connection, require_sound_pages
+from callisto_telnetd.db.results import code_of, translate
 from callisto_telnetd.errors import DiskFullError, ForeignDatabaseError, HeldError, NewerSchemaError, StoreError
-
-__all__ = ["Row", "Statement", "Store", "open_store", "translate"]
 
 Statement = tuple[str, Sequence[object]]
 Row = tuple[Any, ...]

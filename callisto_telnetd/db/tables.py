@@ -29,6 +29,7 @@ __all__ = [
     "GREETING_OCCASIONS",
     "MESSAGE_KINDS",
     "TABLES",
+    "VARIABLES",
     "Column",
     "Kind",
     "Reference",
@@ -222,7 +223,7 @@ _AUDIT = Table(
     ("id",),
     rowid=True,
 )
-_VARIABLE_TABLE = Table(
+VARIABLES = Table(
     "variable",
     (Column("name", _VARIABLE), Column("value", _VALUE)),
     ("name",),
@@ -272,7 +273,7 @@ _QUARANTINE = Table(
 TABLES: tuple[Table, ...] = (
     _ACCOUNT_TABLE,
     _AUDIT,
-    _VARIABLE_TABLE,
+    VARIABLES,
     _VARIABLE_CHANGE,
     _STATE,
     _USER,

@@ -35,9 +35,11 @@ class MaintenanceMode:
         self._presence = presence
         self._log = log
         self.also: list[Read] = []
-        """Whatever else is read from the database into memory, in this order, before the variables and accounts."""
+        """What is read once from the database into memory, in this order, before the variables and accounts."""
         self.late: list[Read] = []
         """What is read where the start could not, and is worth more in memory otherwise."""
+        self.kept: list[Read] = []
+        """What is kept again, where it is in memory already: another database may hold less of it."""
         self._loaded = False
         self._reading = asyncio.Lock()
         self._returning: asyncio.Task[None] | None = None
@@ -83,13 +85,12 @@ class MaintenanceMode:
             if self._store.fault is not None:
                 return
             try:
-                for read in self.also:
+                for read in () if self._loaded else self.also:
                     await read()
                 await self._variables.reload()
                 await self._accounts.load()
-                if not self._loaded:
-                    for read in self.late:
-                        await read()
+                for each in self.kept if self._loaded else self.late:
+                    await each()
             except StoreError as error:
                 self._store.give_up(error)
                 return

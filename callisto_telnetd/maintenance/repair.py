@@ -11,20 +11,24 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import orjson
+
+from callisto_telnetd.accounts.accounts import Accounts
 from callisto_telnetd.accounts.audit import Audit
 from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.folder import DataFolder
-from callisto_telnetd.db.repair import require_room
-from callisto_telnetd.db.report import RepairReport
+from callisto_telnetd.db.publish import new_of
+from callisto_telnetd.db.salvage.aside import remove_unfinished
+from callisto_telnetd.db.salvage.repair import REPORT_NAME, require_room
+from callisto_telnetd.db.salvage.report import RepairReport
 from callisto_telnetd.db.store import Store
-from callisto_telnetd.errors import CallistoError, DamagedDatabaseError, UsageError
+from callisto_telnetd.errors import CallistoError, DamagedDatabaseError, StoreError, UsageError
 from callisto_telnetd.maintenance.workshop import Progress, Workshop
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.trace.logs import Log
@@ -41,6 +45,7 @@ class Surroundings:
     store: Store
     workshop: Workshop
     variables: Registry
+    accounts: Accounts
     clock: Clock
     audit: Audit
     presence: Presence
@@ -95,7 +100,12 @@ class RepairRun:
                     return
                 news.clear()
                 await news.wait()
-                if shown == len(self._steps) and last != self._steps[-1] and loop.time() - at >= _TELL_S:
+                if (
+                    last is not None
+                    and shown == len(self._steps)
+                    and last != self._steps[-1]
+                    and loop.time() - at >= _TELL_S
+                ):
                     last, at = self._steps[-1], loop.time()
                     yield last
         finally:
@@ -121,8 +131,12 @@ class Repairs:
             UsageError: one is running already, or something else works on the whole database.
         """
         around = self._around
-        if around.one_at_a_time.locked() or self._running is not None:
+        if self._running is not None:
             raise UsageError("a repair is running already")
+        if around.one_at_a_time.locked():
+            raise UsageError(
+                "the database is being checked, copied or compacted just now; nothing was changed; try again later"
+            )
         run = RepairRun()
         self._running = run
         run.task = asyncio.create_task(self._run(run, origin, session, backup), name="repair")
@@ -160,25 +174,40 @@ class Repairs:
                 result = "it was stopped; nothing was changed"
                 raise
             finally:
-                around.presence.notify_all(f"the repair of the database has ended: {result}", but=session)
+                self._tell_end(f"the repair of the database has ended: {result}", origin, session)
                 await around.audit.note("repair ended", origin, result)
+
+    def _tell_end(self, text: str, origin: Origin, session: int | None) -> None:
+        """Tell the sessions; who has begun it and is gone reads it at the next log-in."""
+        presence = self._around.presence
+        presence.notify_all(text, but=session)
+        if session is not None and all(entry.origin.who != origin.who for entry in presence.all()):
+            presence.tell(origin.who, text)
 
     async def _work(self, run: RepairRun, backup: Path | None) -> RepairReport:
         """Look first; then close, repair where that is due, open again and read all anew."""
         around = self._around
         faults = ["it is replaced"] if backup else await self._look(run)
         if faults:
-            require_room(around.folder.database)  # before anything stops
+            require_room(around.folder.database, backup)  # before anything stops
         run.told(Progress("Stopping services", 0, 0))
-        async with around.pause("the database is repaired"):
-            report = RepairReport("sound")
+        async with around.pause("the repair"):
+            report, failure = RepairReport("sound"), None
             async with around.store.hold("repaired"):
-                if faults:
-                    report = await self._mend(run, backup)
+                stamp = around.clock.now().strftime("%Y%m%d-%H%M%S")
+                around.accounts.mended.clear()
+                try:
+                    if faults:
+                        report = await self._mend(run, backup, stamp)
+                except StoreError as error:
+                    failure = error
+            if failure is not None:
+                report = await asyncio.to_thread(self._done_all_the_same, stamp, failure)
             if around.store.fault is not None:
                 raise type(around.store.fault)(str(around.store.fault))
             run.told(Progress("Reading everything again", 0, 0))
             await around.reload()
+            report.notes += around.accounts.mended
             run.told(Progress("Starting services", 0, 0))
         return report
 
@@ -187,29 +216,50 @@ class Repairs:
         around = self._around
         if around.store.fault is not None:
             return [str(around.store.fault)]
-        order = {"live": str(around.folder.database), "variables": self._variables()}
+        order = {"live": str(around.folder.database)}
         try:
-            found = (await around.workshop.run("check", order, run.told))["found"]
+            found = (await around.workshop.run("check", order, run.told, self._variable_fault))["found"]
         except DamagedDatabaseError as error:
             return [str(error)]
         return [fault for faults in found.values() for fault in faults]
 
-    async def _mend(self, run: RepairRun, backup: Path | None) -> RepairReport:
+    def _done_all_the_same(self, stamp: str, failure: StoreError) -> RepairReport:
+        """Return the report of a repair whose worker failed, or was killed, when its new file counted already.
+
+        Else what it has set aside goes: it is a second name of a file that goes on being written to.
+
+        Raises:
+            StoreError: the failure; the database is as it was.
+        """
+        folder = self._around.folder
+        if new_of(folder.database).exists():  # it could not be put in its place: nothing is to go
+            raise failure
+        try:
+            remove_unfinished(folder.database, folder.damaged)
+        except StoreError as error:
+            self._around.log.warning("what was set aside is still there", reason=str(error))
+            raise failure from None
+        for report in sorted(folder.damaged.glob(f"{stamp}*/{REPORT_NAME}")):
+            self._around.log.warning("the repair's worker failed after its work was done", reason=str(failure))
+            return RepairReport.from_data(orjson.loads(report.read_bytes()))
+        raise failure
+
+    async def _mend(self, run: RepairRun, backup: Path | None, stamp: str) -> RepairReport:
         around = self._around
         now = around.clock.now()
         order = {
             "live": str(around.folder.database),
             "damaged": str(around.folder.damaged),
-            "stamp": now.strftime("%Y%m%d-%H%M%S"),
+            "stamp": stamp,
             "at": now.isoformat(timespec="seconds"),
-            "variables": self._variables(),
             "backup": str(backup) if backup else "",
         }
         # No cancellation of a caller gets here: the task is the appliance's own, and only its end cancels it.
-        return RepairReport.from_data(await around.workshop.run("repair", order, run.told))
+        return RepairReport.from_data(await around.workshop.run("repair", order, run.told, self._variable_fault))
 
-    def _variables(self) -> list[dict[str, Any]]:
-        return [variable.model_dump(mode="json") for variable in self._around.variables.variables]
+    def _variable_fault(self, name_and_text: Sequence[str]) -> str | None:
+        name, text = name_and_text
+        return self._around.variables.fault_of(name, text)
 
 
 def summary(report: RepairReport) -> str:

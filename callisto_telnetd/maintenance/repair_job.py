@@ -7,20 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from callisto_telnetd.db.inspection import VariableFault, inspect
-from callisto_telnetd.db.repair import Order, repair
-from callisto_telnetd.errors import InvalidValueError
-from callisto_telnetd.maintenance.worker import Tell
-from callisto_telnetd.variables import Variable
+from callisto_telnetd.db.inspection import inspect
+from callisto_telnetd.db.salvage.repair import Order, repair
+from callisto_telnetd.maintenance.worker import Tell, ask
 
 
 def check_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
-    """Check ``live`` while the server goes on working with it; the faults by step are under ``found``."""
+    """Check ``live`` while the server goes on working with it; under ``found`` are faults by step, if any."""
     found = inspect(
         Path(order["live"]),
-        _judge(order["variables"]),
+        _variable_fault,
         lambda name, done, of: tell(f"Checking: {name}", done, of),
         closed=False,
+        enough=True,
     )
     return {"found": found}
 
@@ -33,22 +32,13 @@ def repair_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
         damaged=Path(order["damaged"]),
         stamp=order["stamp"],
         at=order["at"],
-        variable_fault=_judge(order["variables"]),
+        variable_fault=_variable_fault,
         backup=Path(order["backup"]) if order["backup"] else None,
     )
     return repair(what, tell).as_data()
 
 
-def _judge(variables: list[Mapping[str, Any]]) -> VariableFault:
-    """Return what judges stored values by the catalogue; names that it does not know are let be."""
-    known = {variable.name: variable for variable in map(Variable.model_validate, variables)}
-
-    def fault(name: str, text: str) -> str | None:
-        try:
-            if name in known:
-                known[name].parse(text)
-        except InvalidValueError as error:
-            return str(error)
-        return None
-
+def _variable_fault(name: str, text: str) -> str | None:
+    """Return what the server says is wrong with the stored value of a system variable, None where nothing is."""
+    fault: str | None = ask(name, text)
     return fault

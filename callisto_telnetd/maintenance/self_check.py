@@ -208,9 +208,9 @@ class SelfCheck:
             try:
                 copy = await self._snapshots.keep(self._store)
             except StoreError as error:
-                self._log.warning("no copy of the database was kept", reason=str(error))
-                return f"the database is sound; no copy of it was kept: {error}"
-        return f"the database is sound; copy kept: {copy.path.name}"
+                self._log.warning("no backup of the database was kept", reason=str(error))
+                return f"the database is sound; no backup of it was kept: {error}"
+        return f"the database is sound; backup kept: {copy.path.name}"
 
     async def note(self, kind: Kind, faults: Sequence[str]) -> None:
         """Keep what a check has found, have faults told, and end the notice where there are none any more."""

@@ -2,7 +2,7 @@
 
 A damaged file can then bring down no server, and work in Python holds up no session. The order is one line of JSON on
 standard input; what is told goes to standard output, a line of JSON each: ``step`` with ``done`` and ``of``, and at the
-end ``result`` or ``error``.
+end ``result`` or ``error``. What only the server knows is asked for: a line on standard input answers each ``ask``.
 
 Rules:
 
@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from threading import Lock
 from typing import Any
 
 import orjson
@@ -30,6 +31,8 @@ Tell = Callable[[str, int, int], None]
 """Told of a step: its name, how much of it is done, and how much it is in all; 0 where that is not known."""
 Job = Callable[[Mapping[str, Any], Tell], Mapping[str, Any]]
 
+_asking = Lock()
+
 JOBS: dict[str, str] = {
     "compact": "callisto_telnetd.db.compact:compact",
     "check": "callisto_telnetd.maintenance.repair_job:check_job",
@@ -37,7 +40,7 @@ JOBS: dict[str, str] = {
 }
 """Each job's name, and where its function is: ``module:function``."""
 
-_MAX_ORDER_BYTES = 1 << 20
+_MAX_LINE_BYTES = 1 << 20
 _TELL_S = 0.1
 _NICE = 5
 _PR_SET_PDEATHSIG = 1
@@ -55,6 +58,13 @@ def find_job(place: str) -> Job:
     module, _, function = place.partition(":")
     job: Job = getattr(import_module(module), function)
     return job
+
+
+def ask(*words: str) -> Any:
+    """Return the server's answer to a question; where the server is gone, so is this process."""
+    with _asking:
+        _say({"ask": words})
+        return orjson.loads(sys.stdin.buffer.readline(_MAX_LINE_BYTES))
 
 
 class Teller:
@@ -81,7 +91,7 @@ def main(jobs: Mapping[str, str] = JOBS) -> None:
     """Do the one of the jobs that standard input orders."""
     die_with(int(sys.argv[1]))
     os.nice(_NICE)
-    order = orjson.loads(sys.stdin.buffer.readline(_MAX_ORDER_BYTES))
+    order = orjson.loads(sys.stdin.buffer.readline(_MAX_LINE_BYTES))
     try:
         _say({"result": find_job(jobs[order["job"]])(order["order"], Teller())})
     except CallistoError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -20,6 +20,9 @@ from callisto_telnetd.trace.sanitiser import clean
 _WORKER = "callisto_telnetd.maintenance.worker"
 _MAX_LINE_BYTES = 16 << 20
 _MAX_COMPLAINT_BYTES = 64 << 10
+MOST_SILENT_S = 3600.0
+"""How long a worker may tell nothing: a check of some GiB on a slow disk is one step. A stopped one would hold the
+database for good."""
 
 
 class Progress(NamedTuple):
@@ -35,17 +38,26 @@ def _ignore(_progress: Progress) -> None:
     """Take no notice."""
 
 
+def _know_nothing(words: Sequence[str]) -> object:
+    raise StoreError(f"the worker for this job asks what nobody here can answer: {' '.join(words)}")
+
+
 class Workshop:
     """Where jobs on the closed database are done; whoever gives one holds the store."""
 
-    def __init__(self, lock: FolderLock, log: Log, worker: str = _WORKER) -> None:
+    def __init__(self, lock: FolderLock, log: Log, worker: str = _WORKER, most_silent_s: float = MOST_SILENT_S) -> None:
+        self._most_silent_s = most_silent_s
         self._lock = lock
         self._worker = worker
         self._log = log
         self._free = asyncio.Lock()
 
     async def run(
-        self, job: str, order: Mapping[str, Any], told: Callable[[Progress], None] = _ignore
+        self,
+        job: str,
+        order: Mapping[str, Any],
+        told: Callable[[Progress], None] = _ignore,
+        asked: Callable[[Sequence[str]], object] = _know_nothing,
     ) -> dict[str, Any]:
         """Do a job and return its result; a caller who is cancelled kills the worker and waits for its end.
 
@@ -53,10 +65,11 @@ class Workshop:
             job: Its name in the worker's ``JOBS``.
             order: What the job needs to know; goes as JSON.
             told: Called on the loop for each message of progress.
+            asked: Called on the loop for each question, with its words; what it returns goes back as JSON.
 
         Raises:
             CallistoError: the one that the job raised.
-            StoreError: the worker ended without a result; why stands in the log.
+            StoreError: the worker ended without a result, why stands in the log; or it told nothing for too long.
         """
         async with self._free:
             worker = await asyncio.create_subprocess_exec(
@@ -70,7 +83,8 @@ class Workshop:
             )
             complaint = asyncio.create_task(_read_complaint(worker))
             try:
-                outcome = await _follow(worker, orjson.dumps({"job": job, "order": order}) + b"\n", told)
+                order_line = orjson.dumps({"job": job, "order": order}) + b"\n"
+                outcome = await _follow(worker, order_line, told, asked, self._most_silent_s)
                 code = await worker.wait()
                 said = await complaint
             finally:
@@ -87,25 +101,43 @@ class Workshop:
 
 
 async def _follow(
-    worker: asyncio.subprocess.Process, order: bytes, told: Callable[[Progress], None]
+    worker: asyncio.subprocess.Process,
+    order: bytes,
+    told: Callable[[Progress], None],
+    asked: Callable[[Sequence[str]], object],
+    most_silent_s: float,
 ) -> Mapping[str, Any]:
     """Return the last message of the worker, blank where it ended without one."""
     stdin, stdout = worker.stdin, worker.stdout
     if stdin is None or stdout is None:
         return {}
-    with contextlib.suppress(ConnectionError):  # it has ended: its output says why
-        stdin.write(order)
-        await stdin.drain()
-        stdin.close()
-    while line := await stdout.readline():
+    await _send(stdin, order)
+    while line := await _next_line(stdout, most_silent_s):
         try:
             message = orjson.loads(line)
         except orjson.JSONDecodeError:  # cut off by its end
             return {}
-        if "step" not in message:
+        if "step" in message:
+            told(Progress(message["step"], message["done"], message["of"]))
+        elif "ask" in message:
+            await _send(stdin, orjson.dumps(asked(message["ask"])) + b"\n")
+        else:
             return dict(message)
-        told(Progress(message["step"], message["done"], message["of"]))
     return {}
+
+
+async def _send(stdin: asyncio.StreamWriter, line: bytes) -> None:
+    with contextlib.suppress(ConnectionError):  # it has ended: its output says why
+        stdin.write(line)
+        await stdin.drain()
+
+
+async def _next_line(stdout: asyncio.StreamReader, most_silent_s: float) -> bytes:
+    try:
+        async with asyncio.timeout(most_silent_s):
+            return await stdout.readline()
+    except TimeoutError:
+        raise StoreError(f"the worker for this job has told nothing for {most_silent_s:.0f} s and was ended") from None
 
 
 async def _read_complaint(worker: asyncio.subprocess.Process) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 
 from callisto_telnetd.db.check import count_rows
-from callisto_telnetd.db.report import RepairReport, TableReport
+from callisto_telnetd.db.salvage.report import RepairReport, TableReport
 from callisto_telnetd.errors import UsageError, quoted
 from callisto_telnetd.maintenance.repair import summary
 from callisto_telnetd.maintenance.snapshots import Snapshot, age_text
@@ -13,9 +13,11 @@ from callisto_telnetd.maintenance.workshop import Progress
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
 from callisto_telnetd.menus.arguments import require_count, take_options, take_yes
 from callisto_telnetd.menus.context import Context
+from callisto_telnetd.menus.quarantine import show_quarantine
 from callisto_telnetd.menus.tree import Command
 from callisto_telnetd.quantities import counted
 
+_USAGE = "[backup=NEWEST|NAME] [yes] | quarantine [COUNT]"
 _SHOWN_FAULTS = 5
 _SHOWN_PAGES = 12
 _SHOWN_COUNTS = 20
@@ -24,9 +26,13 @@ _SHOWN_COUNTS = 20
 
 async def repair(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Check the database after a confirmation, and repair it where it is damaged."""
+    if words and words[0].lower() == "quarantine":
+        async for answer in show_quarantine(context, words[1:]):
+            yield answer
+        return
     words, confirmed = take_yes(words)
     plain, options = take_options(words, {"backup"})
-    require_count(plain, 0, 0, "repair [backup=NEWEST|NAME] [yes]")
+    require_count(plain, 0, 0, f"repair {_USAGE}")
     backup = await _find_backup(context, options["backup"]) if "backup" in options else None
     question = "Check the database now, and repair it where it is damaged"
     if backup is not None:
@@ -40,6 +46,8 @@ async def repair(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
     report = await run.task
     for fact in _facts(report):
         yield fact
+    if report.quarantined:
+        yield Line("Rows that their tables do not take are set apart; 'repair quarantine' shows them")
     if report.outcome not in ("sound", "backup"):
         yield await _offer(context)
     if report.outcome != "sound":
@@ -86,13 +94,16 @@ def _facts(report: RepairReport) -> Iterator[Fact]:
     tables = data.pop("tables")
     yield Fact({"report": data}, tuple(_head_lines(report)))
     for table, each in zip(tables, report.tables, strict=True):
-        yield Fact({"table": table}, (_table_text(each),))
+        # A quarantine that holds nothing is told to programs alone: people would look for a fault.
+        shown = each.table != "quarantine" or each.kept or each.lost
+        yield Fact({"table": table}, (_table_text(each),) if shown else ())
 
 
 def _head_lines(report: RepairReport) -> Iterator[str]:
     if report.outcome == "sound":
         return
-    yield f"Found: {counted(len(report.faults), 'fault')}"
+    if report.faults:
+        yield f"Found: {counted(len(report.faults), 'fault')}"
     yield from (f"  {fault}" for fault in report.faults[:_SHOWN_FAULTS])
     if report.bad_page_count:
         named = ", ".join(map(str, report.bad_pages[:_SHOWN_PAGES]))
@@ -120,17 +131,23 @@ def _table_text(table: TableReport) -> str:
     return f"{table.table}: {', '.join(parts)}"
 
 
+def _complete(_context: Context, words: Sequence[str]) -> Sequence[str]:
+    return () if "yes" in words else ("yes",) if words else ("backup=NEWEST", "quarantine", "yes")
+
+
 REPAIR = Command(
     word="repair",
     number="2",
     title="Repair Database",
-    usage="[backup=NEWEST|NAME] [yes]",
+    usage=_USAGE,
     help="check the database, and repair it where it is damaged",
     run=repair,
+    complete=_complete,
     facts="many",
     changes=True,
     details=(
         "backup=NEWEST puts the newest good backup in the place of the database; that one is set aside all the same.",
+        "'repair quarantine' shows the rows that repairs have set apart because their tables do not take them.",
         "Asks before it begins; with 'yes' as its last word it does not ask. Other sessions stay usable.",
         "The web server stops for the time of it. A damaged file is kept; what is done goes on if this session ends.",
     ),

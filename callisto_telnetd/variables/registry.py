@@ -120,6 +120,15 @@ class Registry:
         wrong = {name: slot.fault for name, slot in self._slots.items() if slot.fault}
         return MappingProxyType(wrong | self._strangers)
 
+    def fault_of(self, name: str, stored: str) -> str | None:
+        """Return what is wrong with a text that is stored for a variable; None where nothing is, or nobody knows it."""
+        if slot := self._slots.get(name):
+            try:
+                slot.variable.canonical(stored)
+            except InvalidValueError as error:
+                return str(error)
+        return None
+
     def find(self, name: str) -> Variable:
         """Return a variable by its name, in any case, or by an unambiguous beginning; see :meth:`Directory.find`."""
         return self._directory.find(name)

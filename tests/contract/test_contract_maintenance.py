@@ -216,3 +216,28 @@ def test_a_session_that_drops_leaves_an_open_database(start: StartServer, folder
             "callisto.db",
             "callisto.db-journal",
         }
+
+
+@pytest.mark.parametrize("name", ["callisto.db", "callisto.db-journal"])
+def test_a_pipe_in_the_place_of_a_file_makes_nobody_wait(start: StartServer, folder: Path, name: str) -> None:
+    """The server starts in maintenance mode, and a repair says in one line what is wrong."""
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    server = start(data=folder)
+    peer = server.log_in()
+    assert f"{name}' cannot be read: it is no file" in peer.seen.decode(errors="replace")
+    answer = peer.run("repair yes")[-1]
+    assert answer.startswith("Error: "), answer
+    assert "it is no file" in answer or "is no file; nothing was changed" in answer
+    assert peer.run("trace records=1 before=1h")[-1].startswith("OK ")
+
+
+def test_too_little_room_for_a_repair_is_said_with_the_numbers(start: StartServer, folder: Path) -> None:
+    """A damaged file that is larger than the disk: one line, nothing stops, nothing is changed."""
+    with (folder / "callisto.db").open("wb") as stream:
+        stream.truncate(1 << 43)
+    server = start(data=folder)
+    answer = server.log_in().run("repair yes")
+    assert answer[-1].startswith("Error: no room for a repair: "), answer
+    assert answer[-1].endswith("16.0 TiB needed; nothing was changed"), answer
+    assert not (folder / "damaged").exists()

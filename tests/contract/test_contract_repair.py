@@ -9,10 +9,11 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 
-from callisto_telnetd.db.pages import PageFile
-from callisto_telnetd.db.survey import Leaf, survey
+from callisto_telnetd.db.format.pages import PageFile
+from callisto_telnetd.db.salvage.survey import Leaf, survey
 from tests.conftest import Server, servers
 from tests.db.plausible import Plausible
 
@@ -85,6 +86,7 @@ def test_a_damaged_appliance_is_repaired_beside_a_session(damaged: Server, fille
     assert answer[-1].startswith("OK database repaired, ")
     assert " lost" in answer[-1]
     assert any(line.startswith("message: ") and f"lost: {message.rows}" in line for line in answer)
+    assert not any(line.startswith("quarantine:") for line in answer)
     aside = Path(next(line for line in answer if "is kept: " in line).split(": ")[1])
     assert (aside / "callisto.db").stat().st_size > 1 << 20
     report = json.loads((aside / "report.json").read_text())
@@ -104,7 +106,9 @@ def test_a_repair_goes_on_when_its_session_is_gone(damaged: Server) -> None:
     peer.close()
 
     damaged.wait_log("repair ended")
-    assert damaged.log_in().run("repair yes")[-1].startswith("OK database is sound")
+    again = damaged.log_in()
+    assert "Notice: the repair of the database has ended: database repaired, " in again.seen.decode(errors="replace")
+    assert again.run("repair yes")[-1].startswith("OK database is sound")
 
 
 def test_a_second_repair_is_refused(damaged: Server) -> None:
@@ -141,6 +145,7 @@ def test_the_command_line_reports_as_json(damaged: Server, filled: Path) -> None
         "from_damaged": 0,
         "lost": 0,
         "lost_exact": True,
+        "lost_most": None,
         "quarantined": 0,
         "placeholders": 0,
         "cleared": 0,
@@ -170,3 +175,52 @@ def test_a_wiped_first_page_is_no_end(damaged: Server, start: StartServer) -> No
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.splitlines()[-1].startswith("OK database repaired, ")
     assert again.log_in().run("variables set gWebTimeout 29")[-1].startswith("OK gWebTimeout = 29")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("step", ["Stopping services", "Looking at every page", "Copying rows", "Making indexes"])
+def test_a_worker_that_is_killed_changes_nothing(damaged: Server, step: str) -> None:
+    """As the kernel does when memory is short: one clear line, no second name of the database, and a repair works."""
+    peer, other = damaged.log_in(), damaged.log_in()
+    peer.send("repair yes\r\n").expect(step.encode())
+    while not (workers := psutil.Process(damaged.process.pid).children()):
+        assert damaged.process.poll() is None
+    workers[0].kill()
+    answer = peer.answer()
+
+    assert answer[-1] == "Error: the worker for this job ended without a result (exit code -9); the log says more"
+    assert (damaged.data / "callisto.db").stat().st_nlink == 1
+    assert not list((damaged.data / "damaged").glob("*"))
+    assert {path.name for path in damaged.data.glob("callisto.db*")} <= {"callisto.db", "callisto.db-journal"}
+    assert any(line.startswith("OK gWebTimeout = 31") for line in other.run("variables set gWebTimeout 31"))
+    assert other.run("repair yes")[-1].startswith("OK database repaired")
+    assert len(list((damaged.data / "damaged").iterdir())) == 1
+
+
+def test_what_was_set_apart_can_be_looked_at(start: StartServer, filled: Path, tmp_path: Path) -> None:
+    """The report names the command that shows it; what stands in such a row drives no terminal; --json has it all."""
+    data = tmp_path / "damaged"
+    data.mkdir(mode=0o700)
+    shutil.copyfile(filled, data / "callisto.db")
+    with closing(sqlite3.connect(data / "callisto.db")) as connection:
+        connection.execute("UPDATE message SET kind = 'telegram', caller = char(27) || '[2J' WHERE id % 500 = 1")
+        connection.commit()
+    server = start(data=data)
+    peer = server.log_in()
+    assert peer.run("repair quarantine") == ["OK 0 of 0 rows that repairs have set apart"]
+    answer = peer.run("repair yes")
+    apart = int(answer[-1].split(", ")[-1].removesuffix(" quarantined"))
+    assert apart > 0
+    assert "Rows that their tables do not take are set apart; 'repair quarantine' shows them" in answer
+
+    shown = peer.run("repair quarantine 1")
+    assert len(shown) == 3
+    assert "message: kind is not " in shown[0]
+    assert '"kind": "telegram"' in shown[1]
+    assert b"\x1b" not in peer.seen
+    assert shown[-1] == f"OK 1 of {apart} rows that repairs have set apart"
+    facts = json.loads(server.command("repair", "quarantine", "--json").stdout)
+    assert {json.loads(fact["content"])["kind"] for fact in facts if fact["table"] == "message"} == {"telegram"}
+    assert peer.run("repair quarantine 0")[-1].startswith("Error: count: ")
+    [last] = [line for line in peer.run("information") if line.startswith("Last repair: ")]
+    assert f" {apart} set apart; the old file is in {data / 'damaged'}/" in last

@@ -57,14 +57,17 @@ def run_traced(folder: Path, script: str, arguments: Sequence[str], inject: str 
 
 
 def points(lines: Sequence[str]) -> list[str]:
-    """Return where each call stands, as in ``fsync:{}:when=2``: strace counts each kind of call by itself."""
-    counts: Counter[str] = Counter()
-    found = []
+    """Return where each call stands, as in ``fsync:{}:when=2``: strace counts by kind of call and thread.
+
+    Of two threads the one that comes to the place first is met there; so a place is named once.
+    """
+    counts: Counter[tuple[str, str]] = Counter()
+    found: dict[str, None] = {}
     for line in lines:
-        if match := re.match(r"\d+ +(\w+)\(", line):
-            counts[match[1]] += 1
-            found.append(f"{match[1]}:{{}}:when={counts[match[1]]}")
-    return found
+        if match := re.match(r"(\d+) +(\w+)\(", line):
+            counts[match[1], match[2]] += 1
+            found.setdefault(f"{match[2]}:{{}}:when={counts[match[1], match[2]]}")
+    return list(found)
 
 
 def rows_of(file: Path) -> dict[str, int]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from callisto_telnetd.db.aside import remove_unfinished, set_aside
-from callisto_telnetd.errors import DiskFullError
+from callisto_telnetd.db.salvage.aside import remove_unfinished, set_aside
+from callisto_telnetd.errors import DiskFullError, StoreError
 
 
 @pytest.fixture
@@ -55,6 +55,17 @@ def test_a_full_disk_leaves_nothing_behind(live: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, "link", refuse)
     with pytest.raises(DiskFullError, match="nothing was changed"):
+        set_aside(live, live.parent / "damaged", "x")
+
+    assert not list((live.parent / "damaged").iterdir())
+
+
+def test_what_is_no_file_is_not_set_aside(live: Path) -> None:
+    """A pipe in the place of the journal makes nobody wait: it is refused in one line."""
+    journal = live.with_name("callisto.db-journal")
+    journal.unlink()
+    os.mkfifo(journal)
+    with pytest.raises(StoreError, match=r"callisto\.db-journal is no file; nothing was changed"):
         set_aside(live, live.parent / "damaged", "x")
 
     assert not list((live.parent / "damaged").iterdir())

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from callisto_telnetd.db.carve import FoundRow, Tally, carve
-from callisto_telnetd.db.forest import Survey, survey
-from callisto_telnetd.db.pages import PAGE_BYTES, TABLE_INTERIOR, PageFile, type_of
-from callisto_telnetd.db.records import payload_of
+from callisto_telnetd.db.format.carve import FoundRow, Tally, carve
+from callisto_telnetd.db.format.forest import Survey, survey
+from callisto_telnetd.db.format.pages import PAGE_BYTES, TABLE_INTERIOR, PageFile, type_of
+from callisto_telnetd.db.format.records import payload_of
 from callisto_telnetd.db.tables import TABLES, Table, table_named
 from tests.db.filling import make, rows_of
 
@@ -232,7 +232,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make(tmp_path_factory.mktemp("carve") / "callisto.db", users=12, messages=120)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), damages=st.lists(st.sampled_from([_flip, _smear, _copy, _cut]), max_size=20))
 def test_any_damage_is_survived(
     small: Path, tmp_path: Path, seed: int, damages: list[Callable[[bytearray, random.Random], None]]
@@ -250,7 +250,7 @@ def test_any_damage_is_survived(
     assert all(len(row.values) == len(row.table.columns) for row in found)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=3 * PAGE_BYTES))
 def test_any_bytes_are_a_file(tmp_path: Path, content: bytes) -> None:
     """A file of any bytes is carved to its end."""

@@ -39,14 +39,14 @@ def nothing(_step: str, _done: int, _of: int) -> None:
 async def make(file: Path, rows: int) -> None:
     """Make a database with rows in three tables, and about as many free pages as others."""
     async with open_store(file) as store:
-        await store.apply([("INSERT INTO user (number, name) VALUES (?, 'x')", (number,)) for number in range(200)])
-        await store.apply([("INSERT INTO state VALUES (?, ?)", (f"key {n:05}", "v" * 300)) for n in range(rows)])
+        await store.apply([("INSERT INTO user (number, name) VALUES (?, 'x')", (number,)) for number in range(1, 201)])
+        await store.apply([("INSERT INTO state VALUES (?, ?)", (f"key_{n:05}", "v" * 300)) for n in range(rows)])
         call = (
             "INSERT INTO call_record (at, caller, called, user, result, ring_ms, talk_ms)"
-            " VALUES ('2026', 'a', 'b', ?, 'x', 1, 2)"
+            " VALUES ('2026-11-23T10:15:00+01:00', 'a', 'b', ?, 'answered', 1, 2)"
         )
-        await store.apply([(call, (number % 200,)) for number in range(rows)])
-        await store.apply([("DELETE FROM state WHERE key < ?", (f"key {rows // 2:05}",))])
+        await store.apply([(call, (number % 200 + 1,)) for number in range(rows)])
+        await store.apply([("DELETE FROM state WHERE key < ?", (f"key_{rows // 2:05}",))])
 
 
 @pytest.fixture(scope="module")

@@ -196,7 +196,7 @@ def test_a_journal_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         judge(tmp_path / "callisto.db")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, 2000), piece=st.binary(min_size=1, max_size=40), whole=st.booleans())
 def test_any_journal_is_judged(hot: Path, tmp_path: Path, at: int, piece: bytes, whole: bool) -> None:
     """Whatever bytes the journal has, there is a verdict with a reason, and no exception."""

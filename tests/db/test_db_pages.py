@@ -6,12 +6,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from callisto_telnetd.db.forest import survey
-from callisto_telnetd.db.pages import PAGE_BYTES, TABLE_LEAF, PageFile, examine, local_bytes, varint
-from callisto_telnetd.db.records import decode, payload_of
+from callisto_telnetd.db.format.forest import survey
+from callisto_telnetd.db.format.pages import PAGE_BYTES, TABLE_LEAF, PageFile, examine, local_bytes, varint
+from callisto_telnetd.db.format.records import decode, payload_of
 from callisto_telnetd.db.tables import TABLES, table_named
 from callisto_telnetd.errors import StoreError
 from tests.db.filling import make
@@ -170,7 +170,6 @@ def test_what_stays_on_a_page_fits_on_it(size: int, table: bool) -> None:
     assert 0 <= local_bytes(size, table=table) <= min(size, PAGE_BYTES - 35)
 
 
-@settings(deadline=None)
 @given(page=st.binary(max_size=200), type=st.sampled_from([2, 5, 10, 13]), head=st.binary(min_size=11, max_size=11))
 def test_any_page_is_examined(page: bytes, type: int, head: bytes) -> None:
     """Whatever bytes a page has, its cells lie on it, and no exception comes."""

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import stat
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from callisto_telnetd.db.publish import making_of, new_of, publish, settle
+from callisto_telnetd.db.schema import APPLICATION_ID
 from callisto_telnetd.errors import StoreError, UnfinishedError
 from tests.db.sweeps import points, require_strace, run_traced, settled
 
@@ -42,6 +45,7 @@ def fill(folder: Path) -> Path:
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute("CREATE TABLE which (name)")
             connection.execute("INSERT INTO which VALUES (?)", (content,))
+            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         path.chmod(0o644)
     live.with_name("callisto.db-journal").write_bytes(b"a journal of the old one")
     return live
@@ -164,3 +168,64 @@ def test_settling_a_settled_folder_changes_nothing(folder: Path) -> None:
     settle(folder / "callisto.db")
 
     assert names_of(folder) == set()
+
+
+def _garbage(new: Path) -> None:
+    new.write_bytes(b"garbage" * 1000)
+
+
+def _nothing(new: Path) -> None:
+    new.write_bytes(b"")
+
+
+def _cut_short(new: Path) -> None:
+    new.write_bytes(new.read_bytes()[:-4096])
+
+
+def _a_stranger(new: Path) -> None:
+    with closing(sqlite3.connect(new, isolation_level=None)) as connection:
+        connection.execute("PRAGMA application_id=7")
+
+
+def _a_link(new: Path) -> None:
+    other = new.with_name("elsewhere")
+    new.rename(other)
+    new.symlink_to(other)
+
+
+def _a_folder(new: Path) -> None:
+    new.unlink()
+    new.mkdir()
+
+
+@pytest.mark.parametrize("spoil", [_garbage, _nothing, _cut_short, _a_stranger, _a_link, _a_folder])
+def test_what_is_no_new_database_takes_no_place(folder: Path, spoil: Callable[[Path], None]) -> None:
+    """Whatever else has the name of a new database is set apart whole; the good one and its journal stay."""
+    live = fill(folder)
+    making_of(live).rename(new_of(live))
+    spoil(new_of(live))
+    before = live.read_bytes()
+    refused = settle(live)
+
+    assert refused is not None
+    assert refused.name == "callisto.db.refused"
+    assert os.path.lexists(refused)
+    assert live.read_bytes() == before
+    assert live.with_name("callisto.db-journal").exists()
+    assert settle(live) is None
+    new_of(live).touch()
+    again = settle(live)
+    assert again is not None
+    assert again.name == "callisto.db.refused-2"
+
+
+def test_a_folder_under_the_name_of_unfinished_work_is_set_apart(folder: Path) -> None:
+    """It keeps nobody from the database."""
+    live = fill(folder)
+    making_of(live).unlink()
+    making_of(live).mkdir()
+    (making_of(live) / "file").touch()
+
+    assert settle(live) == live.with_name("callisto.db.refused")
+    assert settle(live) is None
+    assert (live.with_name("callisto.db.refused") / "file").exists()

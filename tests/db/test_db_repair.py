@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
@@ -10,11 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from callisto_telnetd.db.repair import Order, repair
-from callisto_telnetd.db.report import RepairReport
+from callisto_telnetd.db.format.pages import PageFile
+from callisto_telnetd.db.salvage.repair import Order, needed_bytes, repair
+from callisto_telnetd.db.salvage.report import RepairReport
+from callisto_telnetd.db.salvage.survey import Leaf, survey
 from callisto_telnetd.errors import DiskFullError, ForeignDatabaseError, NewerSchemaError, StoreError
 from tests.db.plausible import Plausible
 from tests.db.test_db_repair_corpus import AT
+
+RESERVE = 4 << 20
 
 
 @pytest.fixture
@@ -156,3 +161,143 @@ def test_the_report_lies_beside_the_damaged_file(live: Path) -> None:
     with closing(sqlite3.connect(live)) as connection:
         state = connection.execute("SELECT value FROM state WHERE key = 'last_repair'").fetchone()[0]
     assert json.loads(state)["aside"] == report.aside
+
+
+@pytest.mark.parametrize(("value", "made"), [("98765", 1), ("0", 0)])
+def test_the_user_of_the_default_mailbox_is_made_anew(live: Path, value: str, made: int) -> None:
+    """The default mailbox must be that of a user: a lost one is made anew and counted; 0 names nobody."""
+    change(live, f"INSERT OR REPLACE INTO variable VALUES ('gDefaultMailbox', '{value}')", "DROP INDEX message_mailbox")
+    report = mend(live)
+    with closing(sqlite3.connect(live)) as connection:
+        rows = connection.execute("SELECT name FROM user WHERE number = ?", (value,)).fetchall()
+
+    assert rows == [(f"recovered {value}",)] * made
+    assert table(report, "user")["placeholders"] == made
+
+
+def wipe(live: Path, *numbers: int) -> None:
+    """Zero pages."""
+    with live.open("r+b") as file:
+        for number in numbers:
+            file.seek((number - 1) * 4096)
+            file.write(bytes(4096))
+
+
+def leaves_of(live: Path, name: str) -> list[Leaf]:
+    """Return the leaves of a table, in order."""
+    with PageFile(live) as pages:
+        return survey(pages, lambda _done, _of: None).leaves[name]
+
+
+def test_a_lost_first_page_has_cost_no_row(live: Path) -> None:
+    """The schema alone stood there: where every other page is accounted for, nothing is lost, and it says so."""
+    wipe(live, 1)
+    report = mend(live)
+
+    assert report.outcome == "recovered"
+    assert {each.table: each.lost_text for each in report.tables} == {each.table: "0" for each in report.tables}
+    assert report.lost_text == "0"
+
+
+def test_a_lost_first_page_and_another_one_are_not_played_down(live: Path) -> None:
+    """With one more page gone nobody says that nothing is lost."""
+    wipe(live, 1, leaves_of(live, "audit")[1].page)
+    report = mend(live)
+
+    assert table(report, "audit")["lost_exact"] is False
+    assert not report.lost_text.isdigit()
+
+
+def test_a_lost_leaf_says_how_many_rows_at_most(live: Path) -> None:
+    """No index names the rows of the audit: its leaf's range of row ids is what can be lost, and no more."""
+    leaf = next(leaf for leaf in leaves_of(live, "audit")[:-1] if leaf.last - leaf.first < 2 * leaf.rows)
+    wipe(live, leaf.page)
+    report = mend(live)
+    audit = next(each for each in report.tables if each.table == "audit")
+
+    assert not audit.lost_exact
+    assert audit.lost_most is not None
+    assert leaf.rows <= audit.lost_most <= 2 * leaf.rows
+    assert audit.lost_text == f"at most {audit.lost_most}" == report.lost_text
+
+
+def test_the_last_leaf_says_nothing_of_what_came_behind_it(live: Path) -> None:
+    """Behind the last sound row there may have been any number."""
+    wipe(live, leaves_of(live, "audit")[-1].page)
+    report = mend(live)
+
+    assert next(each for each in report.tables if each.table == "audit").lost_text == "unknown"
+    assert report.lost_text == "an unknown number"
+
+
+def test_the_room_that_is_asked_for_counts_every_copy(
+    live: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A journal to be rolled back, and a file system without links, take a copy more; a backup is copied once."""
+    data = bytearray(live.read_bytes())
+    assert needed_bytes(live) == 2 * len(data) + RESERVE
+    live.with_name("callisto.db-journal").write_bytes(bytes.fromhex("d9d505f920a163d7"))
+    assert needed_bytes(live) == 3 * len(data) + RESERVE
+    backup = tmp_path / "copy.db"
+    backup.write_bytes(bytes(5000))
+    assert needed_bytes(live, backup) == 5000 + RESERVE
+
+    def refuse(_source: object, _target: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert needed_bytes(live) == 4 * len(data) + RESERVE
+    assert needed_bytes(live, backup) == len(data) + 5000 + RESERVE
+    assert needed_bytes(live.with_name("none.db")) == RESERVE
+    assert {path.name for path in tmp_path.iterdir()} == {"callisto.db", "callisto.db-journal", "copy.db"}
+
+
+def test_a_repair_takes_no_more_room_than_it_asks_for(live: Path) -> None:
+    """The files that are there at each step together stay below what was asked for."""
+    change(live, "DROP INDEX message_mailbox")
+    asked, most = needed_bytes(live), 0
+
+    def look(_step: str, _done: int, _of: int) -> None:
+        nonlocal most
+        most = max(most, sum(path.stat().st_size for path in live.parent.glob("callisto.db.making*")))
+
+    repair(Order(live, live.parent / "damaged", "x", AT, lambda _name, _text: None), look)
+
+    assert live.stat().st_size < most <= asked - RESERVE + (256 << 10)
+
+
+def test_a_log_of_another_program_is_set_aside(live: Path) -> None:
+    """SQLite would replay a write-ahead log that lies beside the database: it goes aside, and every row stays."""
+    rows = leaves_of(live, "message")
+    log = live.with_name("callisto.db-wal")
+    log.write_bytes(b"frames" * 1000)
+    report = mend(live)
+
+    assert not log.exists()
+    assert (Path(report.aside) / log.name).read_bytes() == b"frames" * 1000
+    assert table(report, "message")["kept"] == sum(leaf.rows for leaf in rows)
+    assert report.lost_text == "0"
+    assert report.notes == ["callisto.db-wal is another program's: set aside, not applied"]
+
+
+def test_a_database_that_is_gone_becomes_an_empty_one(live: Path) -> None:
+    """Without a file there is nothing to be kept, and an appliance that can be used again."""
+    live.unlink()
+    report = mend(live)
+
+    assert report.kept == 0
+    assert report.lost_text == "an unknown number"
+    assert mend(live).outcome == "sound"
+
+
+def test_rows_of_pages_that_changed_places_are_marked(live: Path) -> None:
+    """Two sound leaves in one another's place: every row is kept, and counted as taken from damaged pages."""
+    one, _, other = leaves_of(live, "audit")[:3]
+    data = bytearray(live.read_bytes())
+    first, second = (slice((leaf.page - 1) * 4096, leaf.page * 4096) for leaf in (one, other))
+    data[first], data[second] = data[second], data[first]
+    live.write_bytes(data)
+    report = mend(live)
+
+    assert set(report.bad_pages) == {one.page, other.page}
+    assert table(report, "audit")["from_damaged"] == one.rows + other.rows

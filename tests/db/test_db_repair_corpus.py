@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from callisto_telnetd.db.carve import carve
+from callisto_telnetd.db.format.carve import carve
+from callisto_telnetd.db.format.pages import PageFile
+from callisto_telnetd.db.format.records import payload_of
 from callisto_telnetd.db.inspection import inspect
-from callisto_telnetd.db.pages import PageFile
-from callisto_telnetd.db.records import payload_of
-from callisto_telnetd.db.repair import Order, repair
-from callisto_telnetd.db.report import RepairReport
+from callisto_telnetd.db.salvage.repair import Order, repair
+from callisto_telnetd.db.salvage.report import RepairReport
 from callisto_telnetd.db.tables import TABLES
 from tests.db.damages import Damage, damage_file
 from tests.db.plausible import Plausible
@@ -117,6 +117,8 @@ def judge(original: Original, damage: Damage, report: RepairReport, live: Path, 
             yield "the journal is not as it was"
         yield from judge_counts(original, report, live)
     now = rows_of(live)
+    if report.outcome in ("rebuilt", "recovered"):
+        yield from judge_marks(original, damage, report, now)
     undamaged = kept = 0
     for (name, key), pages in original.pages.items():
         if not pages & damage.pages:
@@ -144,6 +146,22 @@ def judge_counts(original: Original, report: RepairReport, live: Path) -> Iterat
         lost = before - table.kept - table.quarantined
         if (table.lost_exact and table.lost != lost) or table.lost > max(lost, 0):
             yield f"{name}: says {table.lost_text} lost, but {lost} are ({table})"
+        if table.lost_most is not None and lost > table.lost_most:
+            yield f"{name}: says {table.lost_text} lost, but {lost} are ({table})"
+
+
+def judge_marks(original: Original, damage: Damage, report: RepairReport, now: Rows) -> Iterator[str]:
+    """Look for rows from pages that the report calls damaged, and that it does not count as such."""
+    moved = {"swap_pages", "repeat_page"} & set(damage.words)  # a row may then stand on a page that is nobody's
+    spoilt = set() if moved else damage.pages & set(report.bad_pages)
+    kept = Counter(
+        name
+        for (name, key), pages in original.pages.items()
+        if pages & spoilt and now[name].get(key) == original.rows[name][key]
+    )
+    for table in report.tables:
+        if table.from_damaged > table.kept or table.from_damaged < kept[table.table]:
+            yield f"{table.table}: {kept[table.table]} rows stood on damaged pages, {table.from_damaged} are marked"
 
 
 def judge_rows(original: Original, damage: Damage, now: Rows) -> Iterator[str]:

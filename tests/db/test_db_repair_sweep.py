@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from callisto_telnetd.db.aside import remove_unfinished
 from callisto_telnetd.db.inspection import inspect
+from callisto_telnetd.db.salvage.aside import remove_unfinished
 from tests.db.plausible import Plausible
 from tests.db.sweeps import points, require_strace, rows_of, settled
 from tests.db.test_db_repair_corpus import AT
@@ -21,7 +21,7 @@ CALLS = "write,pwrite64,fsync,fdatasync,rename,unlink,ftruncate,link,mkdir,rmdir
 REPAIR = """
 import sys
 from pathlib import Path
-from callisto_telnetd.db.repair import Order, repair
+from callisto_telnetd.db.salvage.repair import Order, repair
 from callisto_telnetd.errors import StoreError
 live = Path(sys.argv[1])
 try:

@@ -193,7 +193,7 @@ async def test_nobody_sees_half_a_transaction(store: Store) -> None:
     assert all(count % 2 == 0 for ((count,),) in outcomes)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.text(st.characters(exclude_categories=["Cs"]), max_size=20))))
 def test_a_state_is_the_last_that_was_set(changes: list[tuple[str, str]]) -> None:
     """After any changes each key has the value that it was given last, any text at all."""

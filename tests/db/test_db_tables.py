@@ -71,7 +71,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(value=VALUES)
 def test_python_and_sql_agree(database: sqlite3.Connection, value: Any) -> None:
     """A value has a fault just where the SQL expression says 0, and that is never NULL."""
@@ -83,7 +83,7 @@ def test_python_and_sql_agree(database: sqlite3.Connection, value: Any) -> None:
     assert None not in fits
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.binary(max_size=12))
 def test_they_agree_on_text_that_is_no_utf8(database: sqlite3.Connection, data: bytes) -> None:
     """Bytes that a damaged page has in place of text are judged alike, whether they are UTF-8 or not."""

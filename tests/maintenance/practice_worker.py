@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from callisto_telnetd.errors import DiskFullError
-from callisto_telnetd.maintenance.worker import Tell, main
+from callisto_telnetd.maintenance.worker import Tell, ask, main
 
 
 def echo(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
@@ -18,6 +18,11 @@ def echo(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
     tell("first", 2, 2)
     tell("second", 0, 0)
     return order
+
+
+def put_questions(order: Mapping[str, Any], _tell: Tell) -> Mapping[str, Any]:
+    """Ask for each word."""
+    return {"answers": [ask(word) for word in order["words"]]}
 
 
 def refuse(_order: Mapping[str, Any], _tell: Tell) -> Mapping[str, Any]:
@@ -46,4 +51,5 @@ def wait(_order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
 if __name__ == "__main__":
     here = sys.modules["__main__"]
     sys.modules["practice"] = here
-    main({name: f"practice:{name}" for name in ("echo", "refuse", "die", "fail", "wait")})
+    jobs = {name: f"practice:{name}" for name in ("echo", "refuse", "die", "fail", "wait")}
+    main({**jobs, "ask": "practice:put_questions"})

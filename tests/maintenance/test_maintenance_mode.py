@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
 
-from callisto_telnetd.assembly import open_parts
+from callisto_telnetd.assembly import SCHEDULE_STATE, open_parts
 from callisto_telnetd.db.folder import DataFolder
+from callisto_telnetd.db.publish import making_of, new_of
+from callisto_telnetd.db.salvage.aside import set_aside
 from callisto_telnetd.errors import StoreError
 from callisto_telnetd.menus.context import Parts
 from callisto_telnetd.origin import Origin
@@ -115,3 +118,58 @@ async def test_a_database_that_fails_later_takes_nothing_from_memory(folder: Dat
             pass
         await parts.mode.reload()
         assert not parts.mode.active
+
+
+async def test_a_repair_that_was_killed_past_its_end_keeps_the_damaged_file(folder: DataFolder) -> None:
+    """Killed between its two renames, it is finished at the next start, and what was set aside stays."""
+    sound = await spoil(folder)
+    damaged = folder.database.read_bytes()
+    aside = set_aside(folder.database, folder.damaged, "20261123-101500")
+    new_of(folder.database).write_bytes(sound)
+    async with appliance(folder) as parts:
+        assert not parts.mode.active
+        assert [each.name for each in parts.accounts.all()] == ["ada"]
+
+    assert aside.database.read_bytes() == damaged
+    assert not new_of(folder.database).exists()
+
+
+async def test_a_repair_that_was_killed_before_its_end_leaves_nothing_aside(folder: DataFolder) -> None:
+    """Killed before its new file counts, it leaves no second name of the live one after the next start."""
+    await spoil(folder)
+    set_aside(folder.database, folder.damaged, "20261123-101500")
+    making_of(folder.database).write_bytes(b"unfinished")
+    async with appliance(folder) as parts:
+        assert parts.mode.active
+
+    assert list(folder.damaged.iterdir()) == []
+    assert not making_of(folder.database).exists()
+    assert folder.database.stat().st_nlink == 1
+
+
+async def test_another_database_moves_no_clock_and_forgets_no_run(folder: DataFolder) -> None:
+    """After a repair or a restore, clock and schedule stay as they are, and the new database keeps them."""
+    async with appliance(folder) as parts:
+        parts.clock.move_to(parts.clock.parse_moment("2031-05-01 10:00:00"))
+        parts.clock.use_zone("Asia/Tokyo")
+        await parts.store.apply([("DELETE FROM state", ())])
+        await parts.mode.reload()
+
+    async with appliance(folder) as parts:
+        assert (parts.clock.now().year, parts.clock.zone_name) == (2031, "Asia/Tokyo")
+        assert '"database check"' in (await parts.store.get_state(SCHEDULE_STATE) or "")
+
+
+async def test_what_was_put_right_is_told_though_the_mode_reads_first(folder: DataFolder) -> None:
+    """Accounts that a damage has taken are restored by the first reading after a hold; a later one forgets nothing."""
+    sound = await spoil(folder)
+    async with appliance(folder) as parts:
+        async with parts.store.hold("repaired"):
+            folder.database.write_bytes(sound)
+            with closing(sqlite3.connect(folder.database)) as connection, connection:
+                connection.execute("DELETE FROM account")
+        await parts.mode.reload()
+        await parts.mode.reload()
+
+        assert [each.name for each in parts.accounts.all()] == ["ada"]
+        assert parts.accounts.mended == ["Accounts restored: ada"]

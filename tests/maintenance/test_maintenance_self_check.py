@@ -84,7 +84,7 @@ async def test_a_sound_database_is_sound(tmp_path: Path) -> None:
     await make(file)
     async with appliance(file) as box:
         assert await box.check.run_planned("the plan") == (
-            "the database is sound; copy kept: database-20261122-033000.db"
+            "the database is sound; backup kept: database-20261122-033000.db"
         )
         assert await box.check.run("quick") == []
         known = await box.check.known()

@@ -69,6 +69,23 @@ async def test_a_job_tells_and_returns(workshop: Workshop) -> None:
     assert told == [("first", 1, 2), ("first", 2, 2), ("second", 0, 0)]
 
 
+async def test_a_job_asks_the_server(workshop: Workshop) -> None:
+    """Each question is answered by the caller's function, in its turn, whatever characters are in it."""
+    answers = {"one": None, "zwei\u2028\n": "wrong"}
+
+    result = await workshop.run("ask", {"words": list(answers)}, asked=lambda words: answers[words[0]])
+    assert result == {"answers": list(answers.values())}
+
+
+async def test_a_question_that_nobody_answers_ends_the_job(workshop: Workshop) -> None:
+    """A job that asks where there is nobody to answer is an error, and its worker is gone."""
+    before = psutil.Process().children()
+    with pytest.raises(StoreError, match="asks what nobody here can answer"):
+        await workshop.run("ask", {"words": ["one"]})
+
+    assert set(psutil.Process().children()) <= set(before)
+
+
 async def test_an_error_keeps_its_class(workshop: Workshop) -> None:
     """An error that the job raises on purpose is raised here with its class and text."""
     with pytest.raises(DiskFullError, match=r"^no room for a copy$"):
@@ -134,3 +151,13 @@ def test_a_worker_dies_with_its_server_and_holds_the_folder_until_then(folder: D
 
     assert ready
     folder.lock().release()
+
+
+async def test_a_worker_that_tells_nothing_is_ended(lock: FolderLock) -> None:
+    """One that is stopped, or waits for a disk that never answers, does not hold the database for good."""
+    before = psutil.Process().children()
+    workshop = Workshop(lock, open_log(Hub(Clock()), "error", stream=io.StringIO()), PRACTICE, most_silent_s=0.2)
+    with pytest.raises(StoreError, match=r"has told nothing for 0 s and was ended$"):
+        await workshop.run("wait", {})
+
+    assert set(psutil.Process().children()) <= set(before)

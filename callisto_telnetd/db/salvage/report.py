@@ -23,6 +23,8 @@ class TableReport:
     lost: int = 0
     """Rows that are known to be gone; there may be more where not ``lost_exact``."""
     lost_exact: bool = True
+    lost_most: int | None = None
+    """How many can be lost at most, where that can be said and is not exact."""
     quarantined: int = 0
     """Rows that were found and that the table does not take; they stand in ``quarantine``."""
     placeholders: int = 0
@@ -33,9 +35,7 @@ class TableReport:
     @property
     def lost_text(self) -> str:
         """How many are lost, in words that are true."""
-        if self.lost_exact:
-            return str(self.lost)
-        return f"at least {self.lost}" if self.lost else "unknown"
+        return _in_words(self.lost, self.lost if self.lost_exact else self.lost_most) or "unknown"
 
 
 @dataclass(slots=True)
@@ -70,10 +70,13 @@ class RepairReport:
     @property
     def lost_text(self) -> str:
         """How many rows are lost in all, in words that are true."""
-        lost = sum(table.lost for table in self.tables)
-        if all(table.lost_exact for table in self.tables):
-            return str(lost)
-        return f"at least {lost}" if lost else "an unknown number"
+        lost, most = 0, 0
+        for table in self.tables:
+            lost += table.lost
+            if not table.lost_exact and table.lost_most is None:
+                return _in_words(sum(each.lost for each in self.tables), None) or "an unknown number"
+            most += table.lost if table.lost_exact else table.lost_most or 0
+        return _in_words(lost, most)
 
     def as_data(self) -> dict[str, Any]:
         """Return it as JSON has it."""
@@ -83,3 +86,12 @@ class RepairReport:
     def from_data(cls, data: Mapping[str, Any]) -> RepairReport:
         """Return the report that :meth:`as_data` wrote."""
         return cls(**{**data, "tables": [TableReport(**table) for table in data["tables"]]})
+
+
+def _in_words(least: int, most: int | None) -> str:
+    """Return a number of which a lower bound is known, and perhaps an upper one; blank where neither says anything."""
+    if most is None:
+        return f"at least {least}" if least else ""
+    if least == most:
+        return str(least)
+    return f"{least} to {most}" if least else f"at most {most}"

@@ -1,6 +1,6 @@
 """Records: what the payload of a cell holds, and the overflow chains that long ones go on in (sections 1.5, 2.1).
 
-Rules: as :mod:`callisto_telnetd.db.pages` has them; a chain is followed no further than the payload's size goes.
+Rules: as :mod:`callisto_telnetd.db.format.pages` has them; a chain is followed no further than the payload's size goes.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from struct import Struct
 
-from callisto_telnetd.db.pages import PAGE_BYTES, Cell, PageFile, local_bytes, varint
+from callisto_telnetd.db.format.pages import PAGE_BYTES, Cell, PageFile, local_bytes, varint
 
 _MOST_HEADER_BYTES = 100  # 11 columns, whose types take at most 9 bytes each
 _DOUBLE = Struct(">d")

@@ -3,7 +3,7 @@
 Rules:
 
 * The damaged files are set aside whole before anything else, and nothing is ever written to them.
-* All work is done on ``callisto.db.making*`` files, which the next opening removes (:func:`.publish.settle`).
+* All work is done on ``callisto.db.making*`` files, which the next opening removes (``publish.settle``).
 * The new file takes the old one's place only when it has passed the very check that the old one failed.
 * Whatever goes wrong before that leaves the live files as they were, and takes back what was set aside.
 """
@@ -21,22 +21,22 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from callisto_telnetd.db.aside import Aside, set_aside
-from callisto_telnetd.db.carve import Tally, carve
-from callisto_telnetd.db.forest import Survey as Forest
-from callisto_telnetd.db.forest import survey as survey_of
+from callisto_telnetd.db.format.carve import Tally, carve
+from callisto_telnetd.db.format.forest import Survey as Forest
+from callisto_telnetd.db.format.forest import survey as survey_of
+from callisto_telnetd.db.format.pages import PAGE_BYTES, PageFile
 from callisto_telnetd.db.inspection import VariableFault, inspect, open_quietly
 from callisto_telnetd.db.journal import Verdict, judge
-from callisto_telnetd.db.losses import count_losses, misplaced
-from callisto_telnetd.db.opening import translate
-from callisto_telnetd.db.pages import PAGE_BYTES, PageFile
 from callisto_telnetd.db.publish import making_of, publish
-from callisto_telnetd.db.rebuild import Rebuild, Row
-from callisto_telnetd.db.report import Outcome, RepairReport, TableReport
-from callisto_telnetd.db.schema import APPLICATION_ID, migrations, require_known
-from callisto_telnetd.db.stitch import stitch
-from callisto_telnetd.db.survey import Leaf, Survey, survey
-from callisto_telnetd.db.tables import TABLES, table_named
+from callisto_telnetd.db.results import translate
+from callisto_telnetd.db.salvage.aside import Aside, has_links, set_aside
+from callisto_telnetd.db.salvage.losses import count_losses, misplaced
+from callisto_telnetd.db.salvage.rebuild import Rebuild, Row
+from callisto_telnetd.db.salvage.report import Outcome, RepairReport, TableReport
+from callisto_telnetd.db.salvage.stitch import stitch
+from callisto_telnetd.db.salvage.survey import Leaf, Survey, survey
+from callisto_telnetd.db.schema import APPLICATION_ID, has_journal, migrations, require_known
+from callisto_telnetd.db.tables import TABLES, VARIABLES
 from callisto_telnetd.errors import (
     DamagedDatabaseError,
     DiskFullError,
@@ -51,6 +51,7 @@ REPORT_NAME = "report.json"
 REPAIR_STATE = "last_repair"
 """The key under which the last repair's outcome is kept in the database."""
 CHUNK_LEAVES = 256
+_DEFAULT_MAILBOX = "gDefaultMailbox"
 _MOST_NAMED_PAGES = 1000
 _RESERVE_BYTES = 4 << 20
 _MOST_FAULTS = 20
@@ -75,28 +76,37 @@ class Order:
     """A copy that takes the place of the database, once it is found sound; None for a repair."""
 
 
-def needed_bytes(live: Path) -> int:
-    """Return how much room a repair needs at most: a working copy and the new file.
+def needed_bytes(live: Path, backup: Path | None = None) -> int:
+    """Return how much room a repair needs at most.
+
+    It is a working copy and the new file; one more copy where a journal has to be rolled back, and one where the file
+    system has no hard links. A backup is copied once.
 
     Raises:
-        StoreError: the file cannot be looked at.
+        StoreError: a file cannot be looked at.
     """
     try:
-        return 2 * live.stat().st_size + _RESERVE_BYTES
-    except FileNotFoundError:
-        return _RESERVE_BYTES
+        size = live.stat().st_size if live.exists() else 0
+        copies = 0 if has_links(live) else 1
+        if backup is not None:
+            return copies * size + backup.stat().st_size + _RESERVE_BYTES
+        return (2 + copies + has_journal(live)) * size + _RESERVE_BYTES
     except OSError as error:
         raise StoreError(f"the database cannot be looked at: {error.strerror}") from None
 
 
-def require_room(live: Path) -> None:
+def require_room(live: Path, backup: Path | None = None) -> None:
     """Refuse where a repair would find no room.
 
     Raises:
         DiskFullError: says how much is free, and how much is needed.
+        StoreError: nobody can tell.
     """
-    disk = os.statvfs(live.parent)
-    free, needed = disk.f_bavail * disk.f_frsize, needed_bytes(live)
+    try:
+        disk = os.statvfs(live.parent)
+    except OSError as error:
+        raise StoreError(f"the disk of the database cannot be looked at: {error.strerror}") from None
+    free, needed = disk.f_bavail * disk.f_frsize, needed_bytes(live, backup)
     if free < needed:
         raise DiskFullError(
             f"no room for a repair: {format_bytes(free)} free, {format_bytes(needed)} needed; nothing was changed"
@@ -112,7 +122,7 @@ def repair(order: Order, tell: Tell) -> RepairReport:
         UnfinishedError: it is repaired; the next opening puts the new file in its place.
     """
     begun = time.monotonic()
-    require_room(order.live)
+    require_room(order.live, order.backup)
     aside = set_aside(order.live, order.damaged, order.stamp)
     try:
         report = _Repair(order, aside, tell).run(begun)
@@ -157,31 +167,43 @@ class _Repair:
             report.seconds = round(time.monotonic() - begun, 3)
             self._finish(report, values=True)
             return report
-        journal = judge(self._aside.database)
+        if not self._aside.database.exists():  # lost: an empty appliance is what can be had without a backup
+            self._source = self._making.with_name(self._making.name + "-back")
+            self._source.touch(mode=0o600)
+        journal = judge(self._source if self._aside.journal is None else self._aside.database)
         if journal.must_be_rolled_back:
             self._source = self._rolled_back()
         found = inspect(self._source, self._order.variable_fault, self._tell, closed=True, values=False)
         if not any(found.values()):
-            found = inspect(self._source, self._order.variable_fault, self._tell, closed=True)
+            found = inspect(self._source, self._order.variable_fault, self._tell, closed=True, pages=False)
         faults = [fault for step in found.values() for fault in step]
-        if not faults and journal.is_harmless and not journal.must_be_rolled_back:
+        if not faults and journal.is_harmless and not journal.must_be_rolled_back and self._aside.log is None:
             return RepairReport("sound", seconds=time.monotonic() - begun)
         schema_lost = bool(found["Schema and stamps"])
         readable = schema_lost and _require_ours(self._source)
         if faults:
-            with PageFile(self._source) as pages:
-                mapped = survey(pages, lambda done, of: self._tell("Looking at every page", done, of))
-                if schema_lost and not readable:
-                    _require_rows(pages, mapped)
-                report = self._rebuild(pages, mapped, faults)
-            report.outcome = self._outcome(mapped, found, schema_lost=schema_lost)
+            report = self._rebuilt(found, faults, schema_lost=schema_lost, readable=readable)
         else:
             report = self._take_as_it_is("journal")
         if journal.verdict not in (Verdict.NONE, Verdict.COLD):
             done = "rolled back" if journal.must_be_rolled_back else f"set aside, not rolled back: {journal.reason}"
             report.journal = done
+        if self._aside.log is not None:
+            report.notes.append(f"{self._aside.log.name} is another program's: set aside, not applied")
         report.seconds = round(time.monotonic() - begun, 3)
         self._finish(report)
+        return report
+
+    def _rebuilt(
+        self, found: dict[str, list[str]], faults: list[str], *, schema_lost: bool, readable: bool
+    ) -> RepairReport:
+        """Make the new database from the pages; what was held of them goes before the new one is checked."""
+        with PageFile(self._source) as pages:
+            mapped = survey(pages, lambda done, of: self._tell("Looking at every page", done, of))
+            if schema_lost and not readable:
+                _require_rows(pages, mapped)
+            report = self._rebuild(pages, mapped, faults)
+        report.outcome = self._outcome(mapped, found, schema_lost=schema_lost)
         return report
 
     def _rolled_back(self) -> Path:
@@ -215,7 +237,7 @@ class _Repair:
     def _outcome(self, mapped: Survey, found: dict[str, list[str]], *, schema_lost: bool) -> Outcome:
         if schema_lost:
             return "recovered"
-        only_indexes = all("index" in fault for fault in found["Pages, rows and indexes"])
+        only_indexes = all(" index " in fault for fault in found["Pages, rows and indexes"])
         others = any(faults for step, faults in found.items() if step != "Pages, rows and indexes")
         return "indexes" if only_indexes and not others and not mapped.unsound else "rebuilt"
 
@@ -240,8 +262,12 @@ class _Repair:
             )
             damaged |= misplaced(mapped, forest)
             damaged |= set(forest.faults) | set(tally.faults) | ({1} if forest.schema_fault else set())
+            suspects = damaged - bad
+            for name, leaves in mapped.leaves.items():  # sound leaves in a wrong place were copied with the others
+                new.reports[name].from_damaged += sum(leaf.rows for leaf in leaves if leaf.page in suspects)
             self._judge_variables(new)
-            self._count_losses(new, forest, damaged, tally)
+            self._count_losses(new, pages, forest, damaged, tally)
+            new.keep_user_of_variable(_DEFAULT_MAILBOX)
             new.mend_references()
             self._tell("Making indexes", 0, 0)
             new.make_indexes()
@@ -258,11 +284,11 @@ class _Repair:
             aside=str(self._aside.folder),
         )
 
-    def _count_losses(self, new: Rebuild, forest: Forest, damaged: set[int], tally: Tally) -> None:
+    def _count_losses(self, new: Rebuild, pages: PageFile, forest: Forest, damaged: set[int], tally: Tally) -> None:
         unreadable = {table.name for table in TABLES} if tally.unreadable[""] else set(tally.unreadable)
         with contextlib.suppress(sqlite3.DatabaseError):  # indexes then cannot be asked
             new.attach(self._source, "source")
-        count_losses(new.connection, forest, damaged, unreadable, new.reports)
+        count_losses(new.connection, pages, forest, damaged, unreadable, reports=new.reports)
         with contextlib.suppress(sqlite3.DatabaseError):
             new.detach("source")
 
@@ -283,12 +309,9 @@ class _Repair:
 
     def _judge_variables(self, new: Rebuild) -> None:
         """Set apart what no system variable takes: its default then holds, and everybody can see why."""
-        table = table_named("variable")
-        if table is None:
-            raise AssertionError
         for name, value in new.connection.execute("SELECT name, value FROM variable").fetchall():
             if fault := self._order.variable_fault(name, value):
-                new.quarantine(table, (name, value), fault)
+                new.quarantine(VARIABLES, (name, value), fault)
                 new.connection.execute("DELETE FROM variable WHERE name = ?", (name,))
                 new.reports["variable"].kept -= 1
 
@@ -371,7 +394,8 @@ def _write(file: Path, content: bytes) -> None:
     """Write a file, durably, with its name."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, content)
+        while content:  # a disk that fills up takes a part, and refuses the rest
+            content = content[os.write(descriptor, content) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -3,7 +3,7 @@
 Rules:
 
 * A hard link where the file system has one: it takes no room and no time. The new database takes the old one's *name*
-  (:mod:`.publish`), so what lies aside is never written to. A copy elsewhere.
+  (``publish.py``), so what lies aside is never written to. A copy elsewhere.
 * While a repair has published nothing, the live file has a second name here. Where it ends without publishing, that
   name goes (:meth:`Aside.withdraw`); after a crash it goes at the next start (:func:`remove_unfinished`).
 """
@@ -34,10 +34,32 @@ class Aside:
     """The database among them; perhaps a link of the live one."""
     journal: Path | None
     """Its rollback journal, None where it had none."""
+    log: Path | None = None
+    """A write-ahead log with content: another program's, ours never has one. None where there is none."""
 
     def withdraw(self) -> None:
         """Take it all away again: the repair has changed nothing."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def has_links(live: Path) -> bool:
+    """Whether the file system gives a file a second name; tried out beside the database, and taken away again.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+    tried = live.with_name(live.name + ".making-link")
+    tried.unlink(missing_ok=True)
+    try:
+        os.link(live, tried)
+    except FileNotFoundError:
+        return True  # there is nothing to be copied
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        return False
+    tried.unlink()
+    return True
 
 
 def set_aside(live: Path, damaged: Path, stamp: str) -> Aside:
@@ -63,7 +85,12 @@ def set_aside(live: Path, damaged: Path, stamp: str) -> Aside:
         kind = DiskFullError if error.errno in _FULL else StoreError
         reason = error.strerror or "it cannot be written to"
         raise kind(f"{named(live)} cannot be set aside in {named(damaged)}: {reason}; nothing was changed") from None
-    return Aside(folder, kept[""] or folder / live.name, kept["-journal"])
+    return Aside(
+        folder,
+        kept[""] or folder / live.name,
+        kept["-journal"],
+        kept["-wal"] if kept["-wal"] and kept["-wal"].stat().st_size else None,
+    )
 
 
 def remove_unfinished(live: Path, damaged: Path) -> None:
@@ -108,6 +135,8 @@ def _keep(file: Path, folder: Path) -> Path | None:
     kept = folder / file.name
     if not file.exists():
         return None
+    if not file.is_file():
+        raise OSError(errno.EINVAL, f"{file.name} is no file")
     try:
         os.link(file, kept)
     except OSError as error:

@@ -46,7 +46,7 @@ def recognise(records: Sequence[Record], *, rowid: bool) -> Table | None:
     """Return the table that most of the records have the form of; None where none has that of any.
 
     Args:
-        records: as :func:`~callisto_telnetd.db.records.decode` gives them.
+        records: as :func:`~callisto_telnetd.db.format.records.decode` gives them.
         rowid: whether they come from a table's b-tree, not from an index's.
     """
     best, most = None, (0, 0)

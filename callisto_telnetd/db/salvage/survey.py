@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from callisto_telnetd.db.pages import (
+from callisto_telnetd.db.format.pages import (
     INDEX_INTERIOR,
     INDEX_LEAF,
     TABLE_INTERIOR,

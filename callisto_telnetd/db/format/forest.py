@@ -1,7 +1,7 @@
 """The trees of a database file: which page hangs where, from the schema, or from the pages alone where it is lost.
 
-Rules: as :mod:`callisto_telnetd.db.pages` has them. No page is visited twice by a walk, whatever the pages say of one
-another; what hangs in two places is noted, not followed again.
+Rules: as :mod:`.pages` has them. No page is visited twice by a walk, whatever the pages say of one another; what hangs
+in two places is noted, not followed again.
 """
 
 from __future__ import annotations
@@ -11,9 +11,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from struct import Struct
 
-from callisto_telnetd.db.pages import INDEX_INTERIOR, INDEX_LEAF, TABLE_INTERIOR, TABLE_LEAF, PageFile, Shape, type_of
-from callisto_telnetd.db.recognition import Record, recognise
-from callisto_telnetd.db.records import decode, payload_of
+from callisto_telnetd.db.format.pages import (
+    INDEX_INTERIOR,
+    INDEX_LEAF,
+    TABLE_INTERIOR,
+    TABLE_LEAF,
+    PageFile,
+    Shape,
+    type_of,
+)
+from callisto_telnetd.db.format.recognition import Record, recognise
+from callisto_telnetd.db.format.records import decode, payload_of
 from callisto_telnetd.db.tables import TABLES, Table, table_named
 
 _MAX_DEPTH = 20  # SQLite's own bound (BTCURSOR_MAX_DEPTH)

@@ -16,10 +16,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from callisto_telnetd.db.forest import HIGHEST, LOWEST, Survey, Tree, table_on
-from callisto_telnetd.db.forest import survey as survey_of
-from callisto_telnetd.db.pages import TABLE_INTERIOR, TABLE_LEAF, PageFile, Shape
-from callisto_telnetd.db.records import decode, payload_of
+from callisto_telnetd.db.format.forest import HIGHEST, LOWEST, Survey, Tree, table_on
+from callisto_telnetd.db.format.forest import survey as survey_of
+from callisto_telnetd.db.format.pages import TABLE_INTERIOR, TABLE_LEAF, PageFile, Shape
+from callisto_telnetd.db.format.records import decode, payload_of
 from callisto_telnetd.db.tables import TABLES, Table
 
 _MOST_WAITING_BYTES = 8 << 20
@@ -88,12 +88,15 @@ class _Carving:
         self._survey = survey
         self._tally = tally
         self._uses = bytearray(pages.count + 1)
-        self._places = {leaf.number: (leaf.low, leaf.high) for tree in survey.trees for leaf in tree.leaves}
+        self._places: dict[int, tuple[int, int]] = {}
         self._own: dict[str, Tree | None] = {table.name: survey.tree_of(table) for table in TABLES}
 
     def rows(self, wanted: Collection[int]) -> Iterator[FoundRow]:
         """Yield the rows of the wanted pages."""
         sources: dict[str, list[_Source]] = {table.name: [] for table in TABLES}
+        asked = set(wanted)
+        for tree in self._survey.trees:
+            self._places.update((leaf.number, (leaf.low, leaf.high)) for leaf in tree.leaves if leaf.number in asked)
         for number in wanted:
             if 0 < number <= self._pages.count and number not in self._survey.free:
                 self._look(self._pages.shape(number), sources)

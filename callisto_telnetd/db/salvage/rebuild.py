@@ -19,10 +19,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from callisto_telnetd.db.report import TableReport
+from callisto_telnetd.db.salvage.report import TableReport
+from callisto_telnetd.db.salvage.survey import Leaf
 from callisto_telnetd.db.schema import APPLICATION_ID, migrations, statements
-from callisto_telnetd.db.survey import Leaf
-from callisto_telnetd.db.tables import TABLES, Column, Table, add_functions
+from callisto_telnetd.db.sieve import invalid_rows
+from callisto_telnetd.db.tables import TABLES, Table, add_functions
 
 _PRAGMAS = (
     "page_size=4096",
@@ -139,13 +140,10 @@ class Rebuild:
         self.connection.execute("COMMIT")
 
     def _invalid(self, table: Table) -> tuple[Table, list[tuple[Any, ...]]]:
-        columns = ", ".join(f'"{column.name}"' for column in table.columns)
-        valid = " AND ".join(map(_sql, table.columns))
         with closing(sqlite3.connect(f"{self._file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
             add_functions(connection)
-            sql = f'SELECT {columns} FROM "{table.name}" NOT INDEXED WHERE NOT ({valid})'
-            return table, connection.execute(sql).fetchall()
+            return table, list(invalid_rows(connection, table))
 
     def take(self, rows: Iterable[Row]) -> None:
         """Put single rows in place, or into quarantine."""
@@ -206,6 +204,15 @@ class Rebuild:
                 self.reports[reference.table].placeholders += execute(sql).rowcount
         execute("COMMIT")
 
+    def keep_user_of_variable(self, name: str) -> None:
+        """Make the user anew whom a system variable names, where he is lost."""
+        self.reports["user"].placeholders += self.connection.execute(
+            "INSERT INTO user (number, name) SELECT CAST(value AS INTEGER), 'recovered ' || value FROM variable"
+            " WHERE name = ? AND value NOT GLOB '*[^0-9]*' AND length(value) BETWEEN 1 AND 9"
+            " AND CAST(value AS INTEGER) > 0 AND CAST(value AS INTEGER) NOT IN (SELECT number FROM user)",
+            (name,),
+        ).rowcount
+
     def make_indexes(self) -> None:
         """Make what was left for later: indexes and triggers."""
         self.connection.execute("BEGIN")
@@ -224,10 +231,6 @@ def _placeholder_columns(table: str) -> str:
 
 def _placeholder_values(table: str, column: str) -> str:
     return f""", 'recovered ' || "{column}\"""" if table == "user" else ""
-
-
-def _sql(column: Column) -> str:
-    return column.sql()
 
 
 def _faults(table: Table, values: Sequence[object]) -> str:

@@ -14,8 +14,8 @@ from pathlib import Path
 from struct import Struct
 from typing import BinaryIO
 
-from callisto_telnetd.db.pages import PAGE_BYTES, TABLE_INTERIOR, TABLE_LEAF
-from callisto_telnetd.db.survey import Leaf
+from callisto_telnetd.db.format.pages import PAGE_BYTES, TABLE_INTERIOR, TABLE_LEAF
+from callisto_telnetd.db.salvage.survey import Leaf
 from callisto_telnetd.db.tables import TABLES, Table
 
 _CHILDREN = 240
