@@ -19,7 +19,7 @@ from callisto_telnetd.accounts.passwords import PasswordHashes, random_password,
 from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.store import Statement, Store
-from callisto_telnetd.errors import AccountError, DiskFullError, FolderError, quoted
+from callisto_telnetd.errors import AccountError, DiskFullError, FolderError, StoreError, quoted
 from callisto_telnetd.origin import SYSTEM, Origin
 from callisto_telnetd.trace.logs import Log
 
@@ -47,6 +47,10 @@ class Account:
     last_access: Access | None = None
 
 
+def _is_same(one: Account, other: Account) -> bool:
+    return (one.password_hash, one.created_at) == (other.password_hash, other.created_at)
+
+
 class Accounts:
     """All administrators of the appliance; made by :meth:`load`."""
 
@@ -64,11 +68,15 @@ class Accounts:
         self._file = AccountFile(store.file.with_name("accounts.json"))
         self._writing = asyncio.Lock()
         self._filing: set[asyncio.Task[None]] = set()
+        self.mended: list[str] = []
+        """What readings have put right in the database, a line each; a repair clears it before, and tells it after."""
 
     async def load(self) -> None:
         """Read the accounts from the database, and bring the account file up to date.
 
-        A database without any, beside a file that has some, has lost them: they are taken from there.
+        Accounts that are in memory already are the true ones: the database has been repaired meanwhile, or is an older
+        one, and is put right by them (:attr:`mended`). At the start a database without any, beside a file that has
+        some, has lost them: they are taken from there.
 
         Raises:
             StoreError: they cannot be read; those in memory are as they were.
@@ -77,19 +85,20 @@ class Accounts:
             "SELECT name, password_hash, created_at, last_access_at, last_access_source, last_access_door"
             " FROM account ORDER BY name"
         )
-        self._accounts = {
+        read = {
             row[0]: Account(row[0], row[1], row[2], Access(row[3], row[4], row[5]) if row[3] else None) for row in rows
         }
-        if not rows and (filed := self._read_file()):
-            await self._restore(filed)
+        true = self._accounts or ({} if read else self._filed_accounts())
+        self._accounts = await self._put_right(read, true) if true else read
         self._file_changes()
         await self._filed()
 
     def load_file(self) -> None:
         """Take the accounts from the account file, where the database cannot be read; none where that is no help."""
-        self._accounts = {
-            each.name: Account(each.name, each.password_hash, each.created_at) for each in self._read_file()
-        }
+        self._accounts = self._filed_accounts()
+
+    def _filed_accounts(self) -> dict[str, Account]:
+        return {each.name: Account(each.name, each.password_hash, each.created_at) for each in self._read_file()}
 
     def _read_file(self) -> list[FiledAccount]:
         try:
@@ -98,15 +107,39 @@ class Accounts:
             self._log.error("account file not used", reason=str(error))
             return []
 
-    async def _restore(self, filed: Sequence[FiledAccount]) -> None:
-        """Put accounts of the file into a database that has none."""
-        insert = "INSERT INTO account (name, password_hash, created_at) VALUES (?, ?, ?)"
-        audit = self._audit.statements("accounts restored", SYSTEM, ", ".join(each.name for each in filed))
-        await self._store.apply(
-            [*((insert, (each.name, each.password_hash, each.created_at)) for each in filed), *audit]
-        )
-        self._log.warning("accounts restored from the account file", count=len(filed))
-        self._accounts = {each.name: Account(each.name, each.password_hash, each.created_at) for each in filed}
+    async def _put_right(self, read: dict[str, Account], true: dict[str, Account]) -> dict[str, Account]:
+        """Bring the database in line with the true accounts, as far as it can be, and return them.
+
+        Nobody is locked out by what a damage has taken, and no removed account or old password comes back.
+        """
+        back = [each for each in true.values() if each.name not in read]
+        changed = [each for each in true.values() if each.name in read and not _is_same(each, read[each.name])]
+        removed = [name for name in read if name not in true]
+        delete, insert = "DELETE FROM account WHERE name = ?", "INSERT INTO account VALUES (?, ?, ?, ?, ?, ?)"
+        statements: list[Statement] = [(delete, (name,)) for name in (*removed, *(each.name for each in changed))]
+        for each in (*back, *changed):
+            access = each.last_access or Access("", "", "")
+            last = (access.at or None, access.source or None, access.door or None)
+            statements.append((insert, (each.name, each.password_hash, each.created_at, *last)))
+        for what, names in (
+            ("accounts restored", [each.name for each in back]),
+            ("passwords restored", [each.name for each in changed]),
+            ("accounts removed again", removed),
+        ):
+            if names:
+                statements += self._audit.statements(what, SYSTEM, ", ".join(names))
+                self.mended.append(f"{what.capitalize()}: {', '.join(names)}")
+                self._log.warning(what, names=", ".join(names))
+                self._presence.notify_all(f"{what}: {', '.join(names)}")
+        if statements:
+            try:
+                await self._store.apply(statements)
+            except StoreError as error:  # the shell is worth more: those in memory are the true ones all the same
+                self._log.error("accounts not kept in the database", reason=str(error))
+        return {
+            name: replace(each, last_access=each.last_access or (read[name].last_access if name in read else None))
+            for name, each in true.items()
+        }
 
     def _file_changes(self) -> None:
         """Begin to write the account file: a caller who is cancelled cannot leave it behind."""

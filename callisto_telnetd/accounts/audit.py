@@ -56,6 +56,7 @@ class Audit:
         self._waiting: deque[_Waiting] = deque()
         self._lost = 0
         self._writing: asyncio.Task[None] | None = None
+        self._closing = False
         store.on_return.append(self._begin_writing)
 
     @property
@@ -115,9 +116,13 @@ class Audit:
             batch = list(islice(self._waiting, count))
             try:
                 await self._store.apply([each for entry in batch for each in entry.statements], patient=False)
+            except HeldError:
+                if self._closing or not self._store.usable:
+                    return  # the next return tries again
+                continue  # a check reads it: each try has waited for some seconds
             except StoreError as error:
                 if not self._store.usable:
-                    return  # the next return tries again
+                    return
                 if len(batch) > 1:
                     count = 1  # of many, one may be at fault
                     continue
@@ -130,6 +135,7 @@ class Audit:
 
     async def close(self) -> None:
         """Return once what waits is written, where it can be; say in the log what cannot."""
+        self._closing = True
         if self._writing is not None:
             await asyncio.wait((self._writing,))
         if missing := len(self._waiting) + self._lost:

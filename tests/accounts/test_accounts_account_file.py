@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from callisto_telnetd.accounts.account_file import AccountFile, FiledAccount
 from callisto_telnetd.accounts.accounts import Accounts
+from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.db.store import Store
 from callisto_telnetd.errors import AccountError, FolderError, StoreError
 from callisto_telnetd.origin import Origin
@@ -145,13 +147,60 @@ async def test_without_a_database_the_file_lets_administrators_in(
 
 
 async def test_a_database_that_lost_its_accounts_gets_them_back(
-    accounts: Accounts, ada: Origin, store: Store, hub: Hub
+    accounts: Accounts, ada: Origin, store: Store, hub: Hub, presence: Presence
 ) -> None:
-    """Where no account is left beside a file that has some, they are restored, and the audit and the log say so."""
+    """Where no account is left beside a file that has some, they are restored; log and sessions are told."""
+    told: list[str] = []
+    presence.enter(ada, datetime(2026, 11, 23), told.append, lambda _why: None)
     await accounts.add("ada", "Secret-123", ada)
     await store.apply([("DELETE FROM account", ())])
     await accounts.load()
 
     assert await store.fetch("SELECT name FROM account") == [("ada",)]
     assert await accounts.check("ada", "Secret-123") is not None
-    assert "accounts restored from the account file" in [record.text for record in hub.held(0)]
+    assert "accounts restored" in [record.text for record in hub.held(0)]
+    assert told == ["accounts restored: ada"]
+
+
+async def test_after_a_repair_the_accounts_are_those_in_memory(accounts: Accounts, ada: Origin, store: Store) -> None:
+    """Who was lost comes back, who was removed does not, an older password neither; the audit and a line say so."""
+    for name in ("ada", "bob", "cid", "dan"):
+        await accounts.add(name, "Secret-123", ada)
+    old = await store.fetch("SELECT * FROM account WHERE name IN ('bob', 'cid')")
+    await accounts.set_password("bob", "Other-456", ada)
+    await accounts.remove("cid", ada)
+    await store.apply([("DELETE FROM account WHERE name IN ('ada', 'bob')", ())])
+    await store.apply([("INSERT INTO account VALUES (?, ?, ?, ?, ?, ?)", row) for row in old])
+    await accounts.load()
+
+    assert [each.name for each in accounts.all()] == ["ada", "bob", "dan"]
+    assert await accounts.check("ada", "Secret-123") is not None
+    assert await accounts.check("bob", "Other-456") is not None
+    assert await accounts.check("bob", "Secret-123") is None
+    assert await store.fetch("SELECT name FROM account ORDER BY name") == [("ada",), ("bob",), ("dan",)]
+    assert accounts.mended == ["Accounts restored: ada", "Passwords restored: bob", "Accounts removed again: cid"]
+    assert await store.fetch("SELECT event, detail FROM audit ORDER BY id DESC LIMIT 3") == [
+        ("accounts removed again", "cid"),
+        ("passwords restored", "bob"),
+        ("accounts restored", "ada"),
+    ]
+    accounts.mended.clear()
+    await accounts.load()
+    assert accounts.mended == []
+
+
+async def test_accounts_that_find_no_room_stay_in_memory(
+    accounts: Accounts, ada: Origin, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the database cannot keep what was lost, log-ins work all the same."""
+    await accounts.add("ada", "Secret-123", ada)
+    await store.apply([("DELETE FROM account", ())])
+    with monkeypatch.context() as disk:
+        full = tuple(os.statvfs(store.file.parent))
+        disk.setattr(os, "statvfs", lambda _path: os.statvfs_result((*full[:3], 1, 1, *full[5:])))
+        await accounts.load()
+
+    assert await accounts.check("ada", "Secret-123") is not None
+    assert await store.fetch("SELECT count(*) FROM account") == [(0,)]
+    await accounts.load()
+    assert await store.fetch("SELECT count(*) FROM account") == [(1,)]

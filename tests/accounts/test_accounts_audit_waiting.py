@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 
@@ -9,7 +11,7 @@ from callisto_telnetd.accounts import audit as audit_module
 from callisto_telnetd.accounts.accounts import Accounts
 from callisto_telnetd.accounts.audit import Audit
 from callisto_telnetd.db.store import Store
-from callisto_telnetd.errors import StoreError
+from callisto_telnetd.errors import HeldError, StoreError
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.trace.hub import Hub
 
@@ -105,3 +107,20 @@ async def test_a_log_in_waits_for_no_held_file(accounts: Accounts, store: Store,
     await accounts._audit.close()
 
     assert await store.fetch("SELECT last_access_source FROM account") == [("192.0.2.7",)]
+
+
+async def test_a_check_that_reads_the_file_takes_no_entry_away(audit: Audit, store: Store, ada: Origin) -> None:
+    """While another process reads the file a change is refused in a clear line, and entries wait for its end."""
+    await store.fetch("PRAGMA busy_timeout=20")
+    with closing(sqlite3.connect(store.file, isolation_level=None)) as check:
+        check.execute("BEGIN")
+        check.execute("SELECT count(*) FROM audit").fetchall()
+        with pytest.raises(HeldError, match=r"^the database is being checked; nothing was changed; try again later$"):
+            await store.set_state("key", "value")
+        await audit.note("event 1", ada)
+        await audit.note("event 2", ada)
+        assert audit.waiting == 2
+    while audit.waiting:
+        await asyncio.sleep(0)
+
+    assert await events(audit) == ["event 1", "event 2"]

@@ -218,7 +218,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(STEPS)
 def test_at_most_ten_failures_in_any_five_minutes(steps: list[tuple[str, int]]) -> None:
     """Whatever a source tries, one after the other or at once, with successes between: ten failures in any 300 s."""
