@@ -16,8 +16,8 @@ COPY callisto_telnetd ./callisto_telnetd
 RUN /opt/callisto/bin/pip install --no-deps --no-build-isolation .
 
 FROM python:${PYTHON_TAG}
-# Port 23 without root: the environment's own copies of the interpreter (venv --copies) carry the capability, and no other
-# program of the image does. Under no-new-privileges a file's capability does not count; Docker lets any user have any
+# Ports 23 and 80 without root: the environment's own copies of the interpreter (venv --copies) carry the capability, and no other
+# program of the image does: the web server, a child, is the same interpreter, and what an owner adds gains nothing. Under no-new-privileges a file's capability does not count; Docker lets any user have any
 # port there (net.ipv4.ip_unprivileged_port_start=0 in a container's own network). With `--cap-drop ALL`, add
 # `--cap-add NET_BIND_SERVICE`: the kernel starts no program whose capability it may not give.
 COPY --from=build /opt/callisto /opt/callisto
@@ -33,13 +33,15 @@ RUN groupadd --gid 10023 callisto \
 ENV PATH=/opt/callisto/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    CALLISTO_DATA=/var/lib/callisto
+    CALLISTO_DATA=/var/lib/callisto \
+    CALLISTO_SERVICES__WEB_SERVER__HOST=0.0.0.0
 USER 10023:10023
 WORKDIR /var/lib/callisto
 VOLUME /var/lib/callisto
-EXPOSE 23
-# Asks the running server through its local socket, whatever port and addresses the owner has chosen.
+EXPOSE 23 80
+# Asks the running server through its local socket, whatever ports and addresses the owner has chosen. It says nothing of
+# the web server: that one may rest, while a repair runs, without the container being ill.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=15s --retries=3 \
-    CMD ["callisto-telnetd", "information", "--data", "/var/lib/callisto"]
+    CMD ["callisto-telnetd", "trace", "status", "--data", "/var/lib/callisto"]
 ENTRYPOINT ["callisto-telnetd"]
 CMD ["serve", "--host", "0.0.0.0", "--port", "23", "--data", "/var/lib/callisto"]

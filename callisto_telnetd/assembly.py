@@ -15,8 +15,9 @@ from callisto_telnetd.accounts.gatekeeper import Gatekeeper
 from callisto_telnetd.accounts.passwords import PasswordHashes
 from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock, ClockState
-from callisto_telnetd.db.aside import remove_unfinished
 from callisto_telnetd.db.folder import DataFolder, FolderLock
+from callisto_telnetd.db.publish import new_of, settle
+from callisto_telnetd.db.salvage.aside import remove_unfinished
 from callisto_telnetd.db.store import Store, open_store
 from callisto_telnetd.errors import ClockError, SettingsError, StoreError, quoted
 from callisto_telnetd.maintenance.mode import MaintenanceMode
@@ -73,7 +74,7 @@ async def open_parts(
         log = open_log(hub, settings.log.level if serving else "error", settings.log.format)
         bridge_libraries(log)
         catalogue = _catalogue(settings)
-        _remove_unfinished(folder, log)
+        _finish_interrupted(folder, log)
         store = await stack.enter_async_context(_open_store(folder))
         variables = _make_variables(settings, store, stack, catalogue=catalogue, clock=clock, log=log)
         captures = _make_captures(settings, folder, hub, log, stack)
@@ -82,6 +83,7 @@ async def open_parts(
         accounts = _make_accounts(store, stack, audit=audit, presence=presence, clock=clock, log=log)
         mode = MaintenanceMode(store, variables, accounts, presence, log)
         mode.also.append(partial(_restore_clock, clock, store, log))
+        mode.kept.append(lambda: store.set_state(CLOCK_STATE, clock.state().to_json()))
         stack.push_async_callback(mode.close)
         await mode.open()
         repairing, snapshots, workshop = asyncio.Lock(), Snapshots(folder.backup, clock), Workshop(lock, log)
@@ -110,12 +112,14 @@ async def open_parts(
             jobs, store, stack, variables=variables, clock=clock, presence=presence, log=log
         )
         mode.late.append(schedule.open)
+        mode.kept.append(schedule.keep_again)
         repairs = Repairs(
             Surroundings(
                 folder=folder,
                 store=store,
                 workshop=workshop,
                 variables=variables,
+                accounts=accounts,
                 clock=clock,
                 audit=audit,
                 presence=presence,
@@ -236,7 +240,7 @@ def _restart_jobs(settings: Settings, variables: Registry, supervisor: Superviso
         return value if isinstance(value, RestartPlan) else None
 
     return [
-        restart_job(name, service.plan, partial(plan_of, service.plan), supervisor.restart)
+        restart_job(name, service.plan, partial(plan_of, service.plan), supervisor.restart_as_planned)
         for name, service in settings.services.items()
         if service.plan
     ]
@@ -247,12 +251,24 @@ def _check_job(settings: Settings, self_check: SelfCheck) -> Job:
     return Job("database check", "[database] check", lambda: plan, self_check.run_planned, _CHECK_LIMIT_S)
 
 
-def _remove_unfinished(folder: DataFolder, log: Log) -> None:
-    """Take off the second name that an interrupted repair has given the database."""
+def _finish_interrupted(folder: DataFolder, log: Log) -> None:
+    """Finish what a crash has left of a repair or compacting, before the database is opened.
+
+    A complete new database takes its place first: until then what was set aside looks like a second name of the live
+    file, and it would be removed.
+    """
     try:
+        waited = new_of(folder.database).exists()
+        refused = settle(folder.database)
+        if refused is not None:
+            log.error("a file in the place of a new database is none, and was set apart", file=str(refused))
+        elif waited:
+            log.warning("an interrupted repair or compacting was finished: the new database is in its place")
         remove_unfinished(folder.database, folder.damaged)
     except StoreError as error:
         log.warning("an interrupted repair's files are still there", reason=str(error))
+    except OSError as error:
+        log.warning("the database's folder cannot be looked at", reason=str(error.strerror))
 
 
 def _open_store(folder: DataFolder) -> AbstractAsyncContextManager[Store]:

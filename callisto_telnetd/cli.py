@@ -53,7 +53,8 @@ Config = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
 Words = Annotated[
-    list[str] | None, typer.Argument(help="The words of the shell's command; see 'help'.", show_default=False)
+    list[str] | None,
+    typer.Argument(help="The words of the shell's command; its 'help' explains them.", show_default=False),
 ]
 Secret = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input, one line.")]
 
@@ -97,14 +98,21 @@ def serve(
 def user(
     words: Words = None, data: Data = None, config: Config = None, as_json: Json = False, password_stdin: Secret = False
 ) -> None:
-    """Administrators: add NAME, passwd NAME, list, remove NAME yes."""
+    """Show and change the administrators.
+
+    list, add NAME, passwd NAME, remove NAME [yes]
+    """
     secret = _read_line() if password_stdin else None
     _command(["user", *(words or ["list"])], data, config, as_json=as_json, secret=secret)
 
 
 @app.command()
 def variables(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """System variables: list, diff, show, set, reset, history, undo, export, import FILE|- [yes]."""
+    """Show and change system variables.
+
+    list [PATTERN], diff, show NAME, set NAME VALUE, reset NAME, history [NAME], undo [ID], export,
+    import FILE|- [yes]
+    """
     words = words or ["list"]
     text = None
     if words[0] == "import":
@@ -116,19 +124,26 @@ def variables(words: Words = None, data: Data = None, config: Config = None, as_
 
 @app.command(context_settings={"ignore_unknown_options": True})  # --format csv is one of the shell's own words
 def trace(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """Trace: a capture, with words such as for=30s; or start, status, attach, stop, list, show, export, play, tail."""
+    """Show the processes and the live records.
+
+    A capture, with words such as for=30s; or start, status, attach, stop, list, show, delete, export, play,
+    processes, tail
+    """
     _command(["trace", *(words or [])], data, config, as_json=as_json)
 
 
 @app.command()
 def information(data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """System information."""
+    """Show what the appliance is and how it fares."""
     _command(["information"], data, config, as_json=as_json)
 
 
 @app.command()
 def repair(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """Check the database: repair yes."""
+    """Check the database, and repair it where it is damaged.
+
+    [backup=NEWEST|NAME] [yes]
+    """
     _command(["repair", *(words or [])], data, config, as_json=as_json)
 
 
@@ -140,19 +155,28 @@ def compact(data: Data = None, config: Config = None, as_json: Json = False) -> 
 
 @app.command()
 def date(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """Show or set the appliance's clock: YYYY-MM-DD HH:MM:SS, zone NAME, sync, preview."""
+    """Show or set the appliance's clock.
+
+    YYYY-MM-DD HH:MM:SS, zone NAME, sync, preview YYYY-MM-DD HH:MM:SS|zone NAME|sync
+    """
     _command(["date", *(words or [])], data, config, as_json=as_json)
 
 
 @app.command()
 def schedule(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """What runs when: list."""
+    """Show what runs when.
+
+    list
+    """
     _command(["schedule", *(words or ["list"])], data, config, as_json=as_json)
 
 
 @app.command()
 def services(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """Callisto's processes: list, start NAME, stop NAME, restart NAME, log NAME [LINES]."""
+    """Show, start and stop Callisto's processes.
+
+    list, start NAME, stop NAME, restart NAME, log NAME [LINES]
+    """
     _command(["services", *(words or ["list"])], data, config, as_json=as_json)
 
 
@@ -164,13 +188,19 @@ def sessions(data: Data = None, config: Config = None, as_json: Json = False) ->
 
 @app.command()
 def audit(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """Show the newest entries of the audit: [COUNT]."""
+    """Show the newest entries of the audit.
+
+    [COUNT]
+    """
     _command(["audit", *(words or [])], data, config, as_json=as_json)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # --users 200 is one of the shell's own words
 def demo(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """Fill the appliance with demonstration data: --users 200 --messages 5000 --calls N --seed N, yes."""
+    """Fill the appliance with demonstration data.
+
+    --users N, --messages N, --calls N, --seed N, yes
+    """
     _command(["demo", *(words or [])], data, config, as_json=as_json)
 
 

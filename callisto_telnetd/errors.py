@@ -93,7 +93,7 @@ class ForeignDatabaseError(DamagedDatabaseError):
 
 
 class HeldError(StoreError):
-    """The database is being repaired or compacted just now."""
+    """The database is being repaired, compacted or checked just now."""
 
 
 class UnfinishedError(StoreError):

@@ -44,12 +44,11 @@ async def run_compact(context: Context, words: list[str]) -> AsyncGenerator[Answ
             after_bytes=done.after_bytes,
             seconds=done.seconds,
         )
-    await parts.audit.note(
-        "database compacted", context.origin, f"{done.before_bytes} bytes before, {done.after_bytes} after"
-    )
+    sizes = f"{format_bytes(done.before_bytes)} before, {format_bytes(done.after_bytes)} after"
+    await parts.audit.note("database compacted", context.origin, sizes)
     facts = {"before_bytes": done.before_bytes, "after_bytes": done.after_bytes, "seconds": done.seconds}
     yield Fact(facts, ())
-    yield Done(f"database compacted, {format_bytes(done.before_bytes)} before, {format_bytes(done.after_bytes)} after")
+    yield Done(f"database compacted, {sizes}")
 
 
 async def _follow(context: Context) -> AsyncIterator[str | Compacted]:
@@ -66,7 +65,7 @@ async def _follow(context: Context) -> AsyncIterator[str | Compacted]:
         quarter = progress.done * 4 // progress.of if progress.of else 0
         if (progress.step, quarter) not in seen:
             seen.add((progress.step, quarter))
-            lines.append(f"{progress.step}: {quarter * 25} %" if quarter else f"{progress.step} ...")
+            lines.append(f"{progress.step}: {quarter * 25} % done" if quarter else f"{progress.step} …")
             news.set()
 
     work = asyncio.create_task(compact(parts.store, parts.workshop, parts.clock, parts.log, told))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 
 from callisto_telnetd.clock import format_moment
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, Move
@@ -12,14 +12,25 @@ from callisto_telnetd.menus.resolver import find_entry
 from callisto_telnetd.menus.tree import Command, Entry, Menu
 from callisto_telnetd.quantities import counted
 
+_USAGE_WIDTH = 34
+
 
 def menu_lines(context: Context, menu: Menu) -> list[str]:
     """Return what is shown where a menu is entered: its own lines, or its numbered entries."""
     if menu.show is not None:
         return list(menu.show(context))
     numbered = [f"  {entry.number}  {entry.title}" for entry in menu.entries if entry.number]
-    worded = [f"  {_usage(entry):<20} {entry.help}" for entry in menu.entries]
-    return [menu.title, *(numbered or worded)]
+    return [menu.title, *(numbered or _worded(menu.entries))]
+
+
+def _worded(entries: Iterable[Entry]) -> Iterator[str]:
+    """Yield each entry's words and what they do, in columns; long words have a line of their own."""
+    for entry in entries:
+        usage = _usage(entry)
+        if len(usage) > _USAGE_WIDTH:
+            yield f"  {usage}"
+            usage = ""
+        yield f"  {usage:<{_USAGE_WIDTH}} {entry.help}"
 
 
 async def show_help(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -30,12 +41,14 @@ async def show_help(context: Context, words: list[str]) -> AsyncGenerator[Answer
             yield Line(line)
         yield Done(f"help for {entry.word}")
         return
-    for line in menu_lines(context, context.menu):
+    menu = context.menu
+    numbered = menu.show is not None or any(entry.number for entry in menu.entries)
+    for line in menu_lines(context, menu) if numbered else [menu.title]:  # its words follow anyway
         yield Line(line)
     yield Line("Commands (any unambiguous beginning will do):")
-    own = {entry.word for entry in context.menu.entries}
-    for each in (*context.menu.entries, *(command for command in EVERYWHERE if command.word not in own)):
-        yield Line(f"  {_usage(each):<34} {each.help}")
+    own = {entry.word for entry in menu.entries}
+    for line in _worded((*menu.entries, *(command for command in EVERYWHERE if command.word not in own))):
+        yield Line(line)
     yield Done("help")
 
 
@@ -114,7 +127,10 @@ async def log_out(_context: Context, words: list[str]) -> AsyncGenerator[Answer,
 
 
 def _complete_help(context: Context, words: Sequence[str]) -> Sequence[str]:
-    return () if words else [entry.word for entry in (*context.menu.entries, *EVERYWHERE)]
+    if not words:
+        return [entry.word for entry in (*context.menu.entries, *EVERYWHERE)]
+    entry = find_entry(context.menu, EVERYWHERE, words)
+    return [each.word for each in entry.entries] if isinstance(entry, Menu) else ()
 
 
 def _complete_switch(_context: Context, words: Sequence[str]) -> Sequence[str]:

@@ -11,6 +11,7 @@ import orjson
 
 from callisto_telnetd.clock import format_moment
 from callisto_telnetd.db.media import Media
+from callisto_telnetd.db.salvage.repair import REPAIR_STATE
 from callisto_telnetd.errors import FolderError, StoreError, TraceError
 from callisto_telnetd.maintenance.compact import COMPACT_STATE
 from callisto_telnetd.maintenance.snapshots import age_text
@@ -22,6 +23,7 @@ from callisto_telnetd.menus.tree import Command
 from callisto_telnetd.quantities import counted, format_bytes, format_duration
 from callisto_telnetd.services.processes import ProcessRow
 from callisto_telnetd.services.system import SystemFacts, system_facts
+from callisto_telnetd.trace.sanitiser import clean
 
 _COUNTED = {
     "Users": "user",
@@ -114,10 +116,12 @@ async def _database(context: Context) -> dict[str, Any]:
         values["Schema"] = await store.schema_version()
         compacted = await store.get_state(COMPACT_STATE)
         values["Last compact"] = _compact_text(context, compacted) if compacted else "never"
+        repaired = await store.get_state(REPAIR_STATE)
+        values["Last repair"] = _repair_text(context, repaired) if repaired else "never"
         values.update(await _checks(context))
     except (StoreError, OSError) as error:
         values["State"] = context.parts.mode.text or str(error)
-    values["Newest good copy"] = await _newest_copy(context)
+    values["Newest good backup"] = await _newest_copy(context)
     values["Unusable variables"] = len(context.parts.variables.faults)
     return values
 
@@ -127,6 +131,18 @@ def _compact_text(context: Context, state: str) -> str:
         done = orjson.loads(state)
         sizes = f"{format_bytes(int(done['before_bytes']))} before, {format_bytes(int(done['after_bytes']))} after"
         return f"{context.parts.clock.format_stamp(done['at'])}, {sizes}"
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        return "unreadable"
+
+
+def _repair_text(context: Context, state: str) -> str:
+    try:
+        done = orjson.loads(state)
+        counts = (
+            f"{int(done['kept'])} rows kept, {clean(str(done['lost']), 64)} lost, {int(done['quarantined'])} set apart"
+        )
+        where = f"the old file is in {clean(str(done['aside']), 500)}"
+        return f"{context.parts.clock.format_stamp(done['at'])}, {counts}; {where}"
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         return "unreadable"
 
@@ -173,29 +189,22 @@ async def _checks(context: Context) -> dict[str, Any]:
 def _processes(context: Context) -> dict[str, Any]:
     if not context.parts.serving:
         return {"callisto-telnetd": "not running"}
-    values: dict[str, Any] = {
-        row.name: Shown(_process_data(row), _process_text(row)) for row in context.parts.processes.rows()
-    }
+    rows = {row.name: row for row in context.parts.processes.rows()}
+    values: dict[str, Any] = {name: Shown(_process_data(row), _process_text(row)) for name, row in rows.items()}
     for view in context.parts.supervisor.views():
-        data = {"service": view.state, "restarts": view.restarts, **_data_of(values.get(view.name))}
-        values[view.name] = Shown(data, ", ".join(filter(None, (_text_of(values.get(view.name)), state_text(view)))))
+        data, text = {"service": view.state, "restarts": view.restarts}, state_text(view)
+        if row := rows.get(view.name):  # how its service is says more than what its process does in this moment
+            data, text = {**data, **_process_data(row)}, _process_text(row, text)
+        values[view.name] = Shown(data, text)
     return values
-
-
-def _data_of(shown: Shown | None) -> dict[str, Any]:
-    return shown.data if shown else {}
-
-
-def _text_of(shown: Shown | None) -> str:
-    return shown.text if shown else ""
 
 
 def _process_data(row: ProcessRow) -> dict[str, Any]:
     return {"pid": row.pid, "state": row.state, "memory_bytes": row.memory_bytes, "uptime_s": round(row.uptime_s, 1)}
 
 
-def _process_text(row: ProcessRow) -> str:
-    return f"pid {row.pid}, {row.state}, {format_bytes(row.memory_bytes)}, up {format_duration(row.uptime_s)}"
+def _process_text(row: ProcessRow, state: str = "") -> str:
+    return f"pid {row.pid}, {state or row.state}, {format_bytes(row.memory_bytes)}, up {format_duration(row.uptime_s)}"
 
 
 def _sessions(context: Context) -> dict[str, Any]:

@@ -5,7 +5,8 @@ Rules:
   again, until its head and body are there. Bytes that trickle in re-arm nothing. It is told so (408) and closed.
 * An answer has ``ANSWER_S`` until it is made, and as long again until it is taken; then its connection is cut off.
 * A head has at most ``MAX_HEAD_BYTES``, a request in all ``MAX_REQUEST_BYTES``, read at most ``_READ_BYTES`` at a time.
-* At most ``MOST_CONNECTIONS`` are open, and ``MOST_PER_SOURCE`` of one address; some are kept for this machine itself.
+* At most ``MOST_CONNECTIONS`` are open, and ``MOST_PER_SOURCE`` of one address, other than this machine's own: some are
+  kept for that one, and it may have all.
   One too many is told so (503) and closed.
 """
 
@@ -54,8 +55,10 @@ class ConnectionPlaces:
 
     def take(self, source: str) -> bool:
         """Take a place for the source; False where none is left for it."""
-        kept = 0 if source in _LOOPBACK else _KEPT_FOR_LOOPBACK
-        if self._by_source.total() >= self._most - kept or self._by_source[source] >= self._most_per_source:
+        # A proxy on this machine brings all its browsers from one address, and the health check comes from there too
+        own = source in _LOOPBACK
+        most = self._most if own else self._most - _KEPT_FOR_LOOPBACK
+        if self._by_source.total() >= most or (not own and self._by_source[source] >= self._most_per_source):
             return False
         self._by_source[source] += 1
         return True

@@ -29,6 +29,8 @@ from callisto_telnetd.web.sessions import WebSessions
 _STOP_S = 1
 """For answers that are on their way; the supervisor waits 2 s in all."""
 _BACKLOG = 128
+_HOST, _PORT = "services.web-server.host, or --host", "services.web-server.port, or --port"
+"""Where an administrator names another one: the settings of the server, or this program's own options."""
 _SEVERITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 
 
@@ -76,11 +78,11 @@ def bind(host: str, port: int) -> list[socket.socket]:
 def _listen_reason(error: OSError | OverflowError, where: str) -> str:
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.EACCES, errno.EPERM):
-        return f"{where} needs the capability CAP_NET_BIND_SERVICE; grant it, or name another port with --port"
+        return f"{where} needs the capability CAP_NET_BIND_SERVICE; grant it, or name another port: {_PORT}"
     if number == errno.EADDRINUSE:
-        return f"{where} is in use by another program; stop it, or name another port with --port"
+        return f"{where} is in use by another program; stop it, or name another port: {_PORT}"
     if number == errno.EADDRNOTAVAIL:
-        return f"{where} cannot be listened on: this machine does not have that address; name another with --host"
+        return f"{where} cannot be listened on: this machine does not have that address; name another: {_HOST}"
     return f"{where} cannot be listened on: {getattr(error, 'strerror', None) or error}"
 
 

@@ -105,6 +105,15 @@ def test_a_wrong_flag_is_named(run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "d").exists()
 
 
+def test_help_names_every_command_whole(run: Run) -> None:
+    """--help has a sentence for each command, none of them cut short."""
+    outcome = run("--help").require(0)
+    listed = outcome.out.partition("Commands:\n")[2].splitlines()
+
+    assert {line.split()[0] for line in listed} >= {"serve", "repair", "compact", "services", "schedule", "demo"}
+    assert all(line.endswith(".") and not line.endswith("...") for line in listed)
+
+
 def test_help_is_plain_text(run: Run) -> None:
     """--help exits 0, and shows brackets as they are meant."""
     outcome = run("variables", "--help").require(0)

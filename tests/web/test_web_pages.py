@@ -255,6 +255,7 @@ def test_the_server_may_go_and_come_back(start: StartServer, start_web: StartWeb
     for answer in (browser.get(), web.browser().get(), web.browser().log_in()):
         assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
         assert "Callisto is not available now" in answer.text
+        assert "Whoever is logged in stays so." in answer.text
 
     start(data=server.data)
     web.wait_status(200)
@@ -308,7 +309,8 @@ def test_a_port_that_cannot_be_had(web: Web, web_server: Server) -> None:
     where = f"127.0.0.1 port {web.port}"
     assert (ended.returncode, ended.stdout) == (1, "")
     assert (
-        ended.stderr == f"<3>Error: {where} is in use by another program; stop it, or name another port with --port\n"
+        ended.stderr == f"<3>Error: {where} is in use by another program; stop it, or name another port:"
+        " services.web-server.port, or --port\n"
     )
 
 

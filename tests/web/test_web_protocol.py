@@ -156,9 +156,9 @@ async def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.Monkey
         del reader
 
 
-async def test_too_many_connections_of_a_source_are_told() -> None:
+async def test_too_many_connections_are_told() -> None:
     """One past the bound gets 503 and is closed; when another has gone there is a place again."""
-    async with serving(ConnectionPlaces(most=9, most_per_source=2)) as connect:
+    async with serving(ConnectionPlaces(most=2)) as connect:
         held = [await connect() for _ in range(2)]
         for reader, writer in held:
             writer.write(HEAD)
@@ -174,10 +174,12 @@ async def test_too_many_connections_of_a_source_are_told() -> None:
 
 
 def test_places_are_kept_for_this_machine() -> None:
-    """Others leave eight places to the machine itself; places that are given back can be taken again."""
-    places = ConnectionPlaces(most=10, most_per_source=9)
+    """Others leave eight places to the machine itself, a proxy's; places that are given back can be taken again."""
+    places = ConnectionPlaces(most=12, most_per_source=2)
 
     assert [places.take("192.0.2.1") for _ in range(3)] == [True, True, False]
+    assert [places.take("192.0.2.2") for _ in range(3)] == [True, True, False]
+    assert not places.take("192.0.2.3")
     assert [places.take("127.0.0.1") for _ in range(9)] == [True] * 8 + [False]
     places.give_back("192.0.2.1")
     assert places.take("::1")
