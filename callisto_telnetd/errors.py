@@ -100,8 +100,24 @@ class UnfinishedError(StoreError):
     """A new database is complete and counts already, but is not in its place: the next opening puts it there."""
 
 
+class RestoreError(StoreError):
+    """A backup that cannot be restored here, or no state before to return to; nothing has changed."""
+
+
 class NewerSchemaError(StoreError):
     """The database was written by a newer version."""
+
+
+class BackupError(CallistoError):
+    """A backup cannot be made, or a file is none that can be used; nothing has changed."""
+
+
+class BackupPasswordError(BackupError):
+    """A backup's password is wrong, missing, or there where none is needed."""
+
+
+class NewerBackupError(BackupError):
+    """A newer version has made the backup."""
 
 
 class FolderError(CallistoError):
@@ -110,6 +126,71 @@ class FolderError(CallistoError):
 
 class FolderInUseError(FolderError):
     """Another process owns the data folder."""
+
+
+class BackupScheduleError(UsageError):
+    """There is no such schedule of backups, or what was given makes none; nothing has changed."""
+
+
+class TargetError(UsageError):
+    """What was given as the target of a copy is none; its text is not repeated, for it may hold a password."""
+
+
+class TransferError(CallistoError):
+    """A copy cannot be taken to a target, or got from there; trying again as things are does not help."""
+
+
+class TransferInterruptedError(TransferError):
+    """A transfer ended early for a reason that may pass: connection lost, no answer in time, server busy."""
+
+
+class LoginDeniedError(TransferError):
+    """The target's server does not let this user in."""
+
+
+class CertificateError(TransferError):
+    """The certificate of the target's server is not to be trusted; nothing secret was sent."""
+
+
+class HostKeyUnknownError(TransferError):
+    """No host key of the target's server is known yet; nothing secret was sent."""
+
+    def __init__(self, place: str, fingerprint: str, key_line: str) -> None:
+        self.fingerprint = fingerprint
+        """As OpenSSH prints it: ``SHA256:...``."""
+        self.key_line = key_line
+        """The key itself, ``ssh-ed25519 AAAA...``: what is kept once the fingerprint was compared."""
+        super().__init__(
+            f"the host key of {place} is not known yet: {fingerprint}; compare it with the server's, then accept it"
+        )
+
+
+class HostKeyChangedError(TransferError):
+    """The target's server shows another host key than the one that was accepted; nothing secret was sent."""
+
+    def __init__(self, place: str, fingerprint: str, expected: str) -> None:
+        self.fingerprint = fingerprint
+        self.expected = expected
+        super().__init__(
+            f"the host key of {place} has changed: it is {fingerprint}, and {expected} was accepted; "
+            "another machine may pose as the server; nothing was sent"
+        )
+
+
+class TargetFolderError(TransferError):
+    """The target's folder does not exist, is none, or holds too much."""
+
+
+class NotPermittedError(TransferError):
+    """The target's server does not permit that."""
+
+
+class NoRoomError(TransferError):
+    """There is no room for the copy at the target, or here for a download."""
+
+
+class NameTakenError(TransferError):
+    """The target has a file of that name already, with other content; it was not touched."""
 
 
 class ListenError(CallistoError):

@@ -1,0 +1,1 @@
+"""Taking backups to other machines, and getting them back."""

@@ -1,0 +1,257 @@
+"""FTP with TLS (``ftps``: RFC 4217, explicit), and plain FTP where the owner has allowed it by name."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from asyncio import StreamReader
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import aioftp
+
+from callisto_telnetd.errors import (
+    CertificateError,
+    LoginDeniedError,
+    NameTakenError,
+    NoRoomError,
+    NotPermittedError,
+    TargetFolderError,
+    TransferError,
+    TransferInterruptedError,
+    named,
+    quoted,
+)
+from callisto_telnetd.transports.credentials import Credentials
+from callisto_telnetd.transports.ftp_client import FtpClient, GarbageError
+from callisto_telnetd.transports.target import Target
+from callisto_telnetd.transports.wire import (
+    BLOCK_BYTES,
+    MAX_ENTRIES,
+    MAX_FILE_BYTES,
+    Patience,
+    RemoteFile,
+    Sink,
+    Source,
+    is_plain,
+    within,
+)
+
+_MAX_NAMES_ASKED = 2000
+"""Of a server without MLSD, which must be asked for each size: a round trip a name."""
+_MAX_LISTING_LINE_BYTES = 4096
+_PASSING_CODES = frozenset({"120", "421", "425", "426", "450", "451"})
+_NO_ROOM_CODES = frozenset({"452", "552"})
+_REFUSED_CODES = frozenset({"550", "553"})
+_LOGIN_CODES = frozenset({"430", "530", "532"})
+
+
+@asynccontextmanager
+async def open_wire(target: Target, credentials: Credentials, patience: Patience) -> AsyncIterator[FtpWire]:
+    """Connect, begin TLS where it is ``ftps``, log in, and go to the folder."""
+    context = await asyncio.to_thread(_tls_context, credentials) if target.scheme == "ftps" else None
+    client = FtpClient(target.place, patience)
+    wire = FtpWire(client, target, patience)
+    try:
+        await wire.open(context, credentials)
+        yield wire
+    finally:
+        await wire.close()
+
+
+class FtpWire:
+    """A folder behind FTP, as a :class:`~callisto_telnetd.transports.wire.Wire`."""
+
+    def __init__(self, client: FtpClient, target: Target, patience: Patience) -> None:
+        self._client = client
+        self._target = target
+        self._place = target.place
+        self._patience = patience
+
+    async def open(self, context: ssl.SSLContext | None, credentials: Credentials) -> None:
+        """Connect, log in, and go to the folder."""
+        target, patience = self._target, self._patience
+        password = "" if credentials.password is None else credentials.password.get_secret_value()
+        if not password.isprintable():
+            raise LoginDeniedError("a password for FTP has printable characters only")
+        async with within(patience.connect_s + patience.login_s, self._place, "connecting and logging in"):
+            async with self._translated("connecting"):
+                await self._client.connect(target.host, target.port)
+            if context is not None:
+                async with self._translated("beginning TLS"):
+                    await self._client.protect(context)
+            async with self._translated("logging in"):
+                await self._client.login(target.user, password)
+            async with self._translated("preparing"):
+                await self._client.command("TYPE I", "200")
+            if target.folder:
+                async with self._translated("going to the folder", folder=True):
+                    await self._client.command(f"CWD {target.folder}", "2xx")
+
+    async def close(self) -> None:
+        """Say good-bye, briefly, and close."""
+        with suppress(Exception):  # nothing that matters can fail here
+            async with asyncio.timeout(self._patience.tidy_s):
+                await self._client.command("QUIT", "2xx")
+        self._client.cut()
+
+    async def files(self) -> list[RemoteFile]:
+        """Return the regular files with plain names: by MLSD (RFC 3659), else by NLST and SIZE."""
+        async with self._translated("listing"):
+            try:
+                lines = await self._lines("MLSD")
+            except aioftp.StatusCodeError as error:
+                if not error.received_codes[-1].matches("50x"):
+                    raise
+            else:
+                return [file for line in lines if (file := _parse_facts(line)) is not None]
+            return await self._ask_sizes()
+
+    async def write(self, name: str, source: Source, size: int) -> None:
+        """Make a file of what ``source`` gives. FTP knows neither free room nor syncing: the server's word counts."""
+        async with self._translated("sending"), self._client.transfer(f"STOR {name}") as (_, writer):
+            while block := await source():
+                writer.write(block)
+                async with within(self._patience.step_s, self._place, "sending"):
+                    await writer.drain()
+
+    async def read(self, name: str, sink: Sink) -> None:
+        """Hand all of a file to ``sink``."""
+        async with self._translated("reading"), self._client.transfer(f"RETR {name}") as (reader, _):
+            while block := await self._block(reader):
+                await sink(block)
+
+    async def rename(self, old: str, new: str) -> None:
+        """Give a file its name.
+
+        FTP's rename takes a name that is taken on most servers, so it is looked for right before; FTP has no way to do
+        both at once.
+        """
+        async with self._translated("renaming"):
+            if await self._size(new) is not None:
+                raise NameTakenError(f"{self._place} has another {quoted(new)} already; it was not touched")
+            await self._client.rename(old, new)
+
+    async def delete(self, name: str) -> None:
+        """Remove a file."""
+        async with self._translated("deleting"):
+            await self._client.command(f"DELE {name}", "2xx")
+
+    async def _lines(self, command: str) -> list[str]:
+        """Return the lines of a listing; those that are not UTF-8 or too long are left out."""
+        found: list[str] = []
+        count, rest = 0, b""
+        async with self._client.transfer(command) as (reader, _):
+            while block := await self._block(reader):
+                *lines, rest = (rest + block).split(b"\n")
+                count += len(lines)
+                if count > MAX_ENTRIES or len(rest) > _MAX_LISTING_LINE_BYTES:
+                    raise TargetFolderError(
+                        f"the folder at {self._place} has more than {MAX_ENTRIES:,} entries, or endless names"
+                    )
+                for line in lines:
+                    with suppress(UnicodeDecodeError):
+                        found.append(line.decode().rstrip("\r"))
+        return found
+
+    async def _ask_sizes(self) -> list[RemoteFile]:
+        try:
+            names = await self._lines("NLST")
+        except aioftp.StatusCodeError as error:
+            if error.received_codes[-1] not in ("450", "550"):  # how some say that a folder is empty
+                raise
+            return []
+        plain = [name for name in names if is_plain(name)]
+        if len(plain) > _MAX_NAMES_ASKED:
+            raise TargetFolderError(f"the folder at {self._place} has more than {_MAX_NAMES_ASKED:,} entries")
+        sizes = [(name, await self._size(name)) for name in plain]
+        return [RemoteFile(name, size) for name, size in sizes if size is not None]
+
+    async def _size(self, name: str) -> int | None:
+        """Return the size of a file (SIZE, RFC 3659), None where there is none of that name."""
+        try:
+            _, answer = await self._client.command(f"SIZE {name}", "213")
+        except aioftp.StatusCodeError as error:
+            if error.received_codes[-1] != "550":
+                raise
+            return None
+        return _parse_size(answer[-1])
+
+    async def _block(self, reader: StreamReader) -> bytes:
+        """Return the next block, whole but for the last one: a server that drips has no progress."""
+        async with within(self._patience.step_s, self._place, "reading"):
+            try:
+                return await reader.readexactly(BLOCK_BYTES)
+            except asyncio.IncompleteReadError as error:
+                return error.partial
+
+    @asynccontextmanager
+    async def _translated(self, doing: str, *, folder: bool = False) -> AsyncIterator[None]:
+        """Raise our errors for aioftp's, TLS's and the system's."""
+        place = self._place
+        try:
+            yield
+        except aioftp.StatusCodeError as error:
+            raise self._of_answer(error, doing, folder=folder) from None
+        except GarbageError as error:
+            raise TransferError(f"{place} answers what is no FTP: {quoted(str(error))} ({doing})") from None
+        except ssl.SSLCertVerificationError as error:
+            raise CertificateError(f"the certificate of {place} is refused: {error.verify_message}") from None
+        except TimeoutError:
+            raise TransferInterruptedError(f"{place} has not answered in time ({doing})") from None
+        except ssl.SSLError as error:
+            if doing == "beginning TLS" and not isinstance(error, ssl.SSLEOFError):
+                raise TransferError(f"{place} speaks no TLS of today ({error.reason})") from None
+            raise TransferInterruptedError(f"{place}: TLS ended ({error.reason}, {doing})") from None
+        except (OSError, EOFError) as error:
+            reason = getattr(error, "strerror", None) or "the connection was lost"
+            raise TransferInterruptedError(f"{place}: {reason} ({doing})") from None
+
+    def _of_answer(self, error: aioftp.StatusCodeError, doing: str, *, folder: bool) -> TransferError:
+        """Return our error for a server's answer (RFC 959, section 4.2.2)."""
+        code, text = str(error.received_codes[-1]), error.info[-1] if error.info else ""
+        reason = f"{self._place}: {code} {quoted(text)} ({doing})"
+        if code in _PASSING_CODES:
+            return TransferInterruptedError(reason)
+        if code in _NO_ROOM_CODES:
+            return NoRoomError(f"{reason}; make room there")
+        if doing == "beginning TLS":
+            return TransferError(f"{reason}; it offers no TLS, and nothing secret is sent without")
+        if folder:
+            return TargetFolderError(f"{reason}; make the folder, or name another")
+        if code in _LOGIN_CODES or doing == "logging in":
+            return LoginDeniedError(f"{reason}; check user and password, there and here")
+        refused = code in _REFUSED_CODES
+        return (
+            NotPermittedError(f"{reason}; is it there, and may the user do that?") if refused else TransferError(reason)
+        )
+
+
+def _tls_context(credentials: Credentials) -> ssl.SSLContext:
+    """Return a context that checks certificate and name against the system's CAs, or those of the file alone."""
+    path = credentials.ca_file
+    try:
+        return ssl.create_default_context(cafile=None if path is None else str(path))
+    except ssl.SSLError:
+        raise CertificateError(f"the CA file {named(path)} holds no certificates (PEM)" if path else "no CAs") from None
+    except OSError as error:
+        raise CertificateError(
+            f"the CA file {named(path)} cannot be read: {error.strerror}" if path else "no CAs"
+        ) from None
+
+
+def _parse_facts(line: str) -> RemoteFile | None:
+    """Return the file of a line of MLSD, ``type=file;size=12; name`` (RFC 3659, section 7), None for anything else."""
+    facts, space, name = line.partition(" ")
+    found = {key.lower(): value for key, _, value in (fact.partition("=") for fact in facts.split(";"))}
+    size = _parse_size(found.get("size", ""))
+    if not space or found.get("type", "").lower() != "file" or size is None or not is_plain(name):
+        return None
+    return RemoteFile(name, size)
+
+
+def _parse_size(text: str) -> int | None:
+    digits = text.strip()
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > 16 or int(digits) > MAX_FILE_BYTES:
+        return None
+    return int(digits)

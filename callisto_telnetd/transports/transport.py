@@ -1,0 +1,348 @@
+"""Files to and from a target, whichever way leads there.
+
+An upload travels under a temporary name, ``NAME.part-`` and 16 digits, is read back whole, compared by size and
+SHA-256, and only then given its name: the final name is never partial, wherever the connection is cut. Reading back
+doubles the traffic; nothing less proves what the server has kept, and a checksum command, where a server has one, says
+what it has received. A name that is taken is never written over. Parts that earlier tries of the same name have left
+are removed; those of other names are left to whoever knows whose they are (:func:`wire.parted_name`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from callisto_telnetd.errors import (
+    NameTakenError,
+    NoRoomError,
+    TargetFolderError,
+    TransferError,
+    TransferInterruptedError,
+    UsageError,
+    named,
+    quoted,
+)
+from callisto_telnetd.transports.credentials import Credentials
+from callisto_telnetd.transports.target import Target
+from callisto_telnetd.transports.wire import (
+    BLOCK_BYTES,
+    Patience,
+    RemoteFile,
+    Tell,
+    Wire,
+    is_own_name,
+    is_plain,
+    part_name,
+    parted_name,
+    within,
+)
+
+SENDING, CHECKING, FETCHING = "Sending", "Reading back", "Fetching"
+"""The steps that are told of."""
+
+_WIRES = {"sftp": "sftp", "ftps": "ftp", "ftp": "ftp", "file": "folder"}
+"""Which module knows the way; imported when it is first gone, for asyncssh and aioftp take a third of a second."""
+
+_T = TypeVar("_T")
+_OpenWire = Callable[[Target, Credentials, Patience], AbstractAsyncContextManager[Wire]]
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A file that was moved whole."""
+
+    size: int
+    sha256: str
+
+
+class Transport(Protocol):
+    """A target that is open: what callers may ask of it. One operation at a time."""
+
+    async def list(self) -> list[RemoteFile]:
+        """Return the regular files there that have plain names, in the order of their names."""
+        ...
+
+    async def upload(self, local: Path, name: str, told: Tell) -> Moved:
+        """Put a file there under a new name, checked; see the head of this module."""
+        ...
+
+    async def download(self, name: str, local: Path, most_bytes: int, told: Tell) -> Moved:
+        """Get a file into a new one here (mode 0600), which is removed where that fails."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Remove a file there."""
+        ...
+
+
+def open_transport(
+    target: Target, credentials: Credentials, patience: Patience | None = None
+) -> AbstractAsyncContextManager[Transport]:
+    """Return a context manager that connects, logs in and finds the folder, and closes at its end.
+
+    Raises:
+        HostKeyUnknownError: SFTP without a pinned host key; has the fingerprint, and the line to pin.
+        HostKeyChangedError: SFTP, and the server shows another key.
+        CertificateError: FTPS, and the certificate is not to be trusted.
+        LoginDeniedError: user, password or key are not taken.
+        TargetFolderError: no such folder.
+        TransferInterruptedError: no connection, or no answer in time.
+        TransferError: anything else that is wrong with the server, or with the files of the credentials.
+    """
+    return _open(target, credentials, patience or Patience())
+
+
+@asynccontextmanager
+async def _open(target: Target, credentials: Credentials, patience: Patience) -> AsyncIterator[Transport]:
+    module = await asyncio.to_thread(importlib.import_module, f"{__package__}.{_WIRES[target.scheme]}")
+    open_wire: _OpenWire = module.open_wire
+    async with open_wire(target, credentials, patience) as wire:
+        yield WiredTransport(wire, target, patience)
+
+
+class WiredTransport:
+    """The one :class:`Transport` there is, over any :class:`Wire`."""
+
+    def __init__(self, wire: Wire, target: Target, patience: Patience) -> None:
+        self._wire = wire
+        self._place = target.place
+        self._patience = patience
+
+    async def list(self) -> list[RemoteFile]:
+        """Return the regular files there that have plain names, in the order of their names.
+
+        Raises:
+            TargetFolderError: no such folder, or too much in it.
+            TransferError: the server does not say.
+        """
+        async with self._whole("listing"):
+            return sorted(await self._wire.files(), key=lambda file: file.name)
+
+    async def upload(self, local: Path, name: str, told: Tell) -> Moved:
+        """Put a file there under a new name; it is there whole, or it is not.
+
+        A name that is taken by the very same content counts as done: a connection that was lost after the renaming
+        leaves just that.
+
+        Raises:
+            NameTakenError: there is another file of that name; it was not touched.
+            NoRoomError, NotPermittedError, TransferError: refused.
+            TransferInterruptedError: it may work another time.
+        """
+        if not is_own_name(name):
+            raise UsageError(
+                f"{quoted(name)} cannot be sent: a name has letters, digits, . _ - and at most 200 of them"
+            )
+        with _reading(local) as source:
+            async with self._whole("upload"):
+                present = await self._wire.files()
+                if any(file.name == name for file in present):
+                    return await self._compare(source, name, told)
+                for file in present:
+                    if parted_name(file.name) == name:
+                        await self._wire.delete(file.name)
+                return await self._put(source, name, told)
+
+    async def download(self, name: str, local: Path, most_bytes: int, told: Tell) -> Moved:
+        """Get a file into a new one here (mode 0600), synced; where that fails, the new file is removed.
+
+        Args:
+            name: as :meth:`list` gives it.
+            local: must not exist.
+            most_bytes: what is larger, or becomes so on its way, is refused.
+            told: is told of the bytes that are here.
+
+        Raises:
+            TransferError: no such file, too large, refused, or this disk cannot take it.
+            TransferInterruptedError: it may work another time.
+        """
+        async with self._whole("download"):
+            size = await self._size_of(name)
+            if size > most_bytes:
+                raise TransferError(f"{quoted(name)} has {size:,} bytes, and at most {most_bytes:,} are taken")
+            descriptor = _create(local)
+            try:
+                moved = await self._fetch(name, descriptor, local, size, told)
+                await _in_thread(lambda: os.fsync(descriptor))
+            except BaseException:
+                local.unlink(missing_ok=True)
+                raise
+            finally:
+                os.close(descriptor)
+            return moved
+
+    async def delete(self, name: str) -> None:
+        """Remove a file there.
+
+        Raises:
+            TransferError: there is none of that name, or it may not be removed.
+        """
+        if not is_plain(name):
+            raise UsageError(f"{quoted(name)} is not the name of a file at a target")
+        async with self._whole("deletion"):
+            await self._wire.delete(name)
+
+    async def _put(self, source: _LocalFile, name: str, told: Tell) -> Moved:
+        part = part_name(name, secrets.token_hex(8))
+        try:
+            told(SENDING, 0, source.size)
+            await self._wire.write(
+                part, lambda: source.next(lambda done: told(SENDING, done, source.size)), source.size
+            )
+            moved = source.moved()
+            found = await self._read_back(part, moved.size, told)
+            if found != moved:
+                kept = f"{found.size:,} bytes that are not the {moved.size:,} that were sent"
+                raise TransferInterruptedError(f"{self._place} has kept {kept}")  # noqa: TRY301 - it is tidied up after
+            await self._wire.rename(part, name)
+        except BaseException:
+            with suppress(TransferError, TimeoutError):  # the reason counts; a part that stays is removed next time
+                async with asyncio.timeout(self._patience.tidy_s):
+                    await self._wire.delete(part)
+            raise
+        return moved
+
+    async def _compare(self, source: _LocalFile, name: str, told: Tell) -> Moved:
+        while await source.next(lambda _done: None):
+            pass
+        moved = source.moved()
+        if await self._read_back(name, moved.size, told) != moved:
+            raise NameTakenError(f"{self._place} has another {quoted(name)} already; it was not touched")
+        return moved
+
+    async def _read_back(self, name: str, size: int, told: Tell) -> Moved:
+        """Return what the server has under a name; of what is longer than ``size``, only that it is."""
+        digest, done = hashlib.sha256(), 0
+
+        async def take(block: bytes) -> None:
+            nonlocal done
+            done += len(block)
+            if done > size:
+                raise _TooLongError(f"{self._place} sends more than there should be")
+            digest.update(block)
+            told(CHECKING, done, size)
+
+        told(CHECKING, 0, size)
+        try:
+            await self._wire.read(name, take)
+        except _TooLongError:
+            return Moved(done, "")
+        return Moved(done, digest.hexdigest())
+
+    async def _size_of(self, name: str) -> int:
+        for file in await self._wire.files():
+            if file.name == name:
+                return file.size
+        raise TargetFolderError(f"{self._place} has no file {quoted(name)} in that folder")
+
+    async def _fetch(self, name: str, descriptor: int, local: Path, size: int, told: Tell) -> Moved:
+        digest, done = hashlib.sha256(), 0
+
+        async def take(block: bytes) -> None:
+            nonlocal done
+            done += len(block)
+            if done > size:
+                raise _TooLongError(f"{quoted(name)} has grown while it was fetched")
+            try:
+                await _in_thread(lambda: _write(descriptor, block))
+            except OSError as error:
+                raise NoRoomError(f"{named(local)} cannot be written: {error.strerror}") from error
+            digest.update(block)
+            told(FETCHING, done, size)
+
+        told(FETCHING, 0, size)
+        await self._wire.read(name, take)
+        if done != size:
+            raise TransferInterruptedError(f"{self._place} has sent {done:,} of the {size:,} bytes of {quoted(name)}")
+        return Moved(done, digest.hexdigest())
+
+    def _whole(self, doing: str) -> AbstractAsyncContextManager[None]:
+        return within(self._patience.whole_s, self._place, doing)
+
+
+class _TooLongError(TransferError):
+    """More came than there should be."""
+
+
+class _LocalFile:
+    """A file of ours on its way out: read in a thread, hashed and counted as it goes."""
+
+    def __init__(self, local: Path, descriptor: int, size: int) -> None:
+        self.size = size
+        self._local = local
+        self._descriptor = descriptor
+        self._digest = hashlib.sha256()
+        self._done = 0
+
+    async def next(self, told: Callable[[int], None]) -> bytes:
+        """Return the next block, an empty one at the end."""
+        try:
+            block = await _in_thread(self._read)
+        except OSError as error:
+            raise TransferError(f"{named(self._local)} cannot be read: {error.strerror}") from error
+        self._done += len(block)
+        told(self._done)
+        return block
+
+    def moved(self) -> Moved:
+        """Return size and hash of what was given.
+
+        Raises:
+            TransferError: the file was changed meanwhile.
+        """
+        if self._done != self.size:
+            raise TransferError(f"{named(self._local)} was changed while it was sent; nothing was kept of it there")
+        return Moved(self._done, self._digest.hexdigest())
+
+    def _read(self) -> bytes:
+        block = os.read(self._descriptor, min(BLOCK_BYTES, self.size - self._done))
+        self._digest.update(block)
+        return block
+
+
+class _reading:  # noqa: N801 - a context manager that is read as a verb
+    """Opens a regular file of ours for :class:`_LocalFile`."""
+
+    def __init__(self, local: Path) -> None:
+        self._local = local
+
+    def __enter__(self) -> _LocalFile:
+        try:
+            self._file = self._local.open("rb", buffering=0)
+        except OSError as error:
+            raise TransferError(f"{named(self._local)} cannot be read: {error.strerror}") from error
+        return _LocalFile(self._local, self._file.fileno(), os.fstat(self._file.fileno()).st_size)
+
+    def __exit__(self, *_exception: object) -> None:
+        self._file.close()
+
+
+def _create(local: Path) -> int:
+    try:
+        return os.open(local, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise TransferError(f"{named(local)} cannot be made: {error.strerror}") from error
+
+
+def _write(descriptor: int, block: bytes) -> None:
+    rest = memoryview(block)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+async def _in_thread(call: Callable[[], _T]) -> _T:
+    """Run ``call`` in a thread, and never leave before it has ended: the file that it uses is closed next."""
+    running = asyncio.ensure_future(asyncio.to_thread(call))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
