@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 
+from bench.backup import measure_backup
 from bench.commands import measure_commands
 from bench.compact import measure_compact
 from bench.connecting import measure_prompt, measure_start
@@ -37,6 +38,7 @@ MEASURES: dict[str, Callable[..., Iterator[Row]]] = {
     "schedule": measure_schedule,
     "repair": measure_repair,
     "compact": measure_compact,
+    "backup": measure_backup,
 }
 
 

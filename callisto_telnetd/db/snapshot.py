@@ -109,7 +109,7 @@ def make_snapshot(live: Path, folder: Path, now: datetime, known: Known | None =
         making.unlink(missing_ok=True)
         making.touch(mode=0o600, exist_ok=False)
         try:
-            _copy(live, making)
+            copy_database(live, making)
             _sync(making)
             verdict = inspect(making, whole=True)
             if verdict.fault:
@@ -265,8 +265,16 @@ def _require_room(live: Path, folder: Path) -> None:
         )
 
 
-def _copy(live: Path, making: Path) -> None:
-    """Copy the database as it is at one moment, in steps between which it may be written to."""
+def copy_database(live: Path, making: Path) -> None:
+    """Copy the database as it is at one moment, in steps between which it may be written to.
+
+    Args:
+        live: The database, which may be in use; nobody may put another in its place meanwhile.
+        making: A file that is there and that nobody else has open; what it holds is thrown away.
+
+    Raises:
+        OSError, sqlite3.Error: it cannot be done.
+    """
     with closing(sqlite3.connect(f"{live.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as source:
         source.execute("PRAGMA busy_timeout=5000")
         try:

@@ -1,0 +1,154 @@
+"""What goes into an archive: the copy of the database, without secrets where nothing protects them, and recordings.
+
+Rules:
+
+* A secret is what lets somebody in: the hashes of passwords and PINs, and passwords for other machines, which the
+  appliance keeps in ``state`` under names that begin with :data:`SECRET_STATE`. What a repair set apart may hold them.
+* A recording goes in where a row of the copy names it, and its content is still what its name says.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from callisto_telnetd.db.results import code_of
+from callisto_telnetd.db.snapshot import Verdict, copy_database, inspect
+from callisto_telnetd.errors import BackupError, DamagedDatabaseError, DiskFullError
+
+SECRET_STATE = "secret/"  # noqa: S105 - the beginning of a name
+_WITHOUT_SECRETS = (
+    "DELETE FROM account",
+    "UPDATE mailbox SET pin_hash = '' WHERE pin_hash <> ''",
+    f"DELETE FROM state WHERE substr(key, 1, {len(SECRET_STATE)}) = '{SECRET_STATE}'",
+    "DELETE FROM quarantine WHERE origin LIKE 'account%' OR origin LIKE 'mailbox%' OR content LIKE '%$argon2%'",
+)
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NAME = re.compile(r"[0-9a-f]{64}")
+_CHUNK_BYTES = 1 << 20
+_ROWS = 1000
+
+
+@contextmanager
+def told_as(what: str) -> Iterator[None]:
+    """Turn what the system and SQLite say into our errors.
+
+    Raises:
+        DiskFullError: there is no room.
+        BackupError: anything else; names what could not be done.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise DiskFullError(f"{what}: the disk is full; nothing was changed") from None
+        raise BackupError(f"{what}: {error.strerror}; nothing was changed") from None
+    except sqlite3.Error as error:
+        if code_of(error).startswith("SQLITE_FULL"):
+            raise DiskFullError(f"{what}: the disk is full; nothing was changed") from None
+        raise BackupError(f"{what}: the database failed ({code_of(error)}); nothing was changed") from None
+
+
+def take_database(live: Path, copy: Path, *, secrets: bool) -> Verdict:
+    """Make a consistent and checked copy of the database, which goes on being used.
+
+    Args:
+        live: The database.
+        copy: A name that nobody has; for the owner alone.
+        secrets: Whether the copy may have them.
+
+    Raises:
+        DamagedDatabaseError: what was copied is not sound.
+        OSError, sqlite3.Error: it cannot be made.
+    """
+    copy.touch(mode=0o600, exist_ok=False)
+    copy_database(live, copy)
+    verdict = _sound(copy, whole=True)
+    if secrets:
+        return verdict
+    _remove_secrets(copy)  # nothing is changed in a file that is not known to be sound
+    return _sound(copy, whole=False)
+
+
+def one_line(fault: str) -> str:
+    """Return what SQLite says of a database, which may take several lines."""
+    return " ".join(fault.split())
+
+
+def _sound(copy: Path, *, whole: bool) -> Verdict:
+    verdict = inspect(copy, whole=whole)
+    if verdict.fault:
+        raise DamagedDatabaseError(
+            f"the database is not sound: {one_line(verdict.fault)}; no backup was made; 'repair' helps, then make one"
+        )
+    return verdict
+
+
+def _remove_secrets(copy: Path) -> None:
+    with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+        for pragma in ("journal_mode=OFF", "synchronous=OFF", "secure_delete=ON", "trusted_schema=OFF"):
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        for statement in _WITHOUT_SECRETS:
+            if tables & set(statement.split()):
+                connection.execute(statement)
+        connection.execute("VACUUM")  # what stood on pages that are free now goes, too
+
+
+def recordings_of(copy: Path) -> Iterator[str]:
+    """Yield the names of the recordings that rows of a copy name, each once, in their order."""
+    uri = f"{copy.absolute().as_uri()}?mode=ro&immutable=1"
+    sql = "SELECT recording FROM message UNION SELECT recording FROM greeting ORDER BY 1"
+    with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+        cursor = connection.execute(sql)
+        while rows := cursor.fetchmany(_ROWS):
+            yield from (name for (name,) in rows if isinstance(name, str) and _NAME.fullmatch(name))
+
+
+def open_recording(path: Path) -> int:
+    """Return a descriptor of a recording; it is a file, and no link.
+
+    Raises:
+        OSError: it is not there, or something else.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no file")
+    return descriptor
+
+
+def size_if_whole(path: Path) -> int | None:
+    """Return the size of a recording whose content is what its name says; None for any other."""
+    try:
+        descriptor = open_recording(path)
+        try:
+            size, digest = hash_of(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return None
+    return size if digest == path.name else None
+
+
+def hash_of(descriptor: int) -> tuple[int, str]:
+    """Return the size and the SHA-256 of a file's content.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest, size = hashlib.sha256(), 0
+    expected = os.fstat(descriptor).st_size  # a buffer that fits: most recordings are small
+    while data := os.pread(descriptor, min(max(expected - size, 0) + 1, _CHUNK_BYTES), size):
+        digest.update(data)
+        size += len(data)
+        if size == expected and len(data) < _CHUNK_BYTES:
+            break
+    return size, digest.hexdigest()

@@ -1,0 +1,280 @@
+"""The manifest of an archive: what it is, of which appliance, and every member with its size and SHA-256.
+
+It is one JSON object, written in one way: the head in its first line, then a member a line. Reading takes that form
+alone and works line by line, so that a list of 200,000 members needs no more memory than their hashes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple, NoReturn
+
+from callisto_telnetd.errors import BackupError, NewerBackupError, quoted
+
+FORMAT, FORMAT_VERSION = "callisto-backup", 1
+MANIFEST, DATABASE, SETTINGS, RECORDINGS = "manifest.json", "database.db", "callisto.toml", "recordings/"
+MOST_MEMBERS = 200_000
+MOST_MANIFEST_BYTES = 40 << 20
+MOST_NAMED_MISSING = 1000
+LONGEST_NOTE = 1000
+MOST_MEMBER_BYTES = 1 << 44
+
+_HEAD_END = b',"members":[\n'
+_END = b"]}\n"
+_MOST_HEAD_BYTES = 256 << 10
+_MOST_LINE_BYTES = 256
+_LINE = re.compile(
+    rb'\{"name":"(database\.db|callisto\.toml|recordings/[0-9a-f]{64})","size":(0|[1-9]\d{0,14}),"sha256":"([0-9a-f]{64})"\}'
+)
+_MEMBERS_A_PIECE = 512
+_HASH = re.compile(r"[0-9a-f]{64}")
+_CREATED = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", re.ASCII)
+_TEXTS = {"product_version": 64, "edition": 32, "host": 300, "serial": 300, "created": 20, "note": LONGEST_NOTE}
+_LEFT_OUT = frozenset({SETTINGS})
+_KEYS = frozenset(
+    {"format", "format_version", "schema", "secrets", "left_out", "missing", "missing_count"}
+) | frozenset(_TEXTS)
+
+
+class Member(NamedTuple):
+    """One file of the archive."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(slots=True)
+class Members:
+    """The files of an archive in its order: the database, the settings where they are in it, the recordings."""
+
+    database: Member
+    settings: Member | None = None
+    _digests: bytearray = field(default_factory=bytearray)
+    _sizes: array[int] = field(default_factory=lambda: array("Q"))
+
+    def add_recording(self, digest: bytes, size: int) -> None:
+        """Add one; they come in the order of their hashes, each once.
+
+        Raises:
+            ValueError: it does not come after those before.
+        """
+        if self._sizes and digest <= self._digests[-32:]:
+            raise ValueError("recordings are not in their order")
+        self._digests += digest
+        self._sizes.append(size)
+
+    @property
+    def recordings(self) -> int:
+        """How many there are."""
+        return len(self._sizes)
+
+    def recording(self, place: int) -> Member:
+        """Return the one at a place, counted from 0."""
+        name = self._digests[32 * place : 32 * place + 32].hex()
+        return Member(RECORDINGS + name, self._sizes[place], name)
+
+    @property
+    def size_bytes(self) -> int:
+        """All of it, unpacked."""
+        return self.database.size + (self.settings.size if self.settings else 0) + sum(self._sizes)
+
+    def __len__(self) -> int:
+        return 1 + (self.settings is not None) + len(self._sizes)
+
+    def __iter__(self) -> Iterator[Member]:
+        yield self.database
+        if self.settings is not None:
+            yield self.settings
+        for place in range(len(self._sizes)):
+            yield self.recording(place)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What an archive says of itself; every text is printable and bounded."""
+
+    product_version: str
+    schema: int
+    """The version of the database's schema."""
+    edition: str
+    host: str
+    serial: str
+    created: str
+    """UTC, as in ``2026-11-23T09:15:00Z``."""
+    note: str
+    secrets: bool
+    """Whether accounts and PINs are in the database."""
+    left_out: tuple[str, ...]
+    """Members that were left out because no password protects them."""
+    missing: tuple[str, ...]
+    """Recordings that rows name and that were not there, or not whole; a thousand of them at most."""
+    missing_count: int
+    members: Members
+
+    def head(self) -> dict[str, Any]:
+        """Return all but the members, as the JSON has it."""
+        texts = {name: getattr(self, name) for name in _TEXTS}
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "product_version": texts.pop("product_version"),
+            "schema": self.schema,
+            **texts,
+            "secrets": self.secrets,
+            "left_out": list(self.left_out),
+            "missing": list(self.missing),
+            "missing_count": self.missing_count,
+        }
+
+
+def format_manifest(manifest: Manifest) -> Iterator[bytes]:
+    """Yield the JSON in pieces."""
+    head = json.dumps(manifest.head(), ensure_ascii=True, separators=(",", ":"))
+    piece, mark = [head.removesuffix("}").encode() + _HEAD_END.removesuffix(b"\n")], b"\n"
+    for member in manifest.members:
+        line = f'{{"name":"{member.name}","size":{member.size},"sha256":"{member.sha256}"}}'
+        piece.append(mark + line.encode())
+        mark = b",\n"
+        if len(piece) > _MEMBERS_A_PIECE:
+            yield b"".join(piece)
+            piece.clear()
+    yield b"".join(piece) + b"\n" + _END
+
+
+def parse_manifest(pieces: Iterable[bytes]) -> Manifest:
+    """Return what :func:`format_manifest` has written, piece by piece.
+
+    Raises:
+        NewerBackupError: a newer version has written it.
+        BackupError: it has another form.
+    """
+    rest = iter(pieces)
+    head, pending = _read_head(rest)
+    values = _checked(head)
+    lines = _lines(pending, rest)
+    members = _read_members(lines)
+    return Manifest(members=members, **values)
+
+
+def _read_head(pieces: Iterator[bytes]) -> tuple[dict[str, Any], bytes]:
+    pending = b""
+    while _HEAD_END not in pending:
+        piece = next(pieces, None)
+        if piece is None or len(pending) > _MOST_HEAD_BYTES:
+            _refuse()
+        pending += piece
+    text, _, pending = pending.partition(_HEAD_END)
+    try:
+        head = json.loads(text + b"}", object_pairs_hook=_once)
+    except (ValueError, RecursionError):
+        _refuse()
+    if len(text) > _MOST_HEAD_BYTES or not isinstance(head, dict) or head.get("format") != FORMAT:
+        _refuse()
+    version = head.get("format_version")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        _refuse()
+    if version > FORMAT_VERSION:
+        raise NewerBackupError(
+            f"the backup has format {str(version)[:20]}, this version knows {FORMAT_VERSION}:"
+            " use a newer callisto-telnetd"
+        )
+    return head, pending
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(made := dict(pairs)) != len(pairs):
+        raise ValueError("a key stands twice")
+    return made
+
+
+def _checked(head: dict[str, Any]) -> dict[str, Any]:
+    values = {name: value for name, value in head.items() if name not in {"format", "format_version"}}
+    fits = (
+        head.keys() == _KEYS
+        and all(_is_text(values[name], longest) for name, longest in _TEXTS.items())
+        and _is_moment(values["created"])
+        and _is_count(values["schema"])
+        and _is_count(values["missing_count"])
+        and isinstance(values["secrets"], bool)
+        and _is_list(values["left_out"], len(_LEFT_OUT))
+        and set(values["left_out"]) <= _LEFT_OUT
+        and _is_list(values["missing"], MOST_NAMED_MISSING)
+        and all(_HASH.fullmatch(name) for name in values["missing"])
+    )
+    if not fits:
+        _refuse()
+    return {**values, "left_out": tuple(values["left_out"]), "missing": tuple(values["missing"])}
+
+
+def _is_text(value: object, longest: int) -> bool:
+    return isinstance(value, str) and len(value) <= longest and (value.isprintable() or not value)
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        return _CREATED.fullmatch(text) is not None and datetime.fromisoformat(text).year > 0
+    except ValueError:
+        return False
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_MEMBER_BYTES
+
+
+def _is_list(value: object, most: int) -> bool:
+    return isinstance(value, list) and len(value) <= most and all(isinstance(each, str) for each in value)
+
+
+def _lines(pending: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        *whole, pending = (pending + piece).split(b"\n")
+        yield from whole
+        if len(pending) > _MOST_LINE_BYTES:
+            _refuse()
+    *whole, pending = pending.split(b"\n")
+    yield from whole
+    if pending:
+        _refuse()
+
+
+def _read_members(lines: Iterator[bytes]) -> Members:
+    members: Members | None = None
+    more = True
+    for line in lines:
+        if not more:
+            if line + b"\n" != _END or next(lines, None) is not None or members is None:
+                _refuse()
+            return members
+        more = line.endswith(b",")
+        match = _LINE.fullmatch(line, 0, len(line) - more)
+        if match is None or int(match[2]) > MOST_MEMBER_BYTES:
+            _refuse()
+        members = _add(members, Member(match[1].decode(), int(match[2]), match[3].decode()))
+    return _refuse()
+
+
+def _add(members: Members | None, member: Member) -> Members:
+    if members is None:
+        if member.name != DATABASE:
+            _refuse()
+        return Members(member)
+    if member.name == SETTINGS and members.settings is None and not members.recordings:
+        members.settings = member
+    elif member.name == RECORDINGS + member.sha256 and len(members) < MOST_MEMBERS:
+        try:
+            members.add_recording(bytes.fromhex(member.sha256), member.size)
+        except ValueError:
+            _refuse()
+    else:
+        _refuse()
+    return members
+
+
+def _refuse() -> NoReturn:
+    raise BackupError(f"the backup's {quoted(MANIFEST)} has another form than Callisto writes; it is not used")

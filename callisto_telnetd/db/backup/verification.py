@@ -1,0 +1,120 @@
+"""All of an archive is looked at: its seal, every member, and the database inside, without any of it being used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from callisto_telnetd.db.backup.content import one_line, told_as
+from callisto_telnetd.db.backup.folder import LOOKING_DATABASE
+from callisto_telnetd.db.backup.manifest import DATABASE, Manifest
+from callisto_telnetd.db.backup.reader import Archive, open_archive
+from callisto_telnetd.db.inspection import VariableFault
+from callisto_telnetd.db.inspection import inspect as inspect_values
+from callisto_telnetd.db.schema import migrations
+from callisto_telnetd.db.snapshot import Verdict, inspect
+from callisto_telnetd.errors import BackupError, DiskFullError, NewerBackupError, named
+from callisto_telnetd.quantities import format_bytes
+
+Tell = Callable[[str, int, int], None]
+
+SEAL, MEMBERS, INSIDE = "Checking the seal", "Reading every member", "Checking the database inside"
+_RESERVE_BYTES = 16 << 20
+_MOST_FAULTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What an archive is that was found whole."""
+
+    manifest: Manifest
+    protected: bool
+    size_bytes: int
+    rows: int
+    faults: tuple[str, ...]
+    """Values in the database that are nonsense, as they were when it was copied; twenty at most."""
+
+
+def verify(path: Path, password: str | None, folder: Path, variable_fault: VariableFault, tell: Tell) -> Verified:
+    """Look at all of an archive; waits for the disk.
+
+    Args:
+        path: The archive.
+        password: Its password, None where it has none.
+        folder: Where a copy of the database inside has room, while it is looked at; nobody else verifies there.
+        variable_fault: Judges the values of system variables.
+        tell: Told of the steps.
+
+    Raises:
+        BackupPasswordError, NewerBackupError, BackupError: it is not to be used; says why.
+        DiskFullError: the database inside finds no room.
+    """
+    copy = folder / LOOKING_DATABASE
+    size = _size_of(path)
+    with open_archive(path, password, tell=lambda done: tell(SEAL, done, size)) as archive:
+        archive.verify_members(lambda done, of: tell(MEMBERS, done, of))
+        tell(INSIDE, 0, 0)
+        try:
+            with told_as("the database inside cannot be looked at"):
+                extract_database(archive, copy)
+            verdict = require_sound(copy, path, archive.manifest)
+            found = inspect_values(copy, variable_fault, lambda *_: None, closed=True, pages=False)
+        finally:
+            with suppress(OSError):
+                copy.unlink(missing_ok=True)
+        faults = [fault for each in found.values() for fault in each][:_MOST_FAULTS]
+        return Verified(archive.manifest, archive.protected, archive.size_bytes, verdict.rows, tuple(faults))
+
+
+def extract_database(archive: Archive, copy: Path) -> None:
+    """Put the database of an archive into a new file, for the owner alone.
+
+    Raises:
+        DiskFullError: there is no room; says how much is needed.
+        BackupError: it is not what the manifest says.
+        OSError: it cannot be written.
+    """
+    member, entry = next(archive.members())
+    disk = os.statvfs(copy.parent)
+    free = disk.f_bavail * disk.f_frsize
+    if free < member.size + _RESERVE_BYTES:
+        raise DiskFullError(
+            f"no room for the {DATABASE} of the backup: {format_bytes(free)} free,"
+            f" {format_bytes(member.size + _RESERVE_BYTES)} needed; nothing was changed"
+        )
+    copy.unlink(missing_ok=True)
+    descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        archive.copy((member, entry), stream)
+
+
+def require_sound(copy: Path, path: Path, manifest: Manifest) -> Verdict:
+    """Refuse a database that is damaged, not ours, or not the one that the manifest tells of.
+
+    Raises:
+        NewerBackupError: a newer version has made it.
+        BackupError: says what is wrong.
+    """
+    newest = max(migrations())
+    if manifest.schema > newest:
+        raise NewerBackupError(
+            f"{named(path)}: its database has schema {manifest.schema}, this version knows {newest}: use a newer"
+            " callisto-telnetd"
+        )
+    verdict = inspect(copy, whole=True)
+    if not verdict.fault and verdict.schema == manifest.schema:
+        return verdict
+    reason = (
+        one_line(verdict.fault) or f"its schema is {verdict.schema}, and not {manifest.schema} as the manifest says"
+    )
+    raise BackupError(f"{named(path)} is refused: the database inside is not sound: {reason}; nothing was changed")
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise BackupError(f"{named(path)} cannot be read: {error.strerror}") from None

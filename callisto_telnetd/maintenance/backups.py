@@ -1,0 +1,382 @@
+"""The backups of the appliance: made, listed, verified and deleted, for whichever door asks.
+
+Rules:
+
+* One at a time works on the whole database; the work is a worker's, and sessions go on beside it.
+* A caller who goes away ends the work; what was not whole is removed.
+* What is known of the archives (when they were verified, by which version they were made) is kept in the database,
+  because an archive that a password protects does not tell it. A password is kept nowhere, and is in no log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import string
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from callisto_telnetd.accounts.audit import Audit
+from callisto_telnetd.accounts.presence import Presence
+from callisto_telnetd.clock import Clock
+from callisto_telnetd.db.backup.folder import archives, delete, find, remove_unfinished
+from callisto_telnetd.db.backup.manifest import LONGEST_NOTE
+from callisto_telnetd.db.backup.reader import is_protected
+from callisto_telnetd.db.folder import DataFolder
+from callisto_telnetd.db.store import Store
+from callisto_telnetd.errors import BackupError, CallistoError, StoreError, UsageError
+from callisto_telnetd.maintenance.fetching import remove_unfetched
+from callisto_telnetd.maintenance.workshop import Progress, Workshop
+from callisto_telnetd.origin import Origin
+from callisto_telnetd.quantities import format_bytes
+from callisto_telnetd.trace.logs import Log
+from callisto_telnetd.variables import Registry
+
+VERSION_STATE = "backed_up_version"
+"""The key under which it is kept which version of the product has a backup; that of the first start needs none."""
+BACKUP_STATE = "backups"
+"""The key under which it is kept what is known of the archives, and which was the last good one."""
+SHORTEST_PASSWORD, LONGEST_PASSWORD = 12, 99
+PASSWORD_RULE = f"{SHORTEST_PASSWORD} to {LONGEST_PASSWORD} printable characters"
+_GENERATED_LENGTH = 24
+_LETTERS = "".join(sorted(set(string.ascii_letters + string.digits) - set("0O1Il")))
+_MOST_KNOWN = 300
+_MOST_STATE = 150_000
+_NOTE_KEPT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """What an archive says of the appliance that made it."""
+
+    product_version: str
+    edition: str
+    host: str
+    serial: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is remembered of an archive; ISO 8601, blank where it was never so."""
+
+    made: str = ""
+    verified: str = ""
+    version: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LastGood:
+    """The last archive that was made and verified here."""
+
+    file: str
+    at: str
+    """ISO 8601, of the appliance's clock."""
+    version: str
+
+    def age_s(self, now: datetime) -> float:
+        """Return how old it is, in seconds; not below 0."""
+        return max(0.0, (now - datetime.fromisoformat(self.at)).total_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An archive of the folder."""
+
+    path: Path
+    at: datetime
+    """By its name; in the zone of the appliance's clock."""
+    age_s: float
+    size_bytes: int
+    protected: bool | None
+    """Whether a password protects it; None for what is no archive inside."""
+    known: Known
+
+
+def require_password(password: str) -> None:
+    """Refuse a password that an archive must not have.
+
+    Raises:
+        UsageError: says the rule; never holds the password.
+    """
+    if not (SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD and password.isprintable()):
+        raise UsageError(f"the password is outside the rule: {PASSWORD_RULE}; nothing was changed")
+
+
+def generate_password() -> str:
+    """Return a password with 140 bits of chance, without letters that look alike."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(_GENERATED_LENGTH))
+
+
+class Backups:
+    """The archives of one appliance."""
+
+    def __init__(
+        self,
+        *,
+        folder: DataFolder,
+        settings: Path,
+        identified: Identified,
+        store: Store,
+        workshop: Workshop,
+        variables: Registry,
+        clock: Clock,
+        audit: Audit,
+        presence: Presence,
+        log: Log,
+        one_at_a_time: asyncio.Lock,
+    ) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._identified = identified
+        self._store = store
+        self._workshop = workshop
+        self._variables = variables
+        self._clock = clock
+        self._audit = audit
+        self._presence = presence
+        self._log = log
+        self._one_at_a_time = one_at_a_time
+
+    async def open(self) -> None:
+        """Remove what a killed server has left half done, and tell where an update asks for a new backup."""
+        try:
+            remove_unfinished(self._folder.backup)
+            remove_unfetched(self._folder.backup)
+        except OSError as error:
+            self._log.warning("an unfinished backup cannot be removed", reason=str(error.strerror))
+        with suppress(StoreError):  # maintenance mode; the next start tells
+            await self._note_update()
+
+    async def _note_update(self) -> None:
+        """Have a notice stand from an update on, until there is a backup that the new version has made.
+
+        The appliance's document, "Backup and restore": after an update earlier backups may not fit any longer.
+        """
+        version = self._identified.product_version
+        known = await self._store.get_state(VERSION_STATE)
+        if known is None:
+            await self._store.set_state(VERSION_STATE, version)
+        elif known != version:
+            text = (
+                f"version {version} has no backup yet, and those of {known} may not fit it: 'backup create' makes one"
+            )
+            self._presence.stand(VERSION_STATE, text)
+
+    async def _end_update(self) -> None:
+        """Keep that this version has a backup."""
+        self._presence.clear(VERSION_STATE)
+        try:
+            await self._store.set_state(VERSION_STATE, self._identified.product_version)
+        except StoreError as error:
+            self._log.warning("what is known of the backups was not kept", reason=str(error))
+
+    async def create(
+        self,
+        origin: Origin,
+        *,
+        password: str | None,
+        note: str,
+        told: Callable[[Progress], None],
+        patient: bool = False,
+    ) -> dict[str, Any]:
+        """Make an archive, and return what the worker says of it; it is whole, verified and on the disk.
+
+        Args:
+            origin: Who wants it.
+            password: It protects the archive; None: nothing does, and secrets are left out.
+            note: A line that stands in it.
+            patient: Whether to wait while something else works on the whole database, not to refuse.
+            told: Told how far it has come.
+
+        Raises:
+            UsageError: something else works on the whole database, or the password is outside the rule.
+            CallistoError: it cannot be made; nothing was changed.
+        """
+        if password is not None:
+            require_password(password)
+        if len(note) > LONGEST_NOTE or not (note.isprintable() or not note):
+            raise UsageError(f"note: a line of at most {LONGEST_NOTE} printable characters; nothing was changed")
+        if not patient:
+            self._require_free()
+        if self._store.fault is not None:
+            raise BackupError(f"only a sound database can be backed up: {self._store.fault}")
+        now = self._clock.now()
+        order = {
+            **asdict(self._identified),
+            "live": str(self._store.file.absolute()),
+            "media": str(self._folder.media.absolute()),
+            "folder": str(self._folder.backup.absolute()),
+            "settings": str(self._settings.resolve()) if self._settings.is_file() else "",
+            "password": password,
+            "note": note,
+            "at": now.isoformat(),
+        }
+        async with self._one_at_a_time:
+            made = await self._work("backup", order, told)
+            version, verified = self._identified.product_version, self._clock.now().isoformat()
+            known = Known(now.isoformat(), verified, version, note[:_NOTE_KEPT])
+            last = LastGood(made["file"], now.isoformat(timespec="seconds"), version)
+            await self._keep({made["file"]: known}, last)
+            await self._end_update()
+        protection = "protected by a password" if password is not None else "without secrets"
+        await self._audit.note("backup made", origin, f"{made['file']}, {format_bytes(made['bytes'])}, {protection}")
+        return made
+
+    async def list(self) -> list[Listed]:
+        """Return the archives, the newest first.
+
+        Raises:
+            BackupError: the folder cannot be read.
+        """
+        known = {} if self._store.fault is not None else (await self._state())[0]
+        now = self._clock.now()
+        listed = []
+        for each in await asyncio.to_thread(archives, self._folder.backup):
+            at = each.at.replace(tzinfo=now.tzinfo)
+            age_s = max(0.0, (now - at).total_seconds())
+            protected = await asyncio.to_thread(_protected, each.path)
+            mine = known.get(each.path.name, Known())
+            listed.append(Listed(each.path, at, age_s, each.size_bytes, protected, mine))
+        return listed
+
+    def names(self) -> Sequence[str]:
+        """Return the names of the archives, the newest first; none where the folder cannot be read."""
+        with suppress(BackupError):
+            return [each.path.name for each in archives(self._folder.backup)]
+        return []
+
+    def require(self, name: str) -> Path:
+        """Return where the archive of that name is.
+
+        Raises:
+            BackupError: there is none.
+        """
+        return find(self._folder.backup, name)
+
+    def is_protected(self, name: str) -> bool:
+        """Say whether a password protects an archive, by its first bytes.
+
+        Raises:
+            BackupError: there is none of that name, or it is none inside.
+        """
+        return is_protected(self.require(name))
+
+    async def verify(
+        self, origin: Origin, name: str, *, password: str | None, told: Callable[[Progress], None]
+    ) -> dict[str, Any]:
+        """Look at all of an archive, and return what it says of itself.
+
+        Raises:
+            BackupPasswordError: the password is wrong, missing, or there where none is needed.
+            BackupError: it is not to be used; says why.
+            UsageError: something else works on the whole database.
+        """
+        path = self.require(name)
+        self._require_free()
+        order = {"file": str(path.absolute()), "folder": str(self._folder.backup.absolute()), "password": password}
+        async with self._one_at_a_time:
+            try:
+                found = await self._work("verify", order, told)
+            except BackupError as error:
+                self._log.warning("backup not verified", file=name, reason=str(error))
+                raise
+            now = self._clock.now().isoformat()
+            if self._store.fault is None:
+                before = (await self._state())[0].get(name, Known())
+                known = Known(before.made, now, found["product_version"], found["note"][:_NOTE_KEPT])
+                await self._keep({name: known}, None)
+        await self._audit.note("backup verified", origin, name)
+        return found
+
+    async def delete(self, origin: Origin, name: str, *, patient: bool = False) -> None:
+        """Remove an archive for good; ``patient`` as for :meth:`create`.
+
+        Raises:
+            BackupError: there is none of that name, or it cannot be removed.
+            UsageError: something else works on the whole database.
+        """
+        if not patient:
+            self._require_free()
+        async with self._one_at_a_time:
+            await asyncio.to_thread(delete, self._folder.backup, name)
+            await self._keep({}, None)
+        await self._audit.note("backup deleted", origin, name)
+
+    async def last_good(self) -> LastGood | None:
+        """Return the last archive that was made and verified here, whether or not it is still there.
+
+        Raises:
+            StoreError: the database cannot answer.
+        """
+        return (await self._state())[1]
+
+    def _require_free(self) -> None:
+        if self._one_at_a_time.locked():
+            raise UsageError(
+                "the database is being checked, repaired, backed up or compacted just now; nothing was changed;"
+                " try again later"
+            )
+
+    async def _work(self, job: str, order: dict[str, Any], told: Callable[[Progress], None]) -> dict[str, Any]:
+        try:
+            return await self._workshop.run(job, order, told, self._variable_fault)
+        finally:
+            with suppress(OSError):  # of a worker that was killed; else there is nothing
+                remove_unfinished(self._folder.backup)
+
+    def _variable_fault(self, name_and_text: Sequence[str]) -> str | None:
+        name, text = name_and_text
+        return self._variables.fault_of(name, text)
+
+    async def _state(self) -> tuple[dict[str, Known], LastGood | None]:
+        text = await self._store.get_state(BACKUP_STATE)
+        try:
+            return _parse_state(text) if text else ({}, None)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            self._log.warning("what is kept of the backups is not readable")
+            return {}, None
+
+    async def _keep(self, more: dict[str, Known], last: LastGood | None) -> None:
+        """Remember what is known of the archives that are there; the archive itself counts, whether or not it is."""
+        try:
+            known, before = await self._state()
+            names = (await asyncio.to_thread(self.names))[:_MOST_KNOWN]
+            kept = {name: asdict(all_known[name]) for name in names if name in (all_known := known | more)}
+            last = last or before
+            value = {"known": kept, "last": asdict(last) if last else None}
+            await self._store.set_state(BACKUP_STATE, orjson.dumps(value).decode())
+        except CallistoError as error:
+            self._log.warning("what is known of the backups was not kept", reason=str(error))
+
+
+def _protected(path: Path) -> bool | None:
+    try:
+        return is_protected(path)
+    except BackupError:
+        return None
+
+
+def _parse_state(text: str) -> tuple[dict[str, Known], LastGood | None]:
+    data = orjson.loads(text) if len(text) <= _MOST_STATE else None
+    if not isinstance(data, dict):
+        raise ValueError("no state of backups")
+    known = {
+        str(name): Known(**{key: _line(value) for key, value in each.items()}) for name, each in data["known"].items()
+    }
+    last = LastGood(**{key: _line(value) for key, value in data["last"].items()}) if data["last"] else None
+    if last is not None and datetime.fromisoformat(last.at).tzinfo is None:
+        raise ValueError("no moment")
+    return known, last
+
+
+def _line(value: object) -> str:
+    if not isinstance(value, str) or not (value.isprintable() or not value):
+        raise ValueError("no line")
+    return value

@@ -1,0 +1,182 @@
+"""``backup``: archives of the whole appliance, made while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from callisto_telnetd.errors import UsageError
+from callisto_telnetd.maintenance.backups import PASSWORD_RULE, Listed, generate_password, require_password
+from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
+from callisto_telnetd.menus.arguments import require_count, take_options, take_yes
+from callisto_telnetd.menus.backup_restore import PLAN, RESTORE, UNDO
+from callisto_telnetd.menus.backup_schedule import BACKUP_SCHEDULE_MENU
+from callisto_telnetd.menus.context import Context
+from callisto_telnetd.menus.progress import follow
+from callisto_telnetd.menus.tree import Command, Menu
+from callisto_telnetd.quantities import counted, format_bytes, format_duration
+
+_GENERATED = "generated"
+_UNPROTECTED = "No password: accounts, PINs and the settings file are left out; a restore keeps those that are there"
+
+
+async def create(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Make an archive, and show how far it has come."""
+    plain, options = take_options(words, ("note",))
+    require_count(plain, 0, 1, f"backup create [{_GENERATED}] [note=TEXT]; the password is asked for")
+    if plain and plain[0].lower() != _GENERATED:
+        raise UsageError(f"usage: backup create [{_GENERATED}] [note=TEXT]; the password is asked for")
+    password = generate_password() if plain else await _ask_new_password(context)
+    if password is None:
+        yield Line(_UNPROTECTED)
+    backups, note = context.parts.backups, options.get("note", "")
+    made: dict[str, Any] = {}
+    async for step in follow(lambda told: backups.create(context.origin, password=password, note=note, told=told)):
+        if isinstance(step, str):
+            yield Line(step)
+        else:
+            made = step
+    lines = [f"{counted(made['missing'], 'recording')} missing or damaged, not in it"] if made["missing"] else []
+    if plain:
+        lines.append(f"The password is {password} and is shown this once; without it nobody can read the backup")
+    facts = {**made, "protected": password is not None, "verified": True}
+    yield Fact({**facts, "password": password} if plain else facts, tuple(lines))
+    content = f"{counted(made['rows'], 'row')} and {counted(made['recordings'], 'recording')}"
+    yield Done(f"backup {made['file']} made and verified, {format_bytes(made['bytes'])}, {content}")
+
+
+async def list_backups(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Yield the archives, the newest first."""
+    require_count(words, 0, 0, "backup list")
+    listed = await context.parts.backups.list()
+    for each in listed:
+        yield Fact(_data_of(each), (_line_of(context, each),))
+    yield Done(f"{counted(len(listed), 'backup')} in {context.parts.folder.backup}")
+
+
+async def verify(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Look at all of an archive without restoring it."""
+    require_count(words, 1, 1, "backup verify FILE; a password is asked for where one is needed")
+    backups = context.parts.backups
+    password: str | None = None
+    if backups.is_protected(words[0]):
+        password = await context.dialogue.ask(f"Password of {words[0]}: ", secret=True) or None
+    found: dict[str, Any] = {}
+    async for step in follow(lambda told: backups.verify(context.origin, words[0], password=password, told=told)):
+        if isinstance(step, str):
+            yield Line(step)
+        else:
+            found = step
+    yield Fact({"file": words[0], **found}, tuple(_lines_of(found)))
+    sealed = "its seal is the password's" if found["protected"] else "no password: its seal tells accidents alone"
+    content = f"{counted(found['rows'], 'row')} and {counted(found['recordings'], 'recording')}"
+    yield Done(f"backup {words[0]} is whole, {content}; {sealed}")
+
+
+async def delete(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Remove an archive for good."""
+    plain, confirmed = take_yes(words)
+    require_count(plain, 1, 1, "backup delete FILE [yes]")
+    backups = context.parts.backups
+    backups.require(plain[0])
+    await context.confirm(f"Delete the backup {plain[0]} for good", confirmed=confirmed)
+    await backups.delete(context.origin, plain[0])
+    yield Fact({"file": plain[0]}, ())
+    yield Done(f"backup {plain[0]} deleted")
+
+
+async def _ask_new_password(context: Context) -> str | None:
+    """Return the new password, asked for twice; None where the answer is empty."""
+    ask = context.dialogue.ask
+    password = await ask("Password for the backup, empty for none: ", secret=True)
+    if password:
+        require_password(password)
+        if context.dialogue.asks_a_person and await ask("The same again: ", secret=True) != password:
+            raise UsageError("the two are not the same; nothing was changed")
+    return password or None
+
+
+def _lines_of(found: dict[str, Any]) -> list[str]:
+    lines = [
+        f"Made: {found['created']} by version {found['product_version']}, edition {found['edition']}",
+        f"Host: {found['host']}, serial {found['serial'] or 'not set'}",
+        f"Content: {format_bytes(found['content_bytes'])} unpacked, schema {found['schema']}",
+        f"Accounts and PINs: {'in it' if found['secrets'] else 'not in it'}",
+    ]
+    lines += [f"Note: {found['note']}"] if found["note"] else []
+    lines += [f"Left out: {', '.join(found['left_out'])}"] if found["left_out"] else []
+    lines += [f"Missing: {counted(found['missing'], 'recording')}"] if found["missing"] else []
+    return lines + [f"Doubtful value: {fault}" for fault in found["faults"]]
+
+
+def _data_of(each: Listed) -> dict[str, Any]:
+    return {
+        "file": each.path.name,
+        "at": each.at.isoformat(timespec="seconds"),
+        "age_s": round(each.age_s),
+        "bytes": each.size_bytes,
+        "protected": each.protected,
+        "version": each.known.version or None,
+        "verified": each.known.verified or None,
+        "note": each.known.note,
+        "where": str(each.path.parent),
+    }
+
+
+def _line_of(context: Context, each: Listed) -> str:
+    known = each.known
+    kind = {True: "protected", False: "no password", None: "not a backup inside"}[each.protected]
+    verified = f"verified {context.parts.clock.format_stamp(known.verified)}" if known.verified else "not verified here"
+    version = f"version {known.version}" if known.version else "version unknown"
+    age = f"{format_duration(each.age_s)} ago"
+    line = f"{each.path.name}  {age}, {format_bytes(each.size_bytes)}, {kind}, {version}, {verified}"
+    return f"{line}  {known.note}".rstrip()
+
+
+def _complete_name(context: Context, words: Sequence[str]) -> Sequence[str]:
+    return () if words else context.parts.backups.names()
+
+
+BACKUP_MENU = Menu(
+    word="backup",
+    title="Backup",
+    help="make, verify and restore backups of all the appliance's data, also on a schedule",
+    entries=(
+        Command(
+            word="create",
+            usage=f"[{_GENERATED}] [note=TEXT]",
+            help="make a backup of everything, while everything runs",
+            run=create,
+            complete=lambda _context, words: () if words else (_GENERATED, "note="),
+            facts="one",
+            details=(
+                f"The password is asked for: {PASSWORD_RULE}, or empty for none; '{_GENERATED}' makes one.",
+                "Without a password the backup holds no accounts, no PINs and no settings file.",
+                "It is a ZIP file with AES-256 that 7-Zip opens; Windows Explorer and Info-ZIP do not.",
+            ),
+        ),
+        Command(word="list", help="list the backups, the newest first", run=list_backups, facts="many"),
+        Command(
+            word="verify",
+            usage="FILE",
+            help="read all of a backup and check the database inside, without restoring it",
+            run=verify,
+            complete=_complete_name,
+            facts="one",
+            details=("The password is asked for where one protects the backup.",),
+        ),
+        Command(
+            word="delete",
+            usage="FILE [yes]",
+            help="delete a backup for good",
+            run=delete,
+            complete=_complete_name,
+            facts="one",
+            changes=True,
+        ),
+        PLAN,
+        RESTORE,
+        UNDO,
+        BACKUP_SCHEDULE_MENU,
+    ),
+)

@@ -1,0 +1,582 @@
+"""Archives made by an enemy: all refused before anything of them is used, in little memory.
+
+Those that no password protects can be sealed by anybody, so most of these are: the seal alone keeps nobody out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import struct
+import tracemalloc
+import zipfile
+import zlib
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from callisto_telnetd.db.backup.manifest import DATABASE, MANIFEST, RECORDINGS, SETTINGS
+from callisto_telnetd.db.backup.reader import open_archive
+from callisto_telnetd.db.backup.verification import verify
+from callisto_telnetd.db.backup.zip_records import (
+    CENTRAL_BYTES,
+    STORED,
+    Directory,
+    Entry,
+    pack_central,
+    pack_local,
+)
+from callisto_telnetd.errors import BackupError, BackupPasswordError, NewerBackupError
+from tests.db.archives import (
+    PASSWORD,
+    Forger,
+    deflated,
+    ignore,
+    make_appliance,
+    make_archive,
+    seal_without_password,
+)
+
+MOST_BYTES = 16 << 20
+DATA = b"a database, it says" * 20
+ONE, TWO = b"one recording", b"another recording"
+FIRST, SECOND = sorted((ONE, TWO), key=lambda each: hashlib.sha256(each).hexdigest())
+NAME = RECORDINGS + hashlib.sha256(FIRST).hexdigest()
+Forge = Callable[[Path], None]
+
+FORGERIES: dict[str, Forge] = {}
+
+
+def forgery(make: Forge) -> Forge:
+    """Take it into the list."""
+    FORGERIES[make.__name__.removeprefix("_")] = make
+    return make
+
+
+def good() -> Forger:
+    """Return an archive without fault, up to its end."""
+    return Forger().add_manifest(DATA, ONE, TWO).add(DATABASE, DATA).add_recording(FIRST).add_recording(SECOND)
+
+
+def before_second() -> Forger:
+    """Return one whose last member is missing yet."""
+    return Forger().add_manifest(DATA, ONE, TWO).add(DATABASE, DATA).add_recording(FIRST)
+
+
+def patched(pack: Callable[[Entry], bytes], at: int, form: str, value: int) -> Callable[[Entry], bytes]:
+    """Return a way to write a record with another value somewhere."""
+
+    def pack_otherwise(entry: Entry) -> bytes:
+        record = bytearray(pack(entry))
+        struct.pack_into(form, record, at, value)
+        return bytes(record)
+
+    return pack_otherwise
+
+
+@forgery
+def _random_bytes(path: Path) -> None:
+    path.write_bytes(os.urandom(100_000))
+
+
+@forgery
+def _an_empty_file(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@forgery
+def _a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+@forgery
+def _a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+@forgery
+def _a_link_to_an_archive(path: Path) -> None:
+    good().write(path.with_name("other.zip"))
+    path.symlink_to("other.zip")
+
+
+@forgery
+def _another_products_zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as other:
+        other.writestr("manifest.json", '{"product": "another"}')
+        other.writestr("../../etc/passwd", "root")
+
+
+@forgery
+def _another_products_zip_with_our_comment(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as other:
+        other.writestr("manifest.json", '{"product": "another"}')
+        other.comment = b"callisto-backup 1 salt=" + b"0" * 32 + b" seal=" + b"0" * 64
+
+
+@forgery
+def _unsealed(path: Path) -> None:
+    path.write_bytes(good().end())
+
+
+@forgery
+def _sealed_and_then_longer(path: Path) -> None:
+    good().write(path)
+    path.write_bytes(path.read_bytes() + b"\0")
+
+
+@forgery
+def _a_newer_seal(path: Path) -> None:
+    path.write_bytes(good().end().replace(b"callisto-backup 1 ", b"callisto-backup 2 "))
+
+
+@forgery
+def _accounts_that_no_password_protects(path: Path) -> None:
+    forger = Forger().add_manifest(DATA, text=lambda text: text.replace(b'"secrets":false', b'"secrets":true'))
+    forger.add(DATABASE, DATA).write(path)
+
+
+@forgery
+def _a_newer_manifest(path: Path) -> None:
+    forger = Forger().add_manifest(DATA, text=lambda text: text.replace(b'"format_version":1', b'"format_version":2'))
+    forger.add(DATABASE, DATA).write(path)
+
+
+@forgery
+def _a_name_that_climbs(path: Path) -> None:
+    before_second().add("../../../etc/cron.d/x", SECOND).write(path)
+
+
+@forgery
+def _an_absolute_name(path: Path) -> None:
+    before_second().add("/etc/passwd", SECOND).write(path)
+
+
+@forgery
+def _a_name_in_a_manifest_that_climbs(path: Path) -> None:
+    forger = Forger().add_manifest(DATA, text=lambda text: text.replace(b'"database.db"', b'"../database.db"'))
+    forger.add("../database.db", DATA).write(path)
+
+
+@forgery
+def _a_link(path: Path) -> None:
+    before_second().add(
+        RECORDINGS + hashlib.sha256(SECOND).hexdigest(),
+        SECOND,
+        central=patched(pack_central, CENTRAL_BYTES - 8, "<L", 0o120777 << 16),
+    ).write(path)
+
+
+@forgery
+def _a_device(path: Path) -> None:
+    before_second().add(
+        RECORDINGS + hashlib.sha256(SECOND).hexdigest(),
+        SECOND,
+        central=patched(pack_central, CENTRAL_BYTES - 8, "<L", 0o060666 << 16),
+    ).write(path)
+
+
+@forgery
+def _the_same_member_twice(path: Path) -> None:
+    before_second().add_recording(FIRST).write(path)
+
+
+@forgery
+def _the_same_recording_twice_in_the_manifest(path: Path) -> None:
+    one, other = (hashlib.sha256(each).hexdigest().encode() for each in (FIRST, SECOND))
+    forger = Forger().add_manifest(DATA, ONE, TWO, text=lambda text: text.replace(other, one))
+    forger.add(DATABASE, DATA).add_recording(FIRST).add_recording(FIRST).write(path)
+
+
+@forgery
+def _members_that_overlap(path: Path) -> None:
+    forger = before_second()
+    place = forger.entries[-1].offset
+    forger.add_recording(SECOND)
+    forger.central = forger.central[: -len(pack_central(forger.entries[-1]))]
+    forger.central += pack_central(forger.entries[-1]._replace(offset=place))
+    forger.write(path)
+
+
+@forgery
+def _a_member_behind_the_end(path: Path) -> None:
+    before_second().add(
+        RECORDINGS + hashlib.sha256(SECOND).hexdigest(), SECOND, entry=lambda entry: entry._replace(offset=1 << 40)
+    ).write(path)
+
+
+@forgery
+def _a_gap_between_members(path: Path) -> None:
+    forger = before_second()
+    forger.body += b"something that another reader may find"
+    forger.add_recording(SECOND).write(path)
+
+
+@forgery
+def _something_before_the_first_member(path: Path) -> None:
+    forger = Forger()
+    forger.body += b"#!/bin/sh\n"
+    forger.add_manifest(DATA).add(DATABASE, DATA).write(path)
+
+
+@forgery
+def _a_manifest_that_inflates_without_end(path: Path) -> None:
+    bomb = deflated(bytes(200 << 20))
+    Forger().add(MANIFEST, b"", packed=bomb, entry=lambda entry: entry._replace(size=30 << 20)).add(
+        DATABASE, DATA
+    ).write(path)
+
+
+@forgery
+def _a_head_of_the_manifest_without_end(path: Path) -> None:
+    Forger().add(MANIFEST, b'{"format":"' + b" " * (30 << 20)).add(DATABASE, DATA).write(path)
+
+
+@forgery
+def _a_database_that_inflates_beyond_its_size(path: Path) -> None:
+    bomb = deflated(bytes(100 << 20))
+    Forger().add_manifest(DATA).add(DATABASE, DATA, packed=bomb).write(path)
+
+
+@forgery
+def _a_size_that_nothing_can_inflate_to(path: Path) -> None:
+    text = f'"database.db","size":{len(DATA)}'.encode()
+    Forger().add_manifest(DATA, text=lambda made: made.replace(text, b'"database.db","size":99999999999')).add(
+        DATABASE, DATA, entry=lambda entry: entry._replace(size=99_999_999_999)
+    ).write(path)
+
+
+@forgery
+def _a_header_that_says_another_size(path: Path) -> None:
+    Forger().add_manifest(DATA).add(DATABASE, DATA, local=patched(pack_local, 22, "<L", 7)).write(path)
+
+
+@forgery
+def _a_header_that_says_another_name(path: Path) -> None:
+    def pack(entry: Entry) -> bytes:
+        return pack_local(entry._replace(name="../database"))
+
+    Forger().add_manifest(DATA).add(DATABASE, DATA, local=pack).write(path)
+
+
+@forgery
+def _a_directory_that_says_another_size(path: Path) -> None:
+    Forger().add_manifest(DATA).add(DATABASE, DATA, central=patched(pack_central, 24, "<L", 7)).write(path)
+
+
+@forgery
+def _one_that_says_it_packs_less(path: Path) -> None:
+    Forger().add_manifest(DATA).add(DATABASE, DATA, entry=lambda entry: entry._replace(packed=entry.packed - 1)).write(
+        path
+    )
+
+
+@forgery
+def _more_members_than_the_manifest_lists(path: Path) -> None:
+    good().add("zzz", b"extra").write(path)
+
+
+@forgery
+def _a_recording_more_than_the_manifest_lists(path: Path) -> None:
+    Forger().add_manifest(DATA, FIRST).add(DATABASE, DATA).add_recording(FIRST).add_recording(SECOND).write(path)
+
+
+@forgery
+def _fewer_members_than_the_manifest_lists(path: Path) -> None:
+    before_second().write(path)
+
+
+@forgery
+def _another_order(path: Path) -> None:
+    Forger().add_manifest(DATA, ONE, TWO).add_recording(FIRST).add(DATABASE, DATA).add_recording(SECOND).write(path)
+
+
+@forgery
+def _recordings_in_another_order(path: Path) -> None:
+    Forger().add_manifest(DATA, ONE, TWO).add(DATABASE, DATA).add_recording(SECOND).add_recording(FIRST).write(path)
+
+
+@forgery
+def _a_manifest_that_comes_last(path: Path) -> None:
+    Forger().add(DATABASE, DATA).add_manifest(DATA).write(path)
+
+
+@forgery
+def _no_manifest(path: Path) -> None:
+    Forger().add(DATABASE, DATA).add_recording(FIRST).write(path)
+
+
+@forgery
+def _a_manifest_of_many_brackets(path: Path) -> None:
+    text = b'{"format":' + b"[" * 100_000 + b',"members":[\n]}\n'
+    Forger().add(MANIFEST, text).add(DATABASE, DATA).write(path)
+
+
+@forgery
+def _a_manifest_with_a_number_without_end(path: Path) -> None:
+    def longer(text: bytes) -> bytes:
+        return text.replace(b'"schema":2', b'"schema":' + b"9" * 100_000)
+
+    Forger().add_manifest(DATA, text=longer).add(DATABASE, DATA).write(path)
+
+
+@forgery
+def _a_manifest_that_forges_a_line(path: Path) -> None:
+    def worse(text: bytes) -> bytes:
+        return text.replace(b'"host":"callisto"', b'"host":"x\\u001b[2J\\r\\nOK"')
+
+    Forger().add_manifest(DATA, text=worse).add(DATABASE, DATA).write(path)
+
+
+@forgery
+def _settings_without_a_password_that_the_manifest_does_not_list(path: Path) -> None:
+    Forger().add_manifest(DATA, ONE).add(DATABASE, DATA).add(SETTINGS, b"[telnet]\nport = 1\n").write(path)
+
+
+@forgery
+def _a_recording_that_is_another(path: Path) -> None:
+    content = FIRST[:-1] + b"!"
+    Forger().add_manifest(DATA, FIRST).add(DATABASE, DATA).add(NAME, content).write(path)
+
+
+@forgery
+def _a_recording_that_is_deflated(path: Path) -> None:
+    Forger().add_manifest(DATA, FIRST).add(DATABASE, DATA).add(NAME, FIRST, method=8).write(path)
+
+
+@forgery
+def _a_database_that_is_stored(path: Path) -> None:
+    Forger().add_manifest(DATA).add(DATABASE, DATA, method=STORED).write(path)
+
+
+@forgery
+def _a_method_that_we_do_not_have(path: Path) -> None:
+    Forger().add_manifest(DATA).add(
+        DATABASE, DATA, local=patched(pack_local, 8, "<H", 14), central=patched(pack_central, 10, "<H", 14)
+    ).write(path)
+
+
+@forgery
+def _encryption_of_the_old_kind(path: Path) -> None:
+    Forger().add_manifest(DATA).add(
+        DATABASE, DATA, local=patched(pack_local, 6, "<H", 1), central=patched(pack_central, 8, "<H", 1)
+    ).write(path)
+
+
+@forgery
+def _a_wrong_checksum(path: Path) -> None:
+    Forger().add_manifest(DATA).add(DATABASE, DATA, entry=lambda entry: entry._replace(crc=zlib.crc32(b"other"))).write(
+        path
+    )
+
+
+@forgery
+def _an_end_that_counts_too_many(path: Path) -> None:
+    good().write(path, lambda right: right._replace(members=right.members + 1))
+
+
+@forgery
+def _an_end_that_counts_too_few(path: Path) -> None:
+    good().write(path, lambda right: right._replace(members=right.members - 1))
+
+
+@forgery
+def _an_end_that_counts_millions(path: Path) -> None:
+    good().write(path, lambda right: right._replace(members=1 << 40))
+
+
+@forgery
+def _a_directory_somewhere_else(path: Path) -> None:
+    good().write(path, lambda right: Directory(right.offset - 10, right.size + 10, right.members))
+
+
+@forgery
+def _a_hundred_thousand_members(path: Path) -> None:
+    forger = good()
+    for place in range(100_000):
+        forger.add(f"recordings/{place:064x}", b"x")
+    forger.write(path)
+
+
+@forgery
+def _ten_thousand_members_of_which_the_manifest_knows(path: Path) -> None:
+    _known_members(path, 10_000)
+
+
+def _known_members(path: Path, count: int) -> None:
+    """Write an archive whose last member alone is another than the manifest says."""
+    contents = [place.to_bytes(4, "big") for place in range(count)]
+    forger = Forger().add_manifest(DATA, *contents).add(DATABASE, DATA)
+    for content in sorted(contents, key=lambda each: hashlib.sha256(each).digest())[:-1]:
+        forger.add_recording(content)
+    forger.add("recordings/" + "f" * 64, b"last").write(path)
+
+
+@pytest.mark.long
+def test_a_hundred_thousand_members_are_refused_in_little_memory(tmp_path: Path) -> None:
+    """All of them but the last are as the manifest says."""
+    path = tmp_path / "forged.zip"
+    _known_members(path, 100_000)
+    require_refused_in_little(path)
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_forgery_is_refused(tmp_path: Path, name: str) -> None:
+    """Ours is the error, it names the file or the manifest in one line, and 16 MiB are enough to find out."""
+    path = tmp_path / "forged.zip"
+    FORGERIES[name](path)
+    refused = require_refused_in_little(path)
+
+    assert str(refused).isprintable()
+    assert type(refused) is (NewerBackupError if "newer" in name else BackupError)
+
+
+def require_refused_in_little(path: Path) -> BackupError:
+    """Return the error with which an archive is refused; the memory that it took is bounded."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(BackupError) as refused, open_archive(path, None) as archive:
+            archive.verify_members(ignore)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < MOST_BYTES
+    return refused.value
+
+
+def test_the_forger_can_also_write_a_right_one(tmp_path: Path) -> None:
+    """What all the forgeries are made of is taken: they are refused for their one fault."""
+    good().write(tmp_path / "good.zip")
+    with open_archive(tmp_path / "good.zip", None) as archive:
+        archive.verify_members(ignore)
+        assert len(archive.manifest.members) == 3
+
+
+def spoil(path: Path, script: str) -> None:
+    """Change a database as an enemy may."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(script)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        (
+            "CREATE TRIGGER bad AFTER INSERT ON audit BEGIN DELETE FROM account; END;",
+            "its schema is not Callisto's",
+        ),
+        ("CREATE VIEW bad AS SELECT load_extension('x');", "its schema is not Callisto's"),
+        ("PRAGMA user_version=1;", "its schema is not Callisto's"),
+        ("PRAGMA application_id=7;", "is not a database of Callisto's"),
+        ("PRAGMA foreign_keys=OFF; UPDATE message SET mailbox = 77777777;", "a row names a row that is not there"),
+    ],
+)
+def test_a_database_inside_that_is_not_ours_is_refused(tmp_path: Path, script: str, reason: str) -> None:
+    """A schema that runs something, another version's, broken references: seen, and nothing of it has run."""
+    order = make_appliance(tmp_path / "data")
+    spoil(order.live, script)
+    database = order.live.read_bytes()
+    Forger().add_manifest(database).add(DATABASE, database).write(tmp_path / "forged.zip")
+
+    with pytest.raises(BackupError, match=reason):
+        verify(tmp_path / "forged.zip", None, order.folder, lambda _name, _text: None, ignore)
+    assert list(order.folder.iterdir()) == []
+
+
+def test_a_database_of_a_newer_version_is_refused_by_name(tmp_path: Path) -> None:
+    """What the manifest says of the schema is enough."""
+    order = make_appliance(tmp_path / "data")
+    database = order.live.read_bytes()
+    newer = Forger().add_manifest(database, text=lambda text: text.replace(b'"schema":2', b'"schema":77'))
+    newer.add(DATABASE, database).write(tmp_path / "forged.zip")
+
+    with pytest.raises(NewerBackupError, match="schema 77, this version knows"):
+        verify(tmp_path / "forged.zip", None, order.folder, lambda _name, _text: None, ignore)
+
+
+def test_an_open_archive_in_the_place_of_a_protected_one_is_refused(tmp_path: Path) -> None:
+    """Who gives a password wants what the password vouches for: one that anybody can seal is not taken."""
+    good().write(tmp_path / "forged.zip")
+
+    with (
+        pytest.raises(BackupPasswordError, match="no password protects it"),
+        open_archive(tmp_path / "forged.zip", PASSWORD),
+    ):
+        pass
+
+
+def test_members_of_two_archives_are_not_mixed(tmp_path: Path) -> None:
+    """A recording from another archive with the same password, in the same place and of the same length: seen."""
+    order = make_appliance(tmp_path / "data")
+    one, other = (make_archive(order, PASSWORD).path for _ in range(2))
+    mixed = bytearray(one.read_bytes())
+    with open_archive(one, PASSWORD) as archive:
+        place = [entry for _, entry in archive.members()][-1]
+    with open_archive(other, PASSWORD) as archive:
+        again = [entry for _, entry in archive.members()][-1]
+    mixed[place.offset : place.end] = other.read_bytes()[again.offset : again.end]
+    one.write_bytes(mixed)
+
+    with pytest.raises(BackupError, match="its seal is broken"), open_archive(one, PASSWORD):
+        pass
+
+
+def changed_at(whole: bytes, place: int) -> bytes:
+    """Return the bytes with one of them changed, always to another."""
+    made = bytearray(whole)
+    made[place] ^= 1 + place % 255
+    return bytes(made)
+
+
+def require_refused(path: Path, whole: bytes, password: str | None) -> None:
+    """Hold a file against the reader."""
+    path.write_bytes(whole)
+    with pytest.raises(BackupError), open_archive(path, password):
+        pass
+
+
+@pytest.mark.parametrize("password", [PASSWORD, None])
+def test_some_changes_and_truncations_are_refused(tmp_path: Path, password: str | None) -> None:
+    """A changed byte in every part of the file, and a file cut off anywhere: refused before a member is read."""
+    whole = make_archive(make_appliance(tmp_path / "data"), password).path.read_bytes()
+    count = 12 if password else 100
+    for step in range(count):
+        require_refused(tmp_path / "x.zip", changed_at(whole, step * (len(whole) - 1) // (count - 1)), password)
+        require_refused(tmp_path / "x.zip", whole[: step * len(whole) // count], password)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("password", [PASSWORD, None])
+def test_1000_changes_and_200_truncations_are_refused(tmp_path: Path, password: str | None) -> None:
+    """All of them: in headers, content, directory, end and seal."""
+    whole = make_archive(make_appliance(tmp_path / "data"), password).path.read_bytes()
+    tail = [len(whole) - 1 - back for back in range(250)]
+    for place in tail + [step * (len(whole) - 251) // 749 for step in range(750)]:
+        require_refused(tmp_path / "x.zip", changed_at(whole, place), password)
+    for step in range(200):
+        require_refused(tmp_path / "x.zip", whole[: step * len(whole) // 200], password)
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.long)])
+def test_changes_under_a_new_seal_are_seen_or_say_the_same(tmp_path: Path, count: int) -> None:
+    """Who changes a byte and seals anew: refused, or every member and the manifest are what they were."""
+    path = make_archive(make_appliance(tmp_path / "data", recordings=4)).path
+    whole = path.read_bytes()
+    with open_archive(path, None) as archive:
+        before = archive.manifest
+    end = len(whole) - 64
+    refused = 0
+    for step in range(count):
+        seal_without_password(
+            tmp_path / "x.zip", changed_at(whole[:end], step * (end - 1) // (count - 1)) + whole[end:]
+        )
+        try:
+            with open_archive(tmp_path / "x.zip", None) as archive:
+                archive.verify_members(ignore)
+                assert archive.manifest == before
+        except (BackupError, ValueError):
+            refused += 1
+    assert refused > count * 0.9
