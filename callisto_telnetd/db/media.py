@@ -64,6 +64,15 @@ class Media:
         finally:
             os.close(descriptor)  # the lock goes with it, as it does when the process dies
 
+    def sweep(self) -> None:
+        """Remove what a killed process has left unfinished, unless somebody is filling the folder just now.
+
+        Raises:
+            FolderError: the folder cannot be used.
+        """
+        with suppress(UsageError), self.filling("a set of recordings"):
+            pass
+
     def write(self, recordings: Iterable[tuple[str, bytes]]) -> int:
         """Write recordings, each a name and its content; return the bytes of those that were not there yet.
 

@@ -16,6 +16,7 @@ import aiosqlite
 
 from callisto_telnetd.db.journal import judge
 from callisto_telnetd.db.publish import settle
+from callisto_telnetd.db.restore.switch import settle_restore
 from callisto_telnetd.db.results import code_of, translate
 from callisto_telnetd.db.schema import APPLICATION_ID, migrations, require_known, require_stamps, statements
 from callisto_telnetd.errors import DamagedDatabaseError, StoreError, named
@@ -80,6 +81,7 @@ async def open_connection(file: Path, *, make: bool) -> aiosqlite.Connection:
         StoreError: it cannot be opened.
     """
     settle(file)
+    settle_restore(file)
     if not make and is_missing(file):
         raise DamagedDatabaseError(f"database {named(file)} is lost: it is not there, or empty")
     require_openable(file)

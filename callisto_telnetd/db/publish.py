@@ -80,7 +80,7 @@ def settle(live: Path) -> Path | None:
     at = new
     try:
         if os.path.lexists(new):
-            if _is_complete(new):
+            if is_complete(new):
                 _roll_forward(live)
             else:
                 refused = _refuse(live, new)
@@ -98,8 +98,8 @@ def settle(live: Path) -> Path | None:
     return refused
 
 
-def _is_complete(new: Path) -> bool:
-    """Whether it can be what :func:`publish` renames: a whole database of ours, by its header and its size."""
+def is_complete(new: Path) -> bool:
+    """Whether a file can be a whole database of ours, by its header and its size: what :func:`publish` renames."""
     if not stat.S_ISREG((found := new.lstat()).st_mode):
         return False
     with new.open("rb") as stream:

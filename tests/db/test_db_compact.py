@@ -191,7 +191,7 @@ def sweep(made: Path, folder: Path, fault: str, every: int) -> list[str]:
     return seen
 
 
-@pytest.mark.parametrize("fault", ["signal=SIGKILL", "error=ENOSPC"])
+@pytest.mark.parametrize("fault", ["signal=SIGKILL", pytest.param("error=ENOSPC", marks=pytest.mark.long)])
 def test_a_compact_that_is_met_by_a_fault_leaves_one_whole_database(made: Path, tmp_path: Path, fault: str) -> None:
     """Killed, or out of room, at a few of its system calls: the old database or the new one, with every row."""
     folder = tmp_path / "data"

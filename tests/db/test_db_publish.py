@@ -99,7 +99,9 @@ def test_the_order_of_the_calls_is_one_that_lasts(folder: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("fault", ["signal=SIGKILL", "error=ENOSPC", "error=EIO"])
+@pytest.mark.parametrize(
+    "fault", ["signal=SIGKILL", *(pytest.param(each, marks=pytest.mark.long) for each in ("error=ENOSPC", "error=EIO"))]
+)
 def test_whatever_call_fails_there_is_one_database(folder: Path, fault: str) -> None:
     """Killed, or out of luck, at each system call in turn: the database is the old or the new one, without litter."""
     require_strace()

@@ -111,7 +111,7 @@ def sweep(tmp_path: Path, damaged: bytes, how: str, step: int) -> Counter[str]:
     return outcomes
 
 
-@pytest.mark.parametrize("how", ["signal=SIGKILL", "error=ENOSPC"])
+@pytest.mark.parametrize("how", ["signal=SIGKILL", pytest.param("error=ENOSPC", marks=pytest.mark.long)])
 def test_a_repair_is_stopped_at_some_calls(tmp_path: Path, damaged: bytes, how: str) -> None:
     """Killed, or without room, at a few of its calls, a repair leaves the old database or the new one."""
     outcomes = sweep(tmp_path, damaged, how, 20)

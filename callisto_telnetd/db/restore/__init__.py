@@ -1,0 +1,1 @@
+"""A backup takes the place of the appliance's database and settings, at once or not at all."""

@@ -1,0 +1,71 @@
+"""Archives fetched from a target into the folder of backups, so that they can be looked at and restored."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from callisto_telnetd.db.backup.folder import is_archive_name, sync
+from callisto_telnetd.errors import BackupError, named, quoted
+from callisto_telnetd.maintenance.workshop import Progress
+from callisto_telnetd.transports.credentials import Credentials
+from callisto_telnetd.transports.target import Target
+from callisto_telnetd.transports.transport import open_transport
+
+_PREFIX = ".fetching-"
+_RESERVE_BYTES = 16 << 20
+
+
+async def fetch(
+    folder: Path, target: Target, credentials: Credentials, name: str, told: Callable[[Progress], None]
+) -> None:
+    """Bring an archive into the folder, whole or not at all; what is in it is not looked at yet.
+
+    Args:
+        folder: Of the archives here.
+        target: Where it is.
+        credentials: What the target wants to see.
+        name: Its name there, and here.
+        told: Told how far it has come.
+
+    Raises:
+        BackupError: the name is none of an archive's, or taken here by another file.
+        HostKeyUnknownError: the key of an SFTP server was never accepted; has the fingerprint.
+        TransferError: it cannot be fetched.
+    """
+    if not is_archive_name(name):
+        raise BackupError(f"{quoted(name)} is no name of a backup: callisto-HOST-YYYYmmdd-HHMMSS.zip")
+    final = folder / name
+    if os.path.lexists(final):
+        raise BackupError(f"there is a backup {name} here already; nothing was fetched")
+    making = folder / f"{_PREFIX}{secrets.token_hex(8)}.zip"
+    try:
+        disk = await asyncio.to_thread(os.statvfs, folder)
+        most = max(0, disk.f_bavail * disk.f_frsize - _RESERVE_BYTES)
+        async with open_transport(target, credentials) as transport:
+            await transport.download(name, making, most, lambda step, done, of: told(Progress(step, done, of)))
+        await asyncio.to_thread(_put, making, final)
+    except OSError as error:
+        raise BackupError(f"{named(final)} cannot be made: {error.strerror}") from None
+    finally:
+        with suppress(OSError):
+            making.unlink(missing_ok=True)
+
+
+def remove_unfetched(folder: Path) -> None:
+    """Remove what a killed server had fetched in part; call it at a start.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    for path in folder.glob(f"{_PREFIX}*.zip"):
+        path.unlink(missing_ok=True)
+
+
+def _put(making: Path, final: Path) -> None:
+    os.link(making, final)  # unlike a rename, never over another file
+    sync(final.parent)

@@ -1,0 +1,56 @@
+"""What a restore would do, as people are shown it before they are asked: fit or not and why, and every difference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from callisto_telnetd.db.restore.plan import Outlook
+from callisto_telnetd.db.restore.unpacked import Unpacked
+from callisto_telnetd.errors import StoreError
+from callisto_telnetd.variables.exchange import Difference
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a restore would do."""
+
+    backup: Unpacked
+    refusals: tuple[StoreError, ...]
+    """Why it does not fit; empty where it does."""
+    outlook: Outlook | None
+    """None where the backup cannot be looked into."""
+    variables: tuple[Difference, ...]
+    accounts_now: tuple[str, ...]
+    unused: tuple[str, ...] = ()
+    """What is wrong with values that no variable takes here: their defaults stand in."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether it can be restored here."""
+        return not self.refusals
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it cannot, each in a line."""
+        return tuple(str(each) for each in self.refusals)
+
+    @property
+    def takes_accounts(self) -> bool:
+        """Whether the accounts of the backup take the place of those that there are."""
+        return self.backup.secrets and self.outlook is not None and bool(self.outlook.accounts)
+
+    @property
+    def accounts_then(self) -> tuple[str, ...]:
+        """The accounts that there are then."""
+        return self.outlook.accounts if self.outlook is not None and self.takes_accounts else self.accounts_now
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What people should know besides, a line each."""
+        unused = tuple(f"not used, its default is: {fault}" for fault in self.unused)
+        return (*(self.outlook.notes if self.outlook else ()), *unused)
+
+    @property
+    def rows(self) -> int:
+        """How many rows the database has then."""
+        return sum(each.then for each in self.outlook.tables) if self.outlook else 0

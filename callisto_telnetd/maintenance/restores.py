@@ -1,0 +1,331 @@
+"""A restore of the running appliance: from the plan to the services that come back, and its undo.
+
+Rules:
+
+* A restore belongs to the appliance, not to the session that began it: whoever leaves does not stop it.
+* All that takes time is done beside a server that works: the plan, the new state, its check. Services stop, and the
+  database is held, for the switch alone. Until then, whatever fails has changed nothing.
+* The switch is one rename (``db/restore/switch.py``). What cannot be opened, checked or read after it goes back by
+  itself to the files that gave way.
+* Clock, schedule diary, and all else that the appliance remembers of itself are not moved by a restore
+  (:data:`~callisto_telnetd.db.restore.staging.NEVER_FROM_BACKUP`).
+* ``callisto.toml`` is replaced together with the database, and counts from the next start of the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from callisto_telnetd import __version__
+from callisto_telnetd.accounts.accounts import Account
+from callisto_telnetd.db.check import check_quickly
+from callisto_telnetd.db.restore.plan import Outlook
+from callisto_telnetd.db.restore.staging import no_room_text
+from callisto_telnetd.db.restore.switch import discard, new_of
+from callisto_telnetd.db.restore.unpacked import Unpacked
+from callisto_telnetd.errors import (
+    CallistoError,
+    DamagedDatabaseError,
+    DiskFullError,
+    RestoreError,
+    StoreError,
+    UnfinishedError,
+    UsageError,
+    quoted,
+)
+from callisto_telnetd.maintenance.past_state import PastState, note_text, read_past
+from callisto_telnetd.maintenance.repair import Surroundings
+from callisto_telnetd.maintenance.restore_plan import Plan
+from callisto_telnetd.maintenance.run import Run
+from callisto_telnetd.maintenance.workshop import Progress
+from callisto_telnetd.origin import Origin
+
+_BUSY = "the database is being checked, copied, compacted or repaired just now; nothing was changed; try again later"
+_CLOCK_STATE = "clock"
+"""The key of the ``state`` row that the clock begins from at the next start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore has done."""
+
+    name: str
+    rows: int
+    notes: tuple[str, ...]
+    """What people should know of it, a line each."""
+
+
+RestoreRun = Run[Restored]
+"""A restore that runs, or has ended."""
+
+
+class Restores:
+    """The appliance's restores: one at a time."""
+
+    def __init__(self, around: Surroundings, edition: str, judge_settings: Callable[[Path], None]) -> None:
+        """Stand by.
+
+        Args:
+            around: The appliance's parts.
+            edition: The appliance's.
+            judge_settings: Raises :class:`SettingsError` for a settings file that no server would start with.
+        """
+        self._around = around
+        self._edition = edition
+        self._judge_settings = judge_settings
+        self._running: RestoreRun | None = None
+
+    async def plan(self, backup: Unpacked, told: Callable[[Progress], None] = lambda _: None) -> Plan:
+        """Return what a restore would do; changes nothing, and is no error where the backup does not fit.
+
+        Raises:
+            StoreError: the worker failed.
+        """
+        around = self._around
+        refusals: list[StoreError] = []
+        outlook: Outlook | None = None
+        try:
+            order = {"live": str(around.folder.database), "backup": backup.as_data()}
+            outlook = Outlook.from_data(await around.workshop.run("restore plan", order, told))
+        except StoreError as error:  # that a newer version made it comes before what else may be strange then
+            refusals.append(error)
+        if not backup.is_past:
+            refusals += await self._judge(backup)
+        if outlook is not None and outlook.free_bytes < outlook.needed_bytes:
+            refusals.append(DiskFullError(no_room_text(outlook.needed_bytes, outlook.free_bytes)))
+        return Plan(
+            backup=backup,
+            refusals=tuple(refusals),
+            outlook=outlook,
+            variables=tuple(around.variables.differences_to(outlook.variables)) if outlook else (),
+            accounts_now=tuple(each.name for each in around.accounts.all()),
+            unused=self._unused(outlook),
+        )
+
+    def _unused(self, outlook: Outlook | None) -> tuple[str, ...]:
+        """Return what is wrong with values of the backup that no variable takes here."""
+        stored = outlook.variables.items() if outlook else ()
+        return tuple(fault for each in stored if (fault := self._around.variables.fault_of(*each)))
+
+    async def _judge(self, backup: Unpacked) -> list[StoreError]:
+        """Return what of a backup does not fit this appliance, as far as its manifest and its settings tell."""
+        refusals: list[StoreError] = []
+        if backup.edition != self._edition:
+            refusals.append(
+                RestoreError(
+                    f"backup {quoted(backup.name)} is of edition {backup.edition}, this appliance is of edition"
+                    f" {self._edition}; nothing was changed"
+                )
+            )
+        if backup.settings is not None:
+            try:
+                await asyncio.to_thread(self._judge_settings, backup.settings)
+            except CallistoError as error:
+                refusals.append(
+                    RestoreError(f"the settings in the backup are not allowed: {error}; nothing was changed")
+                )
+        return refusals
+
+    async def past(self) -> PastState | None:
+        """Return the state before the last restore, None where there is none."""
+        return await asyncio.to_thread(read_past, self._around.folder.database)
+
+    def begin(self, backup: Unpacked, origin: Origin, session: int | None = None) -> RestoreRun:
+        """Begin a restore and return it; it runs to its end whatever becomes of the caller.
+
+        Args:
+            backup: What is restored; its files stay as they are until the run has ended.
+            origin: Who begins it.
+            session: His session, which is told of it anyway.
+
+        Raises:
+            UsageError: one is running already, or something else works on the whole database.
+        """
+        return self._begin(backup, origin, session)
+
+    def begin_undo(self, origin: Origin, session: int | None = None) -> RestoreRun:
+        """Begin to go back to the state before the last restore; another undo then goes forward again.
+
+        Raises:
+            UsageError: as for :meth:`begin`. The run fails with :class:`RestoreError` where there is no such state.
+        """
+        return self._begin(None, origin, session)
+
+    def _begin(self, backup: Unpacked | None, origin: Origin, session: int | None) -> RestoreRun:
+        if self._running is not None:
+            raise UsageError("a restore is running already")
+        if self._around.one_at_a_time.locked():
+            raise UsageError(_BUSY)
+        run = RestoreRun()
+        self._running = run
+        run.task = asyncio.create_task(self._run(run, backup, origin, session), name="restore")
+        run.task.add_done_callback(self._forget)
+        run.task.add_done_callback(run.ended)
+        return run
+
+    def _forget(self, task: asyncio.Task[Restored]) -> None:
+        self._running = None
+        if not task.cancelled() and (error := task.exception()) is not None:  # told to the caller, if he is still there
+            known = isinstance(error, CallistoError)
+            self._around.log.error("restore failed", reason=str(error), **({} if known else {"exc_info": error}))
+
+    async def close(self) -> None:
+        """Stop a restore that runs: the server ends. The old state stays, or the new one is in its place."""
+        if self._running is not None and self._running.task is not None:
+            self._running.task.cancel()
+            await asyncio.wait([self._running.task])
+
+    async def _run(self, run: RestoreRun, backup: Unpacked | None, origin: Origin, session: int | None) -> Restored:
+        around, what, article = self._around, *(("restore", "a") if backup else ("undo of a restore", "an"))
+        async with around.one_at_a_time:
+            around.presence.notify_all(f"{article} {what} was begun by {origin.who}", but=session)
+            await around.audit.note(f"{what} begun", origin, backup.name if backup else "")
+            result = "it failed"
+            try:
+                done = await self._work(run, backup or await self._past_backup(), session)
+                result = f"{done.name} is in place"
+                await around.note_sound()
+                return done
+            except CallistoError as error:
+                result = f"it failed: {error}"
+                raise
+            except asyncio.CancelledError:
+                result = "it was stopped; the next start settles it"
+                raise
+            finally:
+                await asyncio.to_thread(discard, around.folder.database)  # of a worker that was killed
+                self._tell_end(f"the {what} has ended: {result}", origin, session)
+                await around.audit.note(f"{what} ended", origin, result)
+
+    def _tell_end(self, text: str, origin: Origin, session: int | None) -> None:
+        """Tell the sessions; who has begun it and is gone reads it at the next log-in."""
+        presence = self._around.presence
+        presence.notify_all(text, but=session)
+        if session is not None and all(entry.origin.who != origin.who for entry in presence.all()):
+            presence.tell(origin.who, text)
+
+    async def _past_backup(self) -> Unpacked:
+        past = await self.past()
+        if past is None:
+            raise RestoreError("there is no state from before a restore to go back to; nothing was changed")
+        return past.backup
+
+    async def _work(self, run: RestoreRun, backup: Unpacked, session: int | None) -> Restored:
+        around = self._around
+        plan = await self.plan(backup, run.told)
+        if plan.refusals:
+            raise plan.refusals[0]
+        order = {"live": str(around.folder.database), "backup": backup.as_data()}
+        await around.workshop.run("restore stage", order, run.told)
+        before = around.accounts.all()
+        run.told(Progress("Stopping services", 0, 0))
+        async with around.pause("the restore"):
+            await self._switch(run, plan)
+            try:
+                await self._require_working(run)
+            except StoreError as error:
+                raise await self._go_back(run, before, error) from None
+            if plan.takes_accounts:
+                self._end_sessions(before, session)
+            run.told(Progress("Starting services", 0, 0))
+        return Restored(backup.name, plan.rows, plan.notes)
+
+    async def _switch(self, run: RestoreRun, plan: Plan) -> None:
+        """Put the new state in its place while nobody has the database open.
+
+        Raises:
+            StoreError: nothing was changed.
+        """
+        around = self._around
+        mark = secrets.token_hex(16)
+        async with around.store.hold("restored"):
+            around.accounts.mended.clear()
+            try:
+                await around.workshop.run("restore switch", self._switch_order(plan, mark), run.told)
+            except StoreError as error:
+                if not isinstance(error, UnfinishedError) and not await self._counts(mark):
+                    raise
+                around.log.warning("the restore was finished by the opening", reason=str(error))
+            around.accounts.replaced = plan.takes_accounts
+
+    def _switch_order(self, plan: Plan, mark: str) -> dict[str, Any]:
+        """Return the order of the switch: what memory knows better than any file goes with it."""
+        around = self._around
+        at = around.clock.now().isoformat(timespec="seconds")
+        return {
+            "live": str(around.folder.database),
+            "accounts": None if plan.takes_accounts else [_row(each) for each in around.accounts.all()],
+            "remembered": {_CLOCK_STATE: around.clock.state().to_json()},
+            "note": note_text(
+                at=at,
+                restored=plan.backup.name,
+                accounts=plan.takes_accounts,
+                edition=self._edition,
+                version=__version__,
+                mark=mark,
+            ),
+        }
+
+    async def _counts(self, mark: str) -> bool:
+        """Whether the new state counts although its worker failed, or was killed: it is past the point of no return."""
+        live = self._around.folder.database
+        if new_of(live).exists():
+            return True
+        past = await asyncio.to_thread(read_past, live)
+        return past is not None and past.mark == mark
+
+    async def _require_working(self, run: RestoreRun) -> None:
+        """Look at every page of the new database, and read all from it.
+
+        Raises:
+            StoreError: that cannot be done.
+        """
+        around = self._around
+        self._require_store()
+        run.told(Progress("Checking what is in place", 0, 0))
+        if faults := await check_quickly(around.store):
+            raise DamagedDatabaseError(f"the database is damaged: {faults[0]}")
+        run.told(Progress("Reading everything again", 0, 0))
+        await around.reload()
+        self._require_store()
+
+    def _require_store(self) -> None:
+        if (fault := self._around.store.fault) is not None:
+            raise type(fault)(str(fault))
+
+    async def _go_back(self, run: RestoreRun, before: Sequence[Account], why: StoreError) -> StoreError:
+        """Put back what gave way; return the error that says so."""
+        around = self._around
+        reason = str(why).removesuffix("; nothing was changed")
+        if new_of(around.folder.database).exists():
+            return UnfinishedError(f"the restore is not finished: {reason}; the next start of the server finishes it")
+        around.log.error("the restored state cannot be used", reason=reason)
+        async with around.store.hold("restored"):
+            try:
+                await around.workshop.run("restore back", {"live": str(around.folder.database)}, run.told)
+            except StoreError as error:
+                return RestoreError(
+                    f"the restored state cannot be used: {reason}; nor can the one from before: {error}"
+                )
+            around.accounts.return_to(before)
+        await around.reload()
+        return RestoreError(f"the restored state cannot be used: {reason}; the state from before is back")
+
+    def _end_sessions(self, before: Sequence[Account], session: int | None) -> None:
+        """End the sessions of accounts that are no longer there, or have another password."""
+        around = self._around
+        now = {each.name: each.password_hash for each in around.accounts.all()}
+        for each in before:
+            if now.get(each.name) != each.password_hash:
+                around.presence.end_sessions_of(each.name, "the accounts were restored from a backup", but=session)
+
+
+def _row(account: Account) -> list[str | None]:
+    access = account.last_access
+    last = (access.at, access.source, access.door) if access else (None, None, None)
+    return [account.name, account.password_hash, account.created_at, *last]

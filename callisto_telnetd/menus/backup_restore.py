@@ -1,0 +1,206 @@
+"""``backup plan``, ``restore`` and ``undo``: what a restore would do, the restore, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from typing import Any
+
+from callisto_telnetd.errors import UsageError
+from callisto_telnetd.maintenance.restore_plan import Plan
+from callisto_telnetd.maintenance.restores import RestoreRun
+from callisto_telnetd.maintenance.unpacking import Opened, Unpacking
+from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
+from callisto_telnetd.menus.arguments import require_count, take_yes
+from callisto_telnetd.menus.backup_source import SOURCE, take_source
+from callisto_telnetd.menus.context import Context
+from callisto_telnetd.menus.progress import follow
+from callisto_telnetd.menus.tree import Command
+from callisto_telnetd.quantities import counted, format_bytes
+
+_MOST_SHOWN = 50
+"""Lines of one kind; all of them are in the facts."""
+
+
+async def plan(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Show what a restore would do; changes nothing."""
+    source, rest = take_source(words)
+    require_count(rest, 0, 0, f"backup plan {SOURCE}")
+    async for answer in source.fetched(context):
+        yield answer
+    unpacking = await _unpacking(context, source.name)
+    try:
+        async for step in follow(unpacking.open):
+            if isinstance(step, str):
+                yield Line(step)
+                continue
+            found = await context.parts.restores.plan(step.backup)
+            yield Fact({"file": source.name, **_plan_data(found, step.facts)}, tuple(_plan_lines(found, step)))
+            if not found.fits:
+                raise found.refusals[0]
+            yield Done(f"backup {source.name} fits; 'backup restore {source.name}' puts it in place")
+    finally:
+        await unpacking.close()
+
+
+async def restore(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Show what a restore does, ask, and do it."""
+    plain, confirmed = take_yes(words)
+    source, rest = take_source(plain)
+    require_count(rest, 0, 0, f"backup restore {SOURCE} [yes]")
+    async for answer in source.fetched(context):
+        yield answer
+    unpacking = await _unpacking(context, source.name)
+    try:
+        opened: Opened | None = None
+        async for step in follow(unpacking.open):
+            if isinstance(step, str):
+                yield Line(step)
+            else:
+                opened = step
+        if opened is None:
+            return
+        found = await context.parts.restores.plan(opened.backup)
+        data = {"plan": {"file": source.name, **_plan_data(found, opened.facts)}}
+        yield Fact(data, tuple(_plan_lines(found, opened)))
+        if not found.fits:
+            raise found.refusals[0]
+        await context.confirm(f"Put {source.name} in the place of all that there is now", confirmed=confirmed)
+        run = context.parts.restores.begin(opened.backup, context.origin, context.session)
+        if run.task is not None:
+            unpacking.keep_for(run.task)
+        async for answer in _followed(run):
+            yield answer
+    finally:
+        await unpacking.close()
+
+
+async def undo(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Go back to the state before the last restore."""
+    plain, confirmed = take_yes(words)
+    require_count(plain, 0, 0, "backup undo [yes]")
+    restores = context.parts.restores
+    past = await restores.past()
+    if past is None:
+        raise UsageError("there is no state from before a restore to go back to; nothing was changed")
+    found = await restores.plan(past.backup)
+    since = context.parts.clock.format_stamp(past.at)
+    head = f"The state that gave way to {past.restored} at {since}"
+    yield Fact({"plan": {"at": past.at, "restored": past.restored, **_plan_data(found, {})}}, (head, *_changes(found)))
+    if not found.fits:
+        raise found.refusals[0]
+    await context.confirm("Go back to it", confirmed=confirmed)
+    async for answer in _followed(restores.begin_undo(context.origin, context.session)):
+        yield answer
+
+
+async def _unpacking(context: Context, name: str) -> Unpacking:
+    """Return the archive of that name, with the password that it needs."""
+    parts = context.parts
+    path = parts.backups.require(name)
+    password: str | None = None
+    if parts.backups.is_protected(name):
+        password = await context.dialogue.ask(f"Password of {name}: ", secret=True) or None
+    return Unpacking(parts.folder, parts.workshop, path, password)
+
+
+async def _followed(run: RestoreRun) -> AsyncGenerator[Answer, None]:
+    if run.task is None:
+        raise AssertionError
+    async for progress in run.follow():
+        yield Line(f"{progress.step} …")
+    done = await run.task
+    yield Fact({"restored": {"name": done.name, "rows": done.rows, "notes": list(done.notes)}}, done.notes)
+    yield Done(f"{done.name} is in place, {counted(done.rows, 'row')}; 'backup undo' goes back")
+
+
+def _plan_lines(found: Plan, opened: Opened) -> Iterator[str]:
+    """Yield what the archive is, whether it fits, and what would change."""
+    facts, outlook = opened.facts, found.outlook
+    yield f"Backup: made {facts['created']} on {facts['host']}, serial {facts['serial'] or 'not set'}"
+    if facts["note"]:
+        yield f"Note: {facts['note']}"
+    schema = ""
+    if outlook is not None:
+        older = "the same as here" if outlook.schema == outlook.schema_here else f"migrated to {outlook.schema_here}"
+        schema = f", schema {outlook.schema} ({older})"
+    yield f"Version: {facts['product_version']}, edition {facts['edition']}{schema}"
+    yield f"Fits: {'yes' if found.fits else 'no'}"
+    yield from (f"  {reason}" for reason in found.reasons)
+    yield from _changes(found)
+
+
+def _changes(found: Plan) -> Iterator[str]:
+    outlook = found.outlook
+    if outlook is None:
+        return
+    for each in outlook.tables:
+        if each.now or each.then:
+            yield f"Table {each.table}: {'unknown' if each.now is None else each.now} now, {each.then} then"
+    yield from _some([f"Variable {each.name}: {each.now} now, {each.then} then" for each in found.variables])
+    if not found.variables:
+        yield "Variables: none changes"
+    accounts = ", ".join(found.accounts_then) or "none"
+    yield f"Accounts then: {accounts}" if found.accounts_then != found.accounts_now else f"Accounts: stay, {accounts}"
+    if outlook.settings is None:
+        yield "Settings file: stays"
+    else:
+        yield f"Settings that change: {', '.join(outlook.settings) or 'none'}"
+    yield f"Recordings added: {outlook.recordings}, {format_bytes(outlook.recordings_bytes)}"
+    yield f"Disk: {format_bytes(outlook.needed_bytes)} needed, {format_bytes(outlook.free_bytes)} free"
+    yield from (f"Note: {note}" for note in outlook.notes)
+
+
+def _some(lines: Sequence[str]) -> Iterator[str]:
+    yield from lines[:_MOST_SHOWN]
+    if len(lines) > _MOST_SHOWN:
+        yield f"… and {len(lines) - _MOST_SHOWN} more; --json has all of them"
+
+
+def _plan_data(found: Plan, facts: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **facts,
+        "fits": found.fits,
+        "reasons": list(found.reasons),
+        "variables": [{"name": each.name, "now": each.now, "then": each.then} for each in found.variables],
+        "accounts_now": list(found.accounts_now),
+        "accounts_then": list(found.accounts_then),
+        "outlook": found.outlook.as_data() if found.outlook else None,
+    }
+
+
+def _complete_name(context: Context, words: Sequence[str]) -> Sequence[str]:
+    return () if words else context.parts.backups.names()
+
+
+PLAN = Command(
+    word="plan",
+    usage=SOURCE,
+    help="show what a restore of a backup would do",
+    run=plan,
+    complete=_complete_name,
+    facts="one",
+    private=True,
+    details=("Reads all of it, and changes nothing. A URL's file is fetched into the folder of backups first.",),
+)
+RESTORE = Command(
+    word="restore",
+    usage=f"{SOURCE} [yes]",
+    help="put a backup in the place of all that there is",
+    run=restore,
+    complete=_complete_name,
+    facts="one",
+    changes=True,
+    private=True,
+    details=(
+        "Shows first what 'backup plan' shows, and asks; with 'yes' as its last word it does not ask.",
+        "The web server stops for the moment of the switch; other sessions are told. What was there is kept: 'undo'.",
+    ),
+)
+UNDO = Command(
+    word="undo",
+    usage="[yes]",
+    help="go back to the state before the last restore; again: forward",
+    run=undo,
+    facts="one",
+    changes=True,
+)

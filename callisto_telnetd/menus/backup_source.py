@@ -1,0 +1,96 @@
+"""Which archive is meant: one of the folder of backups, or one at a target, which is fetched first."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from callisto_telnetd.errors import HostKeyUnknownError, UsageError
+from callisto_telnetd.maintenance.fetching import fetch
+from callisto_telnetd.menus.answers import Answer, Line
+from callisto_telnetd.menus.arguments import take_options
+from callisto_telnetd.menus.context import Context
+from callisto_telnetd.menus.progress import follow
+from callisto_telnetd.transports.credentials import Credentials
+from callisto_telnetd.transports.target import Target, parse_remote_file
+
+ACCEPT = "accept-host-key"
+SOURCE = "FILE|URL [target-password | key=FILE] [ca=FILE] [allow-plain-ftp] [accept-host-key]"
+_FLAGS = ("target-password", "allow-plain-ftp", ACCEPT)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The archive that is meant."""
+
+    name: str
+    target: Target | None
+    """None where it is here."""
+    flags: frozenset[str]
+    key_file: Path | None
+    ca_file: Path | None
+
+    async def fetched(self, context: Context) -> AsyncGenerator[Answer, None]:
+        """Bring it here, where it is at a target; ask for what that takes."""
+        if self.target is None:
+            return
+        password: SecretStr | None = None
+        if "target-password" in self.flags:
+            password = SecretStr(await context.dialogue.ask(f"Password at {self.target.place}: ", secret=True))
+        credentials = Credentials(
+            password=password,
+            key_file=self.key_file,
+            host_key=context.parts.backup_runs.host_key_of(self.target),
+            ca_file=self.ca_file,
+        )
+        try:
+            async for line in self._steps(context, self.target, credentials):
+                yield line
+        except HostKeyUnknownError as error:
+            yield Line(f"Host key of {self.target.place}: {error.fingerprint}")
+            await confirm_host_key(context, accepted=ACCEPT in self.flags)
+            async for line in self._steps(context, self.target, replace(credentials, host_key=error.key_line)):
+                yield line
+
+    async def _steps(self, context: Context, target: Target, credentials: Credentials) -> AsyncGenerator[Line, None]:
+        folder = context.parts.folder.backup
+        async for step in follow(partial(fetch, folder, target, credentials, self.name)):
+            if isinstance(step, str):
+                yield Line(step)
+
+
+async def confirm_host_key(context: Context, *, accepted: bool) -> None:
+    """Return if the host key that was shown is accepted, by its word in the line or now.
+
+    Raises:
+        UsageError: it is not; nothing was sent.
+    """
+    try:
+        await context.confirm("Compare it with the server's. Accept it", confirmed=accepted)
+    except UsageError:
+        raise UsageError(f"the host key was not accepted, nothing was sent; {ACCEPT!r} accepts it") from None
+
+
+def take_source(words: Sequence[str]) -> tuple[Source, list[str]]:
+    """Return which archive the words mean, and the words that say something else.
+
+    Raises:
+        UsageError: none is named, or what is said of a target fits none.
+    """
+    plain, options = take_options(words, ("key", "ca"))
+    flags = frozenset(word for each in plain if (word := each.lower().removeprefix("--")) in _FLAGS)
+    rest = [each for each in plain if each.lower().removeprefix("--") not in _FLAGS]
+    if not rest:
+        raise UsageError(f"name a backup: {SOURCE}")
+    place = rest.pop(0)
+    key_file, ca_file = (Path(options[key]).absolute() if options.get(key) else None for key in ("key", "ca"))
+    if "/" not in place:
+        if flags or options:
+            raise UsageError(f"{place} is here: what is said of a target belongs to a URL; nothing was changed")
+        return Source(place, None, flags, None, None), rest
+    target, name = parse_remote_file(place, allow_plain_ftp="allow-plain-ftp" in flags)
+    return Source(name, target, flags, key_file, ca_file), rest

@@ -1,0 +1,126 @@
+"""A server that starts where a restore was cut off: settings and database are those of one state."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from callisto_telnetd.db.restore import switch as switching
+from callisto_telnetd.db.restore.staging import carry_over, stage
+from callisto_telnetd.db.restore.switch import making_of, new_of
+from tests.conftest import Server
+from tests.db.restoring import make_backup, make_folder, users_of
+
+StartServer = Callable[..., Server]
+
+
+def test_a_restore_is_finished_before_the_settings_are_read(start: StartServer, tmp_path: Path) -> None:
+    """Cut off right after the point of no return, the restore is finished by the next start, settings and all."""
+    live = make_folder(tmp_path / "restored")
+    backup = make_backup(tmp_path / "unpacked")
+    stage(live, backup, lambda *_told: None)
+    carry_over(live, None, {})
+    switching._set_aside(live, b"{}")
+    making_of(live).rename(new_of(live))
+
+    server = start(data=live.parent)
+    server.connect().expect(b"new login: ")
+
+    assert server.command("user").stdout.splitlines()[0].split()[0] == "new"
+    assert "an interrupted restore was finished" in server.log()
+    server.stop()
+    assert users_of(live) == ["new"]
+    assert not new_of(live).exists()
+
+
+PASSWORD = "correct horse battery"
+
+
+def backed_up(server: Server, note: str = "") -> str:
+    """Make a protected backup at the command line, and return its name."""
+    made = server.command("backup", "create", f"note={note}", "--password-stdin", "--json", text=f"{PASSWORD}\n")
+    assert made.returncode == 0, made.stderr
+    return str(json.loads(made.stdout)["file"])
+
+
+def test_a_restore_shows_its_plan_and_asks(start: StartServer) -> None:
+    """The plan stands before the question; no changes nothing; yes brings all back; undo goes back again."""
+    server = start()
+    assert server.command("demo", "users=3", "messages=5").returncode == 0
+    name = backed_up(server, "before the change")
+    peer, other = server.log_in(), server.log_in()
+    assert peer.run("variables set gWebTimeout 33")[-1].startswith("OK ")
+
+    peer.send(f"backup restore {name}\r\n").expect(b"Password of ")
+    peer.send(PASSWORD + "\r\n").expect(b"Put ")
+    shown = peer.seen.decode(errors="replace")
+    assert "Note: before the change" in shown
+    assert "Variable gWebTimeout: 33 now, 20 then" in shown
+    assert peer.send("n\r\n").answer()[-1].endswith("Error: not confirmed; nothing was changed")
+    assert peer.run("variables diff")[-1] == "OK 1 variable not at the default"
+
+    peer.send(f"backup restore {name} yes\r\n").expect(b"Password of ")
+    assert peer.send(PASSWORD + "\r\n").answer()[-1].startswith(f"OK {name} is in place, ")
+    assert peer.run("variables diff")[-1] == "OK 0 variables not at the default"
+    assert any(f"the restore has ended: {name} is in place" in line for line in other.run("whoami"))
+    assert peer.run("backup undo yes")[-1].startswith("OK the state before ")
+    assert peer.run("variables diff")[0] == "gWebTimeout = 33 * (default 20)"
+    assert not (server.data / "restore.unpacked").exists()
+
+
+@pytest.mark.long
+def test_what_cannot_be_restored_is_one_line(start: StartServer, tmp_path: Path) -> None:
+    """A wrong password, a changed byte, another product's file, no such file: refused, and nothing was changed."""
+    server = start()
+    name = backed_up(server)
+    path = server.data / "backup" / name
+    spoilt = path.with_name("callisto-callisto-20200101-000000.zip")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    spoilt.write_bytes(content)
+    other = path.with_name("callisto-callisto-20200101-000001.zip")
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("readme.txt", "another product")
+
+    for words, text, said in (
+        ((name,), "wrong horse battery", "the password is wrong"),
+        ((spoilt.name,), PASSWORD, "its seal is broken"),
+        ((other.name,), "", "is no backup of Callisto's"),
+        (("callisto-callisto-20200101-000002.zip",), "", "there is no backup"),
+        (("file:///no/such/callisto-a-20200101-000002.zip",), "", "No such file or directory"),
+        ((f"{tmp_path}/readme.zip",), "", "is no name of a backup"),
+        (("ftp://a@127.0.0.1/x/callisto-a-20200101-000002.zip",), "", "in clear text"),
+        (("sftp://a:b@127.0.0.1/x/callisto-a-20200101-000002.zip",), "", "a target holds no password"),
+        ((name, "key=/k"), PASSWORD, "belongs to a URL"),
+        ((), "", "name a backup"),
+    ):
+        ended = server.command("backup", "restore", *words, "yes", "--password-stdin", text=f"{text}\n")
+        assert ended.returncode in (1, 2), words
+        assert said in ended.stderr, (words, ended.stderr)
+        assert len(ended.stderr.splitlines()) == 1
+    assert server.command("backup", "undo", "yes").stderr.startswith("Error: there is no state from before a restore")
+    assert sorted(each.name for each in server.data.iterdir() if each.name.startswith("restore")) == []
+
+
+@pytest.mark.long
+def test_a_backup_is_restored_on_another_appliance(start: StartServer, tmp_path: Path) -> None:
+    """Fetched from a folder onto an empty appliance, it brings the same log-ins, variables and recordings."""
+    first = start()
+    assert first.command("demo", "users=3", "messages=5").returncode == 0
+    assert first.command("variables", "set", "gWebTimeout", "44").returncode == 0
+    name = backed_up(first)
+    away = tmp_path / "away"
+    away.mkdir()
+    (first.data / "backup" / name).rename(away / name)
+    second = start()
+    done = second.command("backup", "restore", f"{away}/{name}", "yes", "--password-stdin", text=f"{PASSWORD}\n")
+
+    assert done.returncode == 0, done.stderr
+    assert second.log_in().run("variables diff")[0] == "gWebTimeout = 44 * (default 20)"
+    recordings = [sorted(each.name for each in (server.data / "media").iterdir()) for server in (first, second)]
+    assert recordings[0] == recordings[1]
+    assert recordings[0]
