@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +29,11 @@ from callisto_telnetd.db.salvage.repair import REPORT_NAME, require_room
 from callisto_telnetd.db.salvage.report import RepairReport
 from callisto_telnetd.db.store import Store
 from callisto_telnetd.errors import CallistoError, DamagedDatabaseError, StoreError, UsageError
+from callisto_telnetd.maintenance.run import Run
 from callisto_telnetd.maintenance.workshop import Progress, Workshop
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.variables import Registry
-
-_TELL_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,56 +59,8 @@ class Surroundings:
     """Keeps that a full check has found the database sound, and ends the notice of a fault."""
 
 
-class RepairRun:
-    """One repair that runs, or has ended; anybody may follow it."""
-
-    def __init__(self) -> None:
-        self.task: asyncio.Task[RepairReport] | None = None
-        self._steps: list[Progress] = []
-        self._followers: set[asyncio.Event] = set()
-
-    def told(self, progress: Progress) -> None:
-        """Take what the worker tells."""
-        if self._steps and self._steps[-1].step == progress.step:
-            self._steps[-1] = progress
-        else:
-            self._steps.append(progress)
-        self._wake()
-
-    def _wake(self) -> None:
-        for each in self._followers:
-            each.set()
-
-    def ended(self, _task: object) -> None:
-        """Let the followers go."""
-        self._wake()
-
-    async def follow(self) -> AsyncIterator[Progress]:
-        """Yield each step as it begins, and how far it has come at most once a second, until the repair has ended."""
-        loop = asyncio.get_running_loop()
-        news = asyncio.Event()
-        self._followers.add(news)
-        shown = 0
-        last: Progress | None = None
-        try:
-            while True:
-                while shown < len(self._steps):
-                    last, shown, at = self._steps[shown], shown + 1, loop.time()
-                    yield last
-                if self.task is None or self.task.done():
-                    return
-                news.clear()
-                await news.wait()
-                if (
-                    last is not None
-                    and shown == len(self._steps)
-                    and last != self._steps[-1]
-                    and loop.time() - at >= _TELL_S
-                ):
-                    last, at = self._steps[-1], loop.time()
-                    yield last
-        finally:
-            self._followers.discard(news)
+RepairRun = Run[RepairReport]
+"""A repair that runs, or has ended."""
 
 
 class Repairs:

@@ -34,9 +34,16 @@ Job = Callable[[Mapping[str, Any], Tell], Mapping[str, Any]]
 _asking = Lock()
 
 JOBS: dict[str, str] = {
+    "backup": "callisto_telnetd.maintenance.backup_job:backup_job",
     "compact": "callisto_telnetd.db.compact:compact",
     "check": "callisto_telnetd.maintenance.repair_job:check_job",
     "repair": "callisto_telnetd.maintenance.repair_job:repair_job",
+    "verify": "callisto_telnetd.maintenance.backup_job:verify_job",
+    "unpack": "callisto_telnetd.maintenance.backup_job:unpack_job",
+    "restore plan": "callisto_telnetd.maintenance.restore_job:plan_job",
+    "restore stage": "callisto_telnetd.maintenance.restore_job:stage_job",
+    "restore switch": "callisto_telnetd.maintenance.restore_job:switch_job",
+    "restore back": "callisto_telnetd.maintenance.restore_job:back_job",
 }
 """Each job's name, and where its function is: ``module:function``."""
 

@@ -16,8 +16,11 @@ from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.store import Store
 from callisto_telnetd.errors import UsageError
+from callisto_telnetd.maintenance.backup_runs import BackupRuns
+from callisto_telnetd.maintenance.backups import Backups
 from callisto_telnetd.maintenance.mode import MaintenanceMode
 from callisto_telnetd.maintenance.repair import Repairs
+from callisto_telnetd.maintenance.restores import Restores
 from callisto_telnetd.maintenance.self_check import SelfCheck
 from callisto_telnetd.maintenance.snapshots import Snapshots
 from callisto_telnetd.maintenance.workshop import Workshop
@@ -87,9 +90,14 @@ class Parts:
     workshop: Workshop
     """Where work on the closed database is done."""
     repairs: Repairs
+    restores: Restores
     """Where a repair is begun."""
     mode: MaintenanceMode
     """Whether the appliance works without its database, and the way back."""
+    backups: Backups
+    """The archives of everything."""
+    backup_runs: BackupRuns
+    """Backups on a schedule."""
 
 
 class TerminalSize(NamedTuple):
@@ -109,6 +117,10 @@ class Dialogue(Protocol):
     @property
     def stop_keys(self) -> str:
         """What ends a view that :meth:`watch` watches, as the user is told: ``Ctrl-C``."""
+
+    @property
+    def asks_a_person(self) -> bool:
+        """Whether somebody types the answers: a new password is then asked for twice."""
 
     @property
     def wants_json(self) -> bool:

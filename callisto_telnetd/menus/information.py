@@ -122,6 +122,7 @@ async def _database(context: Context) -> dict[str, Any]:
     except (StoreError, OSError) as error:
         values["State"] = context.parts.mode.text or str(error)
     values["Newest good backup"] = await _newest_copy(context)
+    values["Last good backup"] = await _last_backup(context)
     values["Unusable variables"] = len(context.parts.variables.faults)
     return values
 
@@ -154,6 +155,21 @@ async def _newest_copy(context: Context) -> Shown:
     data = {"file": copy.path.name, "age_s": round(copy.age_s), "bytes": copy.size_bytes, "rows": copy.rows}
     text = f"{copy.path.name}, {age_text(copy)}, {format_bytes(copy.size_bytes)}, {counted(copy.rows, 'row')}"
     return Shown(data, text)
+
+
+async def _last_backup(context: Context) -> Shown:
+    """Say which archive of everything was the last good one, and how old it is."""
+    try:
+        last = await context.parts.backups.last_good()
+    except StoreError as error:
+        return Shown({"error": str(error)}, str(error))
+    if last is None:
+        return Shown(None, "never")
+    age_s, version = last.age_s(context.parts.clock.now()), context.parts.identity.version
+    data = {"file": last.file, "at": last.at, "age_s": round(age_s), "version": last.version}
+    older = f"; it is of version {last.version}: make a new one" if last.version != version else ""
+    gone = "" if last.file in context.parts.backups.names() else ", which is no longer here"
+    return Shown(data, f"{format_duration(age_s)} ago, {last.file}{gone}{older}")
 
 
 async def _user_data(context: Context) -> dict[str, Any]:

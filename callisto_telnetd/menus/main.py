@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from callisto_telnetd.menus.backup import BACKUP_MENU
 from callisto_telnetd.menus.compact import COMPACT
 from callisto_telnetd.menus.date import DATE_MENU
 from callisto_telnetd.menus.demo import DEMO
@@ -30,6 +31,7 @@ MAIN_MENU = Menu(
         SCHEDULE_MENU,
         USER_MENU,
         AUDIT,
+        BACKUP_MENU,
         COMPACT,
         DEMO,
     ),

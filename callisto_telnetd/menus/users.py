@@ -35,7 +35,7 @@ async def list_users(context: Context, words: list[str]) -> AsyncGenerator[Answe
 async def _ask_new_password(context: Context, name: str) -> str:
     password = await context.dialogue.ask(f"New password for {name}: ", secret=True)
     require_rule(password)
-    if context.session is not None and await context.dialogue.ask("The same again: ", secret=True) != password:
+    if context.dialogue.asks_a_person and await context.dialogue.ask("The same again: ", secret=True) != password:
         raise UsageError("the two are not the same; nothing was changed")
     return password
 

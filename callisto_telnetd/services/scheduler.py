@@ -127,9 +127,29 @@ class Scheduler:
         self.wake()
 
     async def keep_again(self) -> None:
-        """Keep all that is known: the database has become another one, which may know less of what has run."""
+        """Keep all that is known: the database has become another one, which may know less of what has run.
+
+        Its variables may hold other plans, too: they are looked at.
+        """
         self._current().changed = True
         await self._keep()
+        self.wake()
+
+    def add(self, job: Job) -> None:
+        """Take one more job; it owes nothing from before.
+
+        Raises:
+            ValueError: there is one of that name.
+        """
+        if job.name in self._jobs:
+            raise ValueError(f"there is a job {job.name!r} already")
+        self._jobs[job.name] = job
+        self.wake()
+
+    def remove(self, name: str) -> None:
+        """Forget a job; a run of it that is under way goes on to its end."""
+        self._jobs.pop(name, None)
+        self.wake()
 
     def start(self) -> None:
         """Begin to run what is due."""
@@ -281,8 +301,9 @@ class Scheduler:
             text = "unexpected error, see the log"
         finally:
             # Not the calendar's: that may be another one by now, read from a database that has come back.
-            self._calendar.outcomes[run.job] = replace(begun, text=_line(text), failed=failed)
-            self._calendar.changed = True
+            if run.job in self._jobs:
+                self._calendar.outcomes[run.job] = replace(begun, text=_line(text), failed=failed)
+                self._calendar.changed = True
             del self._running[run.job]
         if failed:
             self._log.error("scheduled run failed", job=job.name, reason=text)

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from callisto_telnetd.settings.fields import ListenAddress, Network, OneLine, Section, Size, split_words
-from callisto_telnetd.settings.services import BUILT_IN_SERVICES, ServiceSettings
+from callisto_telnetd.settings.services import BUILT_IN_SERVICES, ServiceSettings, Words
 
 SETTINGS_FILE = "callisto.toml"
 ENVIRONMENT_PREFIX = "CALLISTO_"
@@ -91,6 +91,14 @@ class DatabaseSettings(Section):
     )
 
 
+class BackupSettings(Section):
+    """``[backup]``: what belongs to backups on a schedule."""
+
+    on_failure: Annotated[Words, NoDecode] = Field(
+        (), max_length=256, description="words of a command that is run when one fails; no shell reads it"
+    )
+
+
 class LogSettings(Section):
     """``[log]``: the log on stderr."""
 
@@ -121,6 +129,7 @@ class Settings(BaseSettings):
     trace: TraceSettings = TraceSettings()
     log: LogSettings = LogSettings()
     database: DatabaseSettings = DatabaseSettings()
+    backup: BackupSettings = BackupSettings()
     services: dict[str, ServiceSettings] = Field(
         {}, max_length=64, description="tables of the processes to run, by name"
     )

@@ -74,7 +74,15 @@ def _stamp(file: Path) -> None:
         connection.execute("PRAGMA application_id=1")
 
 
-@pytest.mark.parametrize("spoil", [_text, _first_page, _schema, _accounts, _empty, _lost, _stamp])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        _text,
+        _first_page,
+        _lost,
+        *(pytest.param(each, marks=pytest.mark.long) for each in (_schema, _accounts, _empty, _stamp)),
+    ],
+)
 def test_a_damaged_database_keeps_nobody_from_the_shell(start: StartServer, folder: Path, spoil: Spoil) -> None:
     """Log-in by the account file, a notice that says why and what helps, and each command answers clearly."""
     spoil(folder / "callisto.db")

@@ -1,0 +1,382 @@
+"""Backups on a schedule: made here, taken to their target, and told of where that fails.
+
+Rules:
+
+* A run is done when the target's copy was read back whole. Only then do older ones go there, and never what a
+  schedule's last good run has brought. Here they go too where the target fails: its disk is not to fill up.
+* At a target only files go whose names are ours and of this host; here only those that a schedule has made.
+* A failure stands at every prompt until a run succeeds. It stops no other schedule.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from callisto_telnetd.accounts.audit import Audit
+from callisto_telnetd.accounts.presence import Presence
+from callisto_telnetd.clock import Clock
+from callisto_telnetd.db.backup.folder import host_of_name, parse_name
+from callisto_telnetd.errors import BackupScheduleError, CallistoError, FolderError, TransferError, quoted
+from callisto_telnetd.maintenance.alarm import Alarm
+from callisto_telnetd.maintenance.backup_schedules import MOST_SCHEDULES, BackupSchedule, Outcome, ScheduleFile
+from callisto_telnetd.maintenance.backups import Backups
+from callisto_telnetd.maintenance.retention import Dated, surplus
+from callisto_telnetd.maintenance.workshop import Progress
+from callisto_telnetd.origin import SYSTEM, Origin
+from callisto_telnetd.services.scheduler import Job, Scheduler
+from callisto_telnetd.trace.logs import Log
+from callisto_telnetd.transports.credentials import Credentials
+from callisto_telnetd.transports.delivery import Pause, deliver
+from callisto_telnetd.transports.target import Target
+from callisto_telnetd.transports.transport import open_transport
+from callisto_telnetd.transports.wire import RemoteFile, parted_name
+
+_LIMIT_S = 12 * 3600.0
+"""A run may make five tries of six hours; whatever takes half a day is not a nightly backup."""
+_MOST_TEXT = 400
+_TRIAL_BYTES = 4096
+_TRIAL = ".making-trial.txt"
+Tell = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The appliance's parts that a scheduled backup touches."""
+
+    file: ScheduleFile
+    folder: Path
+    """Of the archives, ``DIR/backup``."""
+    host: str
+    backups: Backups
+    clock: Clock
+    schedule: Scheduler
+    audit: Audit
+    presence: Presence
+    log: Log
+    alarm: Alarm
+    """The owner's command for failures."""
+    pause: Pause = asyncio.sleep
+    """Waits between two tries of a delivery."""
+
+
+class BackupRuns:
+    """The schedules of backups of one appliance."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._schedules: dict[str, BackupSchedule] = {}
+        self._outcomes: dict[str, Outcome] = {}
+        self._unreadable = ""
+        self._running: set[str] = set()
+        self._writing = asyncio.Lock()
+
+    def open(self) -> None:
+        """Read the schedules and put them on the appliance's; a file that cannot be read is told, and left alone."""
+        try:
+            self._schedules, self._outcomes = self._around.file.read()
+        except FolderError as error:
+            self._unreadable = str(error)
+        if self._unreadable:
+            self._around.log.error("no backup runs on a schedule", reason=self._unreadable)
+            self._around.presence.stand("backup schedules", f"no backup runs on a schedule: {self._unreadable}")
+        for schedule in self._schedules.values():
+            self._around.schedule.add(self._job(schedule))
+            self._tell(schedule.name)
+
+    def all(self) -> list[BackupSchedule]:
+        """Return the schedules by name."""
+        return [self._schedules[name] for name in sorted(self._schedules)]
+
+    def outcome(self, name: str) -> Outcome | None:
+        """Return how the last run of a schedule has ended; None where there was none yet."""
+        return self._outcomes.get(name)
+
+    def is_running(self, name: str) -> bool:
+        """Whether a run of it is under way."""
+        return name in self._running
+
+    def require(self, name: str) -> BackupSchedule:
+        """Return the schedule of that name.
+
+        Raises:
+            BackupScheduleError: there is none; names those there are.
+        """
+        if schedule := self._schedules.get(name):
+            return schedule
+        known = ", ".join(sorted(self._schedules)) or "there is none yet"
+        raise BackupScheduleError(f"no backup schedule {quoted(name)}: {known}; nothing was changed")
+
+    async def add(self, schedule: BackupSchedule, origin: Origin) -> None:
+        """Keep a new schedule; it counts at once.
+
+        Raises:
+            BackupScheduleError: there is one of that name, or there are too many.
+            FolderError: it cannot be kept.
+        """
+        async with self._writing:
+            self._require_readable()
+            if schedule.name in self._schedules:
+                raise BackupScheduleError(
+                    f"there is a backup schedule {schedule.name} already: remove it first; nothing was changed"
+                )
+            if len(self._schedules) >= MOST_SCHEDULES:
+                raise BackupScheduleError(f"there are {MOST_SCHEDULES} schedules, the most; nothing was changed")
+            await self._keep({**self._schedules, schedule.name: schedule}, self._outcomes)
+            self._around.schedule.add(self._job(schedule))
+        await self._around.audit.note("backup schedule added", origin, f"{schedule.name}: {schedule.target}")
+
+    async def remove(self, name: str, origin: Origin) -> None:
+        """Forget a schedule; the archives that it has made stay.
+
+        Raises:
+            BackupScheduleError: there is none of that name, or it runs just now.
+            FolderError: that cannot be kept.
+        """
+        async with self._writing:
+            self._require_readable()
+            self.require(name)
+            if name in self._running:
+                raise BackupScheduleError(f"{name} runs just now; nothing was changed; try again later")
+            rest = {each: schedule for each, schedule in self._schedules.items() if each != name}
+            await self._keep(rest, {each: outcome for each, outcome in self._outcomes.items() if each in rest})
+            self._around.schedule.remove(_job_name(name))
+            self._around.presence.clear(_notice(name))
+        await self._around.audit.note("backup schedule removed", origin, name)
+
+    def host_key_of(self, target: Target) -> str | None:
+        """Return the key that was accepted of a target's server for some schedule; None where none was."""
+        for schedule in self.all():
+            place = schedule.place
+            if schedule.host_key and (place.host, place.port) == (target.host, target.port):
+                return schedule.host_key
+        return None
+
+    async def accept(self, name: str, key_line: str, origin: Origin) -> None:
+        """Take the host key of the target's server for the right one from now on.
+
+        Raises:
+            BackupScheduleError: there is no schedule of that name.
+            FolderError: it cannot be kept.
+        """
+        async with self._writing:
+            changed = self.require(name).model_copy(update={"host_key": key_line})
+            await self._keep({**self._schedules, name: changed}, self._outcomes)
+        await self._around.audit.note("host key accepted", origin, f"{name}: {key_line[:120]}")
+
+    async def test(self, name: str) -> None:
+        """Prove a target from end to end: a small file is sent, read back, listed, and removed again.
+
+        Raises:
+            HostKeyUnknownError: an SFTP server's key was never accepted; has the fingerprint.
+            TransferError: why it would not work.
+        """
+        schedule = self.require(name)
+        trial = self._around.folder / _TRIAL
+        remote = f"callisto-{host_of_name(self._around.host)}-trial-{secrets.token_hex(4)}.txt"
+        await asyncio.to_thread(_write_trial, trial)
+        try:
+            async with open_transport(schedule.place, _credentials(schedule)) as transport:
+                await transport.upload(trial, remote, _ignore)
+                listed = {file.name for file in await transport.list()}
+                await transport.delete(remote)
+            if remote not in listed:
+                raise TransferError(f"{schedule.place.place} takes files, but does not list them")
+        finally:
+            trial.unlink(missing_ok=True)
+
+    async def run(self, name: str, origin: Origin, told: Tell = lambda _progress: None) -> Outcome:
+        """Run a schedule now.
+
+        Raises:
+            BackupScheduleError: there is none of that name, or it runs already.
+            CallistoError: it failed; that stands at every prompt now, and the owner's command was run.
+        """
+        schedule = self.require(name)
+        if name in self._running:
+            raise BackupScheduleError(f"{name} runs already")
+        self._running.add(name)
+        begun = self._around.clock.now().isoformat(timespec="seconds")
+        try:
+            archive, text = await self._work(schedule, origin, told)
+        except CallistoError as error:
+            await self._fail(name, begun, str(error))
+            raise
+        finally:
+            self._running.discard(name)
+        outcome = Outcome(at=begun, failed=False, text=_line(text), archive=archive)
+        await self._note(name, outcome)
+        return outcome
+
+    async def _fail(self, name: str, begun: str, reason: str) -> None:
+        """Keep and tell that a run has failed; which one was the last good one stays known."""
+        before = self._outcomes.get(name)
+        last_good = before.archive if before else ""
+        await self._note(name, Outcome(at=begun, failed=True, text=_line(reason), archive=last_good))
+        self._around.log.error("scheduled backup failed", schedule=name, reason=reason)
+        await self._around.alarm.raise_for(name, reason)
+
+    async def _work(self, schedule: BackupSchedule, origin: Origin, told: Tell) -> tuple[str, str]:
+        """Make, deliver, and let the old ones go; return the archive's name and what to say."""
+        around, target = self._around, schedule.place
+        made = await around.backups.create(
+            origin,
+            password=_revealed(schedule.password),
+            note=_note_of(schedule.name),
+            told=told,
+            patient=True,
+        )
+        name = str(made["file"])
+        arrived = {each: outcome.archive for each, outcome in self._outcomes.items() if outcome.archive}
+        try:
+            delivery = await deliver(
+                target,
+                _credentials(schedule),
+                around.folder / name,
+                name,
+                lambda step, done, of: told(Progress(step, done, of)),
+                pause=around.pause,
+            )
+        except TransferError:  # night after night, perhaps: this disk is not to fill up
+            await self._retain_here(schedule, {name, *arrived.values()})
+            raise
+        tries = f" in {delivery.tries} tries" if delivery.tries > 1 else ""
+        text = f"{name} delivered to {target}{tries}"
+        try:
+            good = set((arrived | {schedule.name: name}).values())
+            gone = await self._retain_there(schedule, good) + await self._retain_here(schedule, good)
+        except CallistoError as error:
+            around.log.warning("older backups stay", schedule=schedule.name, reason=str(error))
+            return name, f"{text}; older ones stay: {error}"
+        return name, f"{text}; {gone} older removed" if gone else text
+
+    async def _retain_there(self, schedule: BackupSchedule, good: Collection[str]) -> int:
+        """Remove at the target what the schedule does not keep; return how many files went."""
+        if schedule.keep.everything or self._is_here(schedule):
+            return 0
+        gone = 0
+        async with open_transport(schedule.place, _credentials(schedule)) as transport:
+            there = await transport.list()
+            for each in self._surplus(self._own(there), schedule, good):
+                await transport.delete(each.name)
+                gone += 1
+            for name in self._own_parts(there):  # of runs that were cut off for good
+                await transport.delete(name)
+        return gone
+
+    async def _retain_here(self, schedule: BackupSchedule, good: Collection[str]) -> int:
+        """Remove of what the schedule has made here what it does not keep; return how many files went."""
+        listed = await self._around.backups.list()
+        made = [each for each in listed if each.known.note == _note_of(schedule.name)]
+        mine = [Dated(each.path.name, each.at.replace(tzinfo=None)) for each in made]
+        gone = self._surplus(mine, schedule, good)
+        for each in gone:
+            await self._around.backups.delete(SYSTEM, each.name, patient=True)
+        return len(gone)
+
+    def _surplus(self, backups: Sequence[Dated], schedule: BackupSchedule, good: Collection[str]) -> list[Dated]:
+        return surplus(backups, schedule.keep, self._around.clock.now().replace(tzinfo=None), good)
+
+    def _own(self, files: Sequence[RemoteFile]) -> list[Dated]:
+        """Return those whose names are ours, and of this host: others may keep theirs in the same folder."""
+        host = host_of_name(self._around.host)
+        known = [(file.name, parse_name(file.name)) for file in files]
+        return [Dated(name, parsed.at) for name, parsed in known if parsed is not None and parsed.host == host]
+
+    def _own_parts(self, files: Sequence[RemoteFile]) -> list[str]:
+        """Return the names of what has arrived of ours in part alone."""
+        whole = [(file.name, parted_name(file.name)) for file in files]
+        return [name for name, of in whole if of is not None and self._own([RemoteFile(of, 0)])]
+
+    def _is_here(self, schedule: BackupSchedule) -> bool:
+        """Whether the target is the very folder in which archives are made."""
+        target = schedule.place
+        return target.scheme == "file" and Path(target.folder).resolve() == self._around.folder.resolve()
+
+    def _job(self, schedule: BackupSchedule) -> Job:
+        plan = schedule.restart_plan
+
+        async def action(_reason: str) -> str:
+            return (await self.run(schedule.name, SYSTEM)).text
+
+        source = f"backup schedule {schedule.name}"
+        return Job(_job_name(schedule.name), source, lambda: plan, action, limit_s=_LIMIT_S)
+
+    def _require_readable(self) -> None:
+        if self._unreadable:
+            raise BackupScheduleError(f"{self._unreadable}; mend or remove it first; nothing was changed")
+
+    async def _note(self, name: str, outcome: Outcome) -> None:
+        """Keep how a run has ended; where that is not possible, it is known until the server's end."""
+        async with self._writing:
+            if name not in self._schedules:
+                return
+            outcomes = {**self._outcomes, name: outcome}
+            try:
+                await self._keep(self._schedules, outcomes)
+            except FolderError as error:
+                self._outcomes = outcomes
+                self._around.log.warning("the outcome of a backup is not kept", schedule=name, reason=str(error))
+            self._tell(name)
+
+    async def _keep(self, schedules: dict[str, BackupSchedule], outcomes: dict[str, Outcome]) -> None:
+        await asyncio.to_thread(self._around.file.write, schedules.values(), outcomes)
+        self._schedules, self._outcomes = schedules, outcomes
+
+    def _tell(self, name: str) -> None:
+        """Have a failure stand at every prompt, until a run succeeds."""
+        outcome = self._outcomes.get(name)
+        if outcome is not None and outcome.failed:
+            when = self._around.clock.format_stamp(outcome.at)
+            text = f"backup {name} of {when} failed: {outcome.text}; 'backup schedule show {name}' tells more"
+            self._around.presence.stand(_notice(name), text)
+        else:
+            self._around.presence.clear(_notice(name))
+
+
+def _job_name(name: str) -> str:
+    return f"backup {name}"
+
+
+def _notice(name: str) -> str:
+    return f"backup schedule {name}"
+
+
+def _note_of(name: str) -> str:
+    """Return the note that stands in the archives of a schedule."""
+    return f"schedule {name}"
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret is not None else None
+
+
+def _credentials(schedule: BackupSchedule) -> Credentials:
+    return Credentials(
+        password=schedule.target_password,
+        key_file=Path(schedule.key_file) if schedule.key_file else None,
+        host_key=schedule.host_key,
+        ca_file=Path(schedule.ca_file) if schedule.ca_file else None,
+    )
+
+
+def _write_trial(path: Path) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(b"A trial of a backup's target; it may be removed.\n" + secrets.token_bytes(_TRIAL_BYTES))
+
+
+def _ignore(_step: str, _done: int, _of: int) -> None:
+    """Take no notice."""
+
+
+def _line(text: str) -> str:
+    """Return a text as one line that is kept."""
+    clean = "".join(char if char.isprintable() else " " for char in text)
+    return clean if len(clean) <= _MOST_TEXT else f"{clean[: _MOST_TEXT - 3]}..."

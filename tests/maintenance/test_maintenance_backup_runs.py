@@ -1,0 +1,229 @@
+"""Backups on a schedule, with real archives, a real SFTP server and real folders."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from callisto_telnetd import __version__
+from callisto_telnetd.db.folder import DataFolder
+from callisto_telnetd.errors import BackupScheduleError, FolderError, HostKeyUnknownError, TransferError
+from callisto_telnetd.maintenance.backup_schedules import BackupSchedule, make_schedule
+from callisto_telnetd.maintenance.backups import VERSION_STATE
+from callisto_telnetd.menus.context import Parts
+from callisto_telnetd.origin import SYSTEM
+from tests.maintenance.test_maintenance_mode import appliance
+from tests.transports.sites import PASSWORD, asyncssh_site
+
+DAILY = "127,02:00"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> DataFolder:
+    """A data folder without a database."""
+    folder = DataFolder(tmp_path / "data")
+    folder.make()
+    return folder
+
+
+@pytest.fixture
+async def parts(folder: DataFolder) -> AsyncIterator[Parts]:
+    """An appliance."""
+    async with appliance(folder) as parts:
+        yield parts
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """A folder of this machine that takes backups."""
+    target = tmp_path / "target"
+    target.mkdir()
+    return target
+
+
+def schedule(target: object, **more: Any) -> BackupSchedule:
+    """Return a schedule by the name of nightly."""
+    return make_schedule(**{"name": "nightly", "plan": DAILY, "target": str(target), **more})
+
+
+def move(parts: Parts, hours: int) -> None:
+    """Set the appliance's clock."""
+    parts.clock.move_to(parts.clock.parse_moment(f"2026-11-{23 + hours // 24} {hours % 24:02}:00:00"))
+
+
+async def test_a_run_brings_a_backup_to_its_target(parts: Parts, target: Path) -> None:
+    """The target has the very archive that is here; the outcome is kept and shown."""
+    await parts.backup_runs.add(schedule(target), SYSTEM)
+    outcome = await parts.backup_runs.run("nightly", SYSTEM)
+
+    (there,) = target.iterdir()
+    assert there.name == outcome.archive
+    assert there.read_bytes() == (parts.folder.backup / there.name).read_bytes()
+    assert (outcome.failed, parts.backup_runs.outcome("nightly")) == (False, outcome)
+
+
+async def test_schedules_and_outcomes_survive_the_server(folder: DataFolder, target: Path) -> None:
+    """The next server knows them, and has them on its schedule."""
+    async with appliance(folder) as parts:
+        await parts.backup_runs.add(schedule(target, keep_last=3), SYSTEM)
+        outcome = await parts.backup_runs.run("nightly", SYSTEM)
+    async with appliance(folder) as parts:
+        assert parts.backup_runs.all() == [schedule(target, keep_last=3)]
+        assert parts.backup_runs.outcome("nightly") == outcome
+        assert parts.schedule.next_of("backup schedule nightly") is not None
+
+
+async def test_a_failure_stands_until_a_run_succeeds(parts: Parts, target: Path) -> None:
+    """It is shown at every prompt, also after the next start; the archive that was made stays here."""
+    target.rmdir()
+    await parts.backup_runs.add(schedule(target), SYSTEM)
+    with pytest.raises(TransferError):
+        await parts.backup_runs.run("nightly", SYSTEM)
+
+    (text,) = parts.presence.standing()
+    assert text.startswith("backup nightly of ")
+    assert "No such file or directory" in text
+    assert len(parts.backups.names()) == 1
+    target.mkdir()
+    await parts.backup_runs.run("nightly", SYSTEM)
+    assert parts.presence.standing() == []
+
+
+async def test_the_schedule_runs_it(parts: Parts, target: Path) -> None:
+    """When its time has come the appliance's schedule makes it, without anybody."""
+    move(parts, 1)
+    await parts.backup_runs.add(schedule(target), SYSTEM)
+    parts.schedule.view()
+    parts.schedule.start()
+    move(parts, 3)
+    async with asyncio.timeout(20):
+        while parts.backup_runs.outcome("nightly") is None:
+            await asyncio.to_thread(lambda: None)
+
+    assert len(list(target.iterdir())) == 1
+
+
+async def test_older_ones_go_and_nobody_elses(parts: Parts, target: Path) -> None:
+    """Only names of ours and of this host go at the target; here only what the schedule has made."""
+    others = ["callisto-other-20200101-000000.zip", "notes.txt", "callisto-callisto-20200101-000000.zip.part"]
+    for name in others:
+        (target / name).write_bytes(b"x")
+    (target / "callisto-callisto-20200101-000000.zip").write_bytes(b"old")
+    (target / f"callisto-callisto-20200101-000000.zip.part-{'0' * 16}").write_bytes(b"half")
+    by_hand = await parts.backups.create(SYSTEM, password=None, note="", told=lambda _progress: None)
+    await parts.backup_runs.add(schedule(target, keep_last=2), SYSTEM)
+    made = []
+    for hours in (24, 25, 26):
+        move(parts, hours)
+        made.append((await parts.backup_runs.run("nightly", SYSTEM)).archive)
+
+    assert sorted(path.name for path in target.iterdir()) == sorted([*others, *made[1:]])
+    assert sorted(parts.backups.names()) == sorted([by_hand["file"], *made[1:]])
+
+
+async def test_a_target_that_is_the_folder_of_backups_keeps_those_made_by_hand(parts: Parts) -> None:
+    """Nothing is taken there, and what somebody has made by hand stays."""
+    by_hand = await parts.backups.create(SYSTEM, password=None, note="", told=lambda _progress: None)
+    await parts.backup_runs.add(schedule(parts.folder.backup.absolute(), keep_last=1), SYSTEM)
+    for hours in (24, 25):
+        move(parts, hours)
+        last = (await parts.backup_runs.run("nightly", SYSTEM)).archive
+
+    assert sorted(parts.backups.names()) == sorted([by_hand["file"], last])
+
+
+async def test_a_target_that_fails_does_not_fill_this_disk(parts: Parts, target: Path) -> None:
+    """Night after night no more stay here than the schedule says, and the last one that arrived."""
+    await parts.backup_runs.add(schedule(target, keep_last=2), SYSTEM)
+    arrived = (await parts.backup_runs.run("nightly", SYSTEM)).archive
+    (target / arrived).unlink()
+    target.rmdir()
+    for hours in (24, 25, 26, 27):
+        move(parts, hours)
+        with pytest.raises(TransferError):
+            await parts.backup_runs.run("nightly", SYSTEM)
+
+    assert len(parts.backups.names()) == 3
+    assert arrived in parts.backups.names()
+
+
+async def test_a_host_key_is_accepted_once(parts: Parts, tmp_path: Path) -> None:
+    """The first test shows it and sends nothing; once it is accepted, tests and runs go through."""
+    (tmp_path / "sftp").mkdir()
+    async with asyncssh_site(tmp_path / "sftp") as site:
+        await parts.backup_runs.add(schedule(site.target, target_password=SecretStr(PASSWORD)), SYSTEM)
+        with pytest.raises(HostKeyUnknownError) as raised:
+            await parts.backup_runs.test("nightly")
+        assert (site.passwords, site.files()) == ([], {})
+
+        await parts.backup_runs.accept("nightly", raised.value.key_line, SYSTEM)
+        await parts.backup_runs.test("nightly")
+        assert site.files() == {}
+        archive = (await parts.backup_runs.run("nightly", SYSTEM)).archive
+        assert list(site.files()) == [archive]
+
+
+async def test_what_cannot_be_done_changes_nothing(parts: Parts, target: Path) -> None:
+    """A name that is taken, one that is not known, a run beside another: one clear line each."""
+    runs = parts.backup_runs
+    await runs.add(schedule(target), SYSTEM)
+    with pytest.raises(BackupScheduleError, match="there is a backup schedule nightly already"):
+        await runs.add(schedule(target, keep_last=9), SYSTEM)
+    for call in (runs.test("nosuch"), runs.run("nosuch", SYSTEM), runs.remove("nosuch", SYSTEM)):
+        with pytest.raises(BackupScheduleError, match="no backup schedule 'nosuch': nightly"):
+            await call
+    first = asyncio.ensure_future(runs.run("nightly", SYSTEM))
+    await asyncio.sleep(0)
+    with pytest.raises(BackupScheduleError, match="runs already"):
+        await runs.run("nightly", SYSTEM)
+    with pytest.raises(BackupScheduleError, match="runs just now"):
+        await runs.remove("nightly", SYSTEM)
+    await first
+    await runs.remove("nightly", SYSTEM)
+
+    assert runs.all() == []
+    assert len(list(target.iterdir())) == 1
+    with pytest.raises(LookupError):
+        parts.schedule.next_of("backup schedule nightly")
+
+
+async def test_a_file_that_is_none_is_told_and_left(folder: DataFolder, target: Path) -> None:
+    """The server starts; nothing runs, nothing is written over it, and a notice says so."""
+    file = folder.path / "backup-schedules.json"
+    file.write_bytes(b"{")
+    async with appliance(folder) as parts:
+        assert parts.presence.standing()[0].startswith("no backup runs on a schedule: ")
+        with pytest.raises(BackupScheduleError, match="mend or remove it first"):
+            await parts.backup_runs.add(schedule(target), SYSTEM)
+
+    assert file.read_bytes() == b"{"
+
+
+async def test_a_schedule_that_cannot_be_kept_is_none(parts: Parts, target: Path) -> None:
+    """Where the file cannot be written, the schedule is not there either."""
+    (parts.folder.path / "backup-schedules.json.making").mkdir()
+    with pytest.raises(FolderError):
+        await parts.backup_runs.add(schedule(target), SYSTEM)
+
+    assert parts.backup_runs.all() == []
+
+
+async def test_an_update_asks_for_a_backup_until_there_is_one(folder: DataFolder) -> None:
+    """The first start asks for none; a later version's does, at each start, until it has made one."""
+    async with appliance(folder) as parts:
+        assert parts.presence.standing() == []
+        await parts.store.set_state(VERSION_STATE, "0.9.0")
+    for _ in range(2):
+        async with appliance(folder) as parts:
+            (text,) = parts.presence.standing()
+            assert text.startswith(f"version {__version__} has no backup yet, and those of 0.9.0 may not fit it")
+    async with appliance(folder) as parts:
+        await parts.backups.create(SYSTEM, password=None, note="", told=lambda _progress: None)
+        assert parts.presence.standing() == []
+    async with appliance(folder) as parts:
+        assert parts.presence.standing() == []
