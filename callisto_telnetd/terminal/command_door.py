@@ -36,8 +36,8 @@ class Request:
     as_json: bool = False
     input: str | None = None
     """The text of a file that goes with the command."""
-    secret: str | None = None
-    """A password read from standard input."""
+    secrets: tuple[str, ...] | None = None
+    """Passwords read from standard input: the answers to the questions for them, in their order."""
     terminal: bool = False
     """Whether somebody is there to answer questions."""
     size: TerminalSize | None = None
@@ -82,6 +82,7 @@ class CommandDoor:
     cut: Callable[[], None] = lambda: None
     """Cuts the caller off."""
     _collected: list[Any] = field(default_factory=list)
+    _secrets_given: int = 0
     _screen_lines: int = 0
     stop: Callable[[], None] | None = None
 
@@ -132,6 +133,11 @@ class CommandDoor:
         return "Ctrl-C"
 
     @property
+    def asks_a_person(self) -> bool:
+        """Whether the command line has a terminal, and no answers came with the request."""
+        return self.request.terminal
+
+    @property
     def wants_json(self) -> bool:
         """Whether ``--json`` was given."""
         return self.request.as_json
@@ -168,8 +174,9 @@ class CommandDoor:
         Raises:
             UsageError: nobody is there to answer.
         """
-        if secret and self.request.secret is not None:
-            return self.request.secret
+        if secret and self.request.secrets is not None and self._secrets_given < len(self.request.secrets):
+            self._secrets_given += 1
+            return self.request.secrets[self._secrets_given - 1]
         if not self.request.terminal:
             hint = "give it with --password-stdin" if secret else "add 'yes' as the last word"
             raise UsageError(

@@ -18,7 +18,7 @@ from callisto_telnetd.trace.selection import Block
 
 _PROMPT_ENDS = ">#$%"
 _WORD_ENDS = ":]"
-_SUSPECT_ENDS = frozenset(_PROMPT_ENDS + _WORD_ENDS + " ")
+_SUSPECT_ENDS = frozenset(_PROMPT_ENDS + _WORD_ENDS)
 _MAX_LINE = 64 << 10
 """Characters of a line that are shown: a record with its fields has at most about 50,000."""
 
@@ -41,7 +41,7 @@ def document_line(text: str) -> str:
 def encode_lines(lines: Sequence[str]) -> bytes:
     """Return the lines as a door sends them: clean, none like a prompt, each ended by CR LF, in UTF-8."""
     together = "".join(lines)
-    if not (together.isascii() and together.isprintable()) or any(line[-1:] in _SUSPECT_ENDS for line in lines):
+    if not (together.isascii() and together.isprintable()) or any(map(_is_suspect, lines)):
         lines = [line_of(line) for line in lines]
     return ("\r\n".join(lines) + "\r\n").encode("utf-8", "replace")
 
@@ -50,10 +50,15 @@ def encode_block(block: Block) -> bytes:
     """Return a block's lines as a door sends them; made once for all viewers, for its lines are clean already."""
     if block.encoded is None:
         lines = block.lines
-        if any(line[-1:] in _SUSPECT_ENDS for line in lines):
+        if any(map(_is_suspect, lines)):
             lines = [line_of(line) for line in lines]
         block.encoded = ("\r\n".join(lines) + "\r\n").encode()
     return block.encoded
+
+
+def _is_suspect(line: str) -> bool:
+    """Whether a line may look like a prompt, by its end; blanks of any kind may hide one (U+00A0)."""
+    return (last := line[-1:]) in _SUSPECT_ENDS or last.isspace()
 
 
 def redrawn(screen: Screen, before: int, columns: int) -> str:

@@ -329,6 +329,11 @@ class Session:
         return "Enter, q or Ctrl-C"
 
     @property
+    def asks_a_person(self) -> bool:
+        """A password may also come from a script, which then types it twice."""
+        return True
+
+    @property
     def wants_json(self) -> bool:
         """People read lines."""
         return False

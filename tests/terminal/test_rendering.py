@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from callisto_telnetd.clock import Clock
@@ -83,6 +83,7 @@ def block_of(*texts: str) -> Block:
 
 
 @given(st.lists(CLEAN_TEXT, min_size=1, max_size=5))
+@example(["%\xa0"])
 def test_a_block_looks_as_its_lines_do(texts: list[str]) -> None:
     """The short way for records, which are clean already, shows what the way of all other lines shows."""
     block = block_of(*texts)
