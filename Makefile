@@ -35,8 +35,8 @@ test: $(VENV)/.dev ## Run every check: format, lint, types, layers, tests with b
 	$(BIN)/lint-imports
 	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile --cov --cov-report term
 
-test-long: $(VENV)/.dev ## Run the tests that take minutes
-	$(BIN)/python -m pytest -m long
+test-long: $(VENV)/.dev ## Run the tests that take minutes, and the laws with many more examples
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -m "long or hypothesis"
 
 bench: $(VENV)/.dev ## Measure speed and memory
 	$(BIN)/python -m bench

@@ -19,7 +19,8 @@ from callisto_telnetd.accounts.accounts import FIRST_NAME
 from callisto_telnetd.accounts.passwords import require_rule
 from callisto_telnetd.assembly import open_parts, require_settings
 from callisto_telnetd.db.folder import DataFolder
-from callisto_telnetd.errors import AccountError, ListenError, SettingsError, StoreError
+from callisto_telnetd.db.restore.switch import settle_restore
+from callisto_telnetd.errors import AccountError, FolderError, ListenError, SettingsError, StoreError
 from callisto_telnetd.listeners.local import LocalListener
 from callisto_telnetd.listeners.tcp import TelnetListener, bind, open_tls
 from callisto_telnetd.menus.context import Parts
@@ -30,7 +31,7 @@ from callisto_telnetd.terminal.session import SessionLimits
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.trace.metrics import read_metrics
 
-__all__ = ["Request", "run", "run_offline", "serve"]
+__all__ = ["Request", "finish_restore", "run", "run_offline", "serve"]
 
 _LOCK_S = 2.0
 _WITHOUT_DATABASE = {"repair", "information", "trace"}
@@ -43,6 +44,19 @@ T = TypeVar("T")
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run the work to its end on asyncio's loop."""
     return asyncio.run(work)
+
+
+async def finish_restore(data: Path) -> None:
+    """Finish a restore that a crash interrupted, before the settings are read: they are a part of it.
+
+    Where another process has the folder, it does so; what cannot be done is told by whoever opens the database.
+    """
+    folder = DataFolder(data)
+    with contextlib.suppress(FolderError, StoreError):
+        folder.make()
+        with await folder.wait_for_lock(_LOCK_S):
+            if settle_restore(folder.database).finished:
+                sys.stderr.write("callisto-telnetd: an interrupted restore was finished\n")
 
 
 async def serve(settings: Settings, data: Path, ready: Ready) -> None:
@@ -90,6 +104,7 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
         stack.push_async_callback(parts.supervisor.close)
         await parts.supervisor.open()
         stack.push_async_callback(parts.repairs.close)  # before the services: it would start them again
+        stack.push_async_callback(parts.restores.close)
         _notify("READY=1")
         if parts.store.fault is None:  # else everybody is told already
             parts.self_check.start()

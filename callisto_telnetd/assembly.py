@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 from callisto_telnetd import __version__
 from callisto_telnetd.accounts.accounts import Accounts
@@ -16,12 +17,21 @@ from callisto_telnetd.accounts.passwords import PasswordHashes
 from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock, ClockState
 from callisto_telnetd.db.folder import DataFolder, FolderLock
+from callisto_telnetd.db.media import Media
+from callisto_telnetd.db.private_file import PrivateFile
 from callisto_telnetd.db.publish import new_of, settle
+from callisto_telnetd.db.restore.switch import remove_unpacked, settle_restore
 from callisto_telnetd.db.salvage.aside import remove_unfinished
 from callisto_telnetd.db.store import Store, open_store
-from callisto_telnetd.errors import ClockError, SettingsError, StoreError, quoted
+from callisto_telnetd.errors import ClockError, FolderError, SettingsError, StoreError, quoted
+from callisto_telnetd.maintenance.alarm import Alarm
+from callisto_telnetd.maintenance.backup_runs import BackupRuns
+from callisto_telnetd.maintenance.backup_runs import Surroundings as BackupSurroundings
+from callisto_telnetd.maintenance.backup_schedules import FILE_NAME, MAX_BYTES, ScheduleFile
+from callisto_telnetd.maintenance.backups import Backups, Identified
 from callisto_telnetd.maintenance.mode import MaintenanceMode
 from callisto_telnetd.maintenance.repair import Repairs, Surroundings
+from callisto_telnetd.maintenance.restores import Restores
 from callisto_telnetd.maintenance.self_check import SelfCheck
 from callisto_telnetd.maintenance.snapshots import Snapshots
 from callisto_telnetd.maintenance.workshop import Workshop
@@ -31,7 +41,7 @@ from callisto_telnetd.services.processes import ProcessTable
 from callisto_telnetd.services.recipe import check_services
 from callisto_telnetd.services.scheduler import Job, Scheduler, restart_job
 from callisto_telnetd.services.supervisor import Supervisor
-from callisto_telnetd.settings import DatabaseSettings, Settings
+from callisto_telnetd.settings import DatabaseSettings, Settings, load_settings
 from callisto_telnetd.trace.captures import Captures
 from callisto_telnetd.trace.datagrams import DatagramInput, bind_path, bind_udp
 from callisto_telnetd.trace.hub import Hub
@@ -113,24 +123,54 @@ async def open_parts(
         )
         mode.late.append(schedule.open)
         mode.kept.append(schedule.keep_again)
-        repairs = Repairs(
-            Surroundings(
-                folder=folder,
-                store=store,
-                workshop=workshop,
-                variables=variables,
-                accounts=accounts,
+        around = Surroundings(
+            folder=folder,
+            store=store,
+            workshop=workshop,
+            variables=variables,
+            accounts=accounts,
+            clock=clock,
+            audit=audit,
+            presence=presence,
+            log=log,
+            one_at_a_time=repairing,
+            pause=supervisor.paused_for,
+            reload=mode.reload,
+            note_sound=partial(self_check.note, "full", ()),
+        )
+        repairs = Repairs(around)
+        stack.push_async_callback(repairs.close)
+        backups = Backups(
+            folder=folder,
+            settings=settings.file,
+            identified=_identified(settings),
+            store=store,
+            workshop=workshop,
+            variables=variables,
+            clock=clock,
+            audit=audit,
+            presence=presence,
+            log=log,
+            one_at_a_time=repairing,
+        )
+        await backups.open()
+        backup_runs = BackupRuns(
+            BackupSurroundings(
+                file=ScheduleFile(PrivateFile(folder.path / FILE_NAME, MAX_BYTES)),
+                folder=folder.backup,
+                host=settings.appliance.hostname,
+                backups=backups,
                 clock=clock,
+                schedule=schedule,
                 audit=audit,
                 presence=presence,
                 log=log,
-                one_at_a_time=repairing,
-                pause=supervisor.paused_for,
-                reload=mode.reload,
-                note_sound=partial(self_check.note, "full", ()),
+                alarm=Alarm(settings.backup.on_failure, log),
             )
         )
-        stack.push_async_callback(repairs.close)
+        backup_runs.open()
+        restores = Restores(around, settings.appliance.edition, partial(_judge_settings, folder))
+        stack.push_async_callback(restores.close)
         yield Parts(
             identity=_identity(settings),
             folder=folder,
@@ -156,13 +196,21 @@ async def open_parts(
             snapshots=snapshots,
             workshop=workshop,
             repairs=repairs,
+            restores=restores,
             mode=mode,
+            backups=backups,
+            backup_runs=backup_runs,
         )
 
 
 def _identity(settings: Settings) -> Identity:
     own = settings.appliance
     return Identity(__version__, own.edition, own.hostname, own.serial, own.banner)
+
+
+def _identified(settings: Settings) -> Identified:
+    own = settings.appliance
+    return Identified(__version__, own.edition, own.hostname, own.serial)
 
 
 def _make_gatekeeper(settings: Settings) -> Gatekeeper:
@@ -265,10 +313,26 @@ def _finish_interrupted(folder: DataFolder, log: Log) -> None:
         elif waited:
             log.warning("an interrupted repair or compacting was finished: the new database is in its place")
         remove_unfinished(folder.database, folder.damaged)
-    except StoreError as error:
-        log.warning("an interrupted repair's files are still there", reason=str(error))
+        restored = settle_restore(folder.database)
+        if restored.refused is not None:
+            log.error("a folder in the place of a new state is none, and was set apart", file=str(restored.refused))
+        elif restored.finished:
+            log.warning("an interrupted restore was finished: database and settings are in their places")
+        remove_unpacked(folder.database)
+        Media(folder.media).sweep()
+    except (FolderError, StoreError) as error:
+        log.warning("what an interrupted repair or restore has left is still there", reason=str(error))
     except OSError as error:
         log.warning("the database's folder cannot be looked at", reason=str(error.strerror))
+
+
+def _judge_settings(folder: DataFolder, file: Path) -> None:
+    """Refuse settings that no server would start with.
+
+    Raises:
+        CallistoError: names the file, the key and what is allowed.
+    """
+    require_settings(load_settings(folder.path, file))
 
 
 def _open_store(folder: DataFolder) -> AbstractAsyncContextManager[Store]:

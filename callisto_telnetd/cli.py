@@ -89,6 +89,7 @@ def serve(
     from callisto_telnetd import appliance  # noqa: PLC0415 - heavy, and only needed here
 
     folder = data or default_data_folder()
+    _finish_restore(folder)
     telnet = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
     settings = load_settings(folder, config, {"telnet": telnet} if telnet else {})
     appliance.run(appliance.serve(settings, folder, _print))
@@ -102,8 +103,8 @@ def user(
 
     list, add NAME, passwd NAME, remove NAME [yes]
     """
-    secret = _read_line() if password_stdin else None
-    _command(["user", *(words or ["list"])], data, config, as_json=as_json, secret=secret)
+    secrets = [_read_line()] if password_stdin else None
+    _command(["user", *(words or ["list"])], data, config, as_json=as_json, secrets=secrets)
 
 
 @app.command()
@@ -151,6 +152,38 @@ def repair(words: Words = None, data: Data = None, config: Config = None, as_jso
 def compact(data: Data = None, config: Config = None, as_json: Json = False) -> None:
     """Write the database anew without its free pages."""
     _command(["compact"], data, config, as_json=as_json)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})  # --note TEXT is one of the shell's own words
+def backup(
+    words: Words = None,
+    data: Data = None,
+    config: Config = None,
+    *,
+    as_json: Json = False,
+    target_password_stdin: Annotated[
+        bool, typer.Option("--target-password-stdin", help="Read the target's password from standard input, one line.")
+    ] = False,
+    password_stdin: Secret = False,
+) -> None:
+    """Make, verify and restore backups, also on a schedule.
+
+    create [generated] [--note TEXT], list, verify FILE, delete FILE [yes], plan FILE|URL, restore FILE|URL [yes],
+    undo [yes],
+    schedule add NAME --plan PLAN --target URL ..., schedule list|show|test|run|remove NAME
+    """
+    words = list(words or ["list"])
+    flags = [
+        name for name, wanted in (("target-password", target_password_stdin), ("password", password_stdin)) if wanted
+    ]
+    secrets = [_read_line() for _ in flags]
+    if words[:2] == ["schedule", "add"]:
+        words += flags  # which passwords there are is said in the line
+    elif target_password_stdin:
+        words.insert(1, "target-password")
+    elif not secrets and not sys.stdin.isatty():
+        secrets = [""]  # nobody can be asked: no password
+    _command(["backup", *words], data, config, as_json=as_json, secrets=secrets or None)
 
 
 @app.command()
@@ -210,23 +243,32 @@ def _command(
     config: Path | None,
     *,
     as_json: bool,
-    secret: str | None = None,
+    secrets: list[str] | None = None,
     text: str | None = None,
 ) -> None:
     folder = data or default_data_folder()
+    _finish_restore(folder)
     settings = load_settings(folder, config)
-    terminal = sys.stdin.isatty() and text is None and secret is None
+    terminal = sys.stdin.isatty() and text is None and secrets is None
     request = {
         "words": words,
         "json": as_json,
         "input": text,
-        "secret": secret,
+        "secrets": secrets,
         "terminal": terminal,
         "size": list(os.get_terminal_size(1)) if sys.stdout.isatty() else None,
     }
     code = _call_or_run(settings, folder, request)
     if code:
         raise typer.Exit(code)
+
+
+def _finish_restore(folder: Path) -> None:
+    """Finish a restore that a crash interrupted: the settings are a part of it, and are read next."""
+    if os.path.lexists(folder / "restore.new"):
+        from callisto_telnetd import appliance  # noqa: PLC0415 - heavy, and seldom needed
+
+        appliance.run(appliance.finish_restore(folder))
 
 
 def _call_or_run(settings: Settings, folder: Path, request: dict[str, Any]) -> int:
@@ -260,7 +302,8 @@ def _offline(settings: Settings, folder: Path, request: dict[str, Any]) -> int:
             signal.signal(signal.SIGINT, before)
 
     who = pwd.getpwuid(os.geteuid()).pw_name
-    asked = Request(request["words"], request["json"], request["input"], request["secret"], request["terminal"])
+    secrets = None if request["secrets"] is None else tuple(request["secrets"])
+    asked = Request(request["words"], request["json"], request["input"], secrets, request["terminal"])
     return run(run_offline(settings, folder, who=who, request=asked, out=_print, err=_print_error, ask=ask))
 
 
@@ -283,12 +326,9 @@ def _ask(question: str, secret: bool) -> str:
     try:
         if not secret:
             return input(question)
-        password, again = getpass.getpass(question), getpass.getpass("The same again: ")
+        return getpass.getpass(question)
     except EOFError:
         raise UsageError("no answer; nothing was changed") from None
-    if again != password:
-        raise UsageError("the two are not the same; nothing was changed")
-    return password
 
 
 def _read_line() -> str:

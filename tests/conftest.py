@@ -37,8 +37,10 @@ OFFERS = IAC + WILL + ECHO + IAC + WILL + SGA + IAC + DO + NAWS + IAC + DO + TTY
 PROMPT = re.compile(rb"(?:^|(?<=\n))callisto(?:\([a-z]+\))?# $")
 MARK = IAC + WILL + TIMING_MARK
 
-settings.register_profile("callisto", deadline=None)  # a busy machine is no fault
-settings.load_profile("callisto")
+# A busy machine is no fault: no deadlines.
+settings.register_profile("usual", deadline=None, max_examples=40)
+settings.register_profile("thorough", deadline=None, max_examples=500)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "usual"))
 
 WIDE_LIMITS = {
     "CALLISTO_LIMITS__SESSIONS": "2000",

@@ -12,6 +12,8 @@ import callisto_telnetd
 from callisto_telnetd.accounts.gatekeeper import TooManyFailuresError
 from callisto_telnetd.errors import (
     CallistoError,
+    HostKeyChangedError,
+    HostKeyUnknownError,
     InvalidValueError,
     UnknownVariableError,
     UsageError,
@@ -43,6 +45,10 @@ def make(error: type[CallistoError], text: str) -> CallistoError:
         return InvalidValueError("gWebTimeout", text, "a whole number of minutes from 0 to 1440")
     if error is TooManyFailuresError:
         return TooManyFailuresError(12.5)
+    if error is HostKeyUnknownError:
+        return HostKeyUnknownError("nas:22", f"SHA256:{quoted(text)}", "ssh-ed25519 AAAA")
+    if error is HostKeyChangedError:
+        return HostKeyChangedError("nas:22", f"SHA256:{quoted(text)}", "SHA256:other")
     if error is WrongLoginError:
         return WrongLoginError(f"{quoted(text)} is not allowed", 30)
     return error(f"{quoted(text)} is not allowed")

@@ -120,7 +120,7 @@ def test_tls_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             "port = 1",
             (
                 "'port' is no setting;"
-                " allowed: appliance, telnet, limits, clock, trace, log, database, services or variables"
+                " allowed: appliance, telnet, limits, clock, trace, log, database, backup, services or variables"
             ),
         ),
         ('[telnet]\necho = "never"', "telnet.echo: 'never' is not allowed; allowed: negotiated or always"),

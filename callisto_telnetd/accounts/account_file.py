@@ -6,9 +6,7 @@ number of accounts and the cost of a hash are bounded, and a file that others ma
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from callisto_telnetd.db.private_file import PrivateFile
 from callisto_telnetd.errors import FolderError, named
 
 MOST_ACCOUNTS = 1000
@@ -57,6 +56,7 @@ class AccountFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._file = PrivateFile(path, _MAX_BYTES)
 
     def read(self) -> list[FiledAccount]:
         """Return the accounts; none where there is no file.
@@ -64,12 +64,9 @@ class AccountFile:
         Raises:
             FolderError: the file cannot be read, is not only the owner's to write, or holds something else.
         """
-        try:
-            content = self._bytes()
-        except FileNotFoundError:
+        content = self._file.read()
+        if content is None:
             return []
-        except OSError as error:
-            raise FolderError(f"{named(self.path)} cannot be read: {error.strerror}") from None
         try:
             return _Content.model_validate_json(content).accounts
         except ValidationError as error:
@@ -90,38 +87,9 @@ class AccountFile:
         Raises:
             FolderError: it could not be written; there is none now.
         """
-        content = _Content(accounts=list(accounts)).model_dump_json(indent=1).encode() + b"\n"
-        making = self.path.with_name(self.path.name + ".making")
         try:
-            self._put(making, content)
-        except OSError as error:
-            for path in (self.path, making):
-                with suppress(OSError):
-                    path.unlink()
-            raise FolderError(f"{named(self.path)} cannot be written: {error.strerror}") from None
-
-    def _put(self, making: Path, content: bytes) -> None:
-        making.unlink(missing_ok=True)
-        descriptor = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(descriptor)
-        making.rename(self.path)
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-    def _bytes(self) -> bytes:
-        # Not blocking: in the place of the file might be a pipe.
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as stream:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                raise FolderError(f"{named(self.path)} is no file that its owner alone may write to")
-            content = stream.read(_MAX_BYTES + 1)
-        if len(content) > _MAX_BYTES:
-            raise FolderError(f"{named(self.path)} is larger than {_MAX_BYTES >> 10} KiB")
-        return content
+            self._file.write(_Content(accounts=list(accounts)).model_dump_json(indent=1).encode() + b"\n")
+        except FolderError:
+            with suppress(OSError):
+                self.path.unlink()
+            raise

@@ -70,13 +70,16 @@ class Accounts:
         self._filing: set[asyncio.Task[None]] = set()
         self.mended: list[str] = []
         """What readings have put right in the database, a line each; a repair clears it before, and tells it after."""
+        self.replaced = False
+        """Whether the accounts that the next reading finds are the true ones: a restore has put them there."""
 
     async def load(self) -> None:
         """Read the accounts from the database, and bring the account file up to date.
 
         Accounts that are in memory already are the true ones: the database has been repaired meanwhile, or is an older
         one, and is put right by them (:attr:`mended`). At the start a database without any, beside a file that has
-        some, has lost them: they are taken from there.
+        some, has lost them: they are taken from there. Only where they were :attr:`replaced` on purpose, those that
+        are read are the true ones, if there are any.
 
         Raises:
             StoreError: they cannot be read; those in memory are as they were.
@@ -88,10 +91,18 @@ class Accounts:
         read = {
             row[0]: Account(row[0], row[1], row[2], Access(row[3], row[4], row[5]) if row[3] else None) for row in rows
         }
-        true = self._accounts or ({} if read else self._filed_accounts())
+        known = {} if self.replaced and read else self._accounts
+        true = known or ({} if read else self._filed_accounts())
         self._accounts = await self._put_right(read, true) if true else read
+        self.replaced = False
         self._file_changes()
         await self._filed()
+
+    def return_to(self, accounts: Sequence[Account]) -> None:
+        """Take these for the true ones again: what had replaced them was taken back. :meth:`load` then keeps them."""
+        self.replaced = False
+        self._accounts = {each.name: each for each in accounts}
+        self._file_changes()
 
     def load_file(self) -> None:
         """Take the accounts from the account file, where the database cannot be read; none where that is no help."""

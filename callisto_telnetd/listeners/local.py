@@ -28,7 +28,7 @@ _MOST_CALLERS = 32
 _REQUEST_S = 10.0
 _ANSWER_S = 300.0
 _CREDENTIALS = struct.Struct("3i")
-_KEYS = {"words", "json", "input", "secret", "terminal", "size", "source"}
+_KEYS = {"words", "json", "input", "secrets", "terminal", "size", "source"}
 
 
 class LocalListener:
@@ -181,16 +181,18 @@ def _parse_request(line: bytes) -> Request:
     frame = orjson.loads(line)
     if not isinstance(frame, dict) or not set(frame) <= _KEYS or not isinstance(frame.get("words"), list):
         raise UsageError("not a request")
-    texts = (frame.get("input"), frame.get("secret"))
-    if not all(isinstance(word, str) for word in frame["words"]) or not all(
-        text is None or isinstance(text, str) for text in texts
+    text, secrets = frame.get("input"), frame.get("secrets")
+    if not (
+        all(isinstance(word, str) for word in frame["words"])
+        and isinstance(text, str | None)
+        and (secrets is None or (isinstance(secrets, list) and all(isinstance(each, str) for each in secrets)))
     ):
         raise UsageError("not a request")
     return Request(
         frame["words"],
         bool(frame.get("json")),
-        frame.get("input"),
-        frame.get("secret"),
+        text,
+        None if secrets is None else tuple(secrets),
         bool(frame.get("terminal")),
         _parse_size(frame.get("size")),
         _parse_source(frame.get("source")),

@@ -243,6 +243,15 @@ class Registry:
                 differences.append(Difference(variable.name, now, then))
         return differences
 
+    def differences_to(self, stored: Mapping[str, str]) -> list[Difference]:
+        """Return what would change where these texts, by name, were all that is stored; the others are defaults."""
+        differences = []
+        for name, slot in self._slots.items():
+            then = _Slot(slot.variable, self._edition, stored.get(name), None).text
+            if then != slot.text:
+                differences.append(Difference(name, slot.text, then))
+        return differences
+
     async def apply_import(self, differences: Sequence[Difference], by: Origin, note: str = "") -> list[Change]:
         """Make all the changes or none, as one batch.
 

@@ -81,7 +81,7 @@ class Appliance:
     ) -> Reply:
         asked: dict[str, Any] = {"words": words, "json": as_json, "source": source}
         if secret is not None:
-            asked["secret"] = secret
+            asked["secrets"] = [secret]
         try:
             async with asyncio.timeout(deadline_s), self._asks:
                 return await request(self._path, asked, deadline_s)

@@ -41,7 +41,7 @@ def require_whole_lines(server: Server) -> None:
         assert path.read_bytes().endswith(b"\n"), path.name
 
 
-@pytest.mark.parametrize("free", ["1M", "0"])
+@pytest.mark.parametrize("free", ["1M", pytest.param("0", marks=pytest.mark.long)])
 def test_a_full_disk_ends_every_capture_and_nothing_else(
     on_small_disk: StartServer, small_disk: SmallDisk, free: str
 ) -> None:
@@ -99,7 +99,9 @@ def test_deleting_captures_makes_room_again(on_small_disk: StartServer, small_di
     assert peer.run("trace for=1s")[-1].startswith("OK trace saved to ")
 
 
-@pytest.mark.parametrize("again", [False, True], ids=["removed", "removed and made again"])
+@pytest.mark.parametrize(
+    "again", [False, pytest.param(True, marks=pytest.mark.long)], ids=["removed", "removed and made again"]
+)
 def test_a_removed_folder_ends_captures_and_is_named(start: StartServer, again: bool) -> None:
     """Whoever removes DIR/trace ends the captures that run, by a clear reason; made again, it is used again."""
     server = start()

@@ -114,6 +114,7 @@ def send_with_kills(start: StartServer, total: int, rotate: str, seed: int) -> N
     assert sum(len(parts_of(folder, name)) for name in names) > 2 * len(names), "nothing rotated"
 
 
+@pytest.mark.long
 def test_three_kills_tear_at_most_a_line_each(start: StartServer) -> None:
     """30,000 numbered records through rotation with three SIGKILLs: no gap, no double, each cut capture is named so."""
     send_with_kills(start, 30_000, "64k", seed=random.randrange(1 << 30))

@@ -22,6 +22,7 @@ BEGIN = datetime(2006, 6, 1, tzinfo=UTC)
 YEARS = 10
 _QUARTER_S = 900
 _MARGIN_S = 366 * 86_400
+_APIA_SKIPS_S = datetime(2011, 12, 30, 10, tzinfo=UTC).timestamp()
 JOB = "restart"
 Key = tuple[str, int, int]
 
@@ -108,7 +109,6 @@ def occurrences(zone: str, hour: int, minute: int) -> tuple[list[float], list[da
     place, wanted = ZoneInfo(zone), timedelta(hours=hour, minutes=minute)
     at_s = BEGIN.timestamp() - _MARGIN_S
     end_s = BEGIN.timestamp() + (YEARS + 6) * 366 * 86_400
-    skips = timedelta(hours=26 if zone == "Pacific/Apia" else 2)  # Apia has skipped a whole day, the others hours
     day = datetime.fromtimestamp(at_s, place).replace(tzinfo=None, hour=0, minute=0) + timedelta(days=1)
     target = day + wanted
     moments, days = [], []
@@ -118,7 +118,8 @@ def occurrences(zone: str, hour: int, minute: int) -> tuple[list[float], list[da
             moments.append(at_s)
             days.append(target.date())
             target += timedelta(days=1)
-        # An empty stretch may be passed in a stride, but for what the zone may skip.
+        # An empty stretch may be passed in a stride, but for what the zone may skip: a whole day in Apia, once.
+        skips = timedelta(hours=26 if abs(at_s - _APIA_SKIPS_S) < 3 * 86_400 else 2)
         at_s += _QUARTER_S * max(1, int((target - wall - skips).total_seconds() // _QUARTER_S))
     return moments, days
 

@@ -205,7 +205,7 @@ def test_no_line_takes_long_to_read(body: str) -> None:
 
     assert read is not None
     assert format_line(read).endswith(body)
-    assert time.thread_time() - began < 0.5
+    assert time.thread_time() - began < 5
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,18 @@ async def test_what_was_exported_makes_no_difference(registry: Registry, ada: Or
     assert await registry.apply_import([], ada) == []
 
 
+async def test_what_is_stored_elsewhere_is_compared(registry: Registry, ada: Origin) -> None:
+    """What another database stores is compared as it would count: missing and unusable values are defaults."""
+    await registry.assign("gWebTimeout", "30", ada)
+    await registry.assign("gRecordVolume", "5", ada)
+
+    assert registry.differences_to({"gWebTimeout": "30", "gRecordVolume": "5", "gStranger": "1"}) == []
+    assert registry.differences_to({"gWebTimeout": "abc", "gRecordVolume": "007"}) == [
+        Difference("gRecordVolume", "5", "7"),
+        Difference("gWebTimeout", "30", "20"),
+    ]
+
+
 async def test_an_import_restores_what_was_exported(registry: Registry, ada: Origin) -> None:
     """The differences are shown first, made as one batch, and undone as one."""
     await registry.assign("gWebTimeout", "30", ada)
