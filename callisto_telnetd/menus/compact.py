@@ -5,20 +5,17 @@ It asks nothing: what it does can be had again at any time, and takes nothing aw
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
+from functools import partial
 
 from callisto_telnetd.errors import UsageError
 from callisto_telnetd.maintenance.compact import Compacted, compact
-from callisto_telnetd.maintenance.workshop import Progress
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
 from callisto_telnetd.menus.arguments import require_count
 from callisto_telnetd.menus.context import Context
+from callisto_telnetd.menus.progress import Quarters, follow
 from callisto_telnetd.menus.tree import Command
 from callisto_telnetd.quantities import format_bytes
-
-_MOST_STEPS = 100
 
 
 async def run_compact(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -30,7 +27,8 @@ async def run_compact(context: Context, words: list[str]) -> AsyncGenerator[Answ
     async with parts.repairing:
         parts.log.info("compact begun", who=context.origin.who, source=context.origin.source)
         done: Compacted | None = None
-        async for step in _follow(context):
+        work = partial(compact, parts.store, parts.workshop, parts.clock, parts.log)
+        async for step in follow(work, Quarters()):
             if isinstance(step, Compacted):
                 done = step
             else:
@@ -49,37 +47,6 @@ async def run_compact(context: Context, words: list[str]) -> AsyncGenerator[Answ
     facts = {"before_bytes": done.before_bytes, "after_bytes": done.after_bytes, "seconds": done.seconds}
     yield Fact(facts, ())
     yield Done(f"database compacted, {sizes}")
-
-
-async def _follow(context: Context) -> AsyncIterator[str | Compacted]:
-    """Yield a line at the beginning of each step and each quarter of it, then the outcome.
-
-    A caller who goes away ends the work, and waits until the store is open again.
-    """
-    parts = context.parts
-    lines: deque[str] = deque(maxlen=_MOST_STEPS)
-    news = asyncio.Event()
-    seen: set[tuple[str, int]] = set()
-
-    def told(progress: Progress) -> None:
-        quarter = progress.done * 4 // progress.of if progress.of else 0
-        if (progress.step, quarter) not in seen:
-            seen.add((progress.step, quarter))
-            lines.append(f"{progress.step}: {quarter * 25} % done" if quarter else f"{progress.step} …")
-            news.set()
-
-    work = asyncio.create_task(compact(parts.store, parts.workshop, parts.clock, parts.log, told))
-    work.add_done_callback(lambda _: news.set())
-    try:
-        while not work.done() or lines:
-            await news.wait()
-            news.clear()
-            while lines:
-                yield lines.popleft()
-        yield work.result()
-    finally:
-        work.cancel()
-        await asyncio.wait((work,))
 
 
 COMPACT = Command(

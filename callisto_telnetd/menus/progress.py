@@ -42,10 +42,32 @@ class Pace:
 Outcome = TypeVar("Outcome")
 
 
-async def follow(begin: Callable[[Callable[[Progress], None]], Awaitable[Outcome]]) -> AsyncIterator[str | Outcome]:
-    """Yield lines of progress, then the outcome. A caller who goes away ends the work, and waits for its end."""
+class Quarters:
+    """Turns what a worker tells into lines: each step as it begins, then each quarter of it."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[str, int]] = set()
+
+    def line(self, progress: Progress) -> str | None:
+        """Return a line for what was told now, None where there is nothing new to say."""
+        quarter = progress.done * 4 // progress.of if progress.of else 0
+        if (progress.step, quarter) in self._seen:
+            return None
+        self._seen.add((progress.step, quarter))
+        return f"{progress.step}: {quarter * 25} % done" if quarter else f"{progress.step} …"
+
+
+async def follow(
+    begin: Callable[[Callable[[Progress], None]], Awaitable[Outcome]], shown: Pace | Quarters | None = None
+) -> AsyncIterator[str | Outcome]:
+    """Yield lines of progress, then the outcome. A caller who goes away ends the work, and waits for its end.
+
+    Args:
+        begin: Begins the work, given what is to be told of its progress.
+        shown: Makes the lines; bytes with their pace where none is given.
+    """
     lines: deque[str] = deque(maxlen=_MOST_STEPS)
-    news, pace = asyncio.Event(), Pace()
+    news, pace = asyncio.Event(), shown or Pace()
 
     def told(progress: Progress) -> None:
         if line := pace.line(progress):

@@ -355,7 +355,7 @@ async def test_no_folder_for_the_socket_is_a_fault(hub: Hub, make: Make, tmp_pat
         source.close()
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("logger"), reason="only root can be another user")
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("logger"), reason="needs logger, and root to be another user")
 async def test_any_user_may_send(hub: Hub, make: Make) -> None:
     """Whoever may enter the folder may send, whatever the server's umask."""
     with TemporaryDirectory(prefix="callisto-") as folder:
