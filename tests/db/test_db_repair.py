@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from callisto_telnetd.db.format.pages import PageFile
-from callisto_telnetd.db.salvage.repair import Order, needed_bytes, repair
+from callisto_telnetd.db.salvage.repair import Order, repair
 from callisto_telnetd.db.salvage.report import RepairReport
+from callisto_telnetd.db.salvage.room import needed_bytes
 from callisto_telnetd.db.salvage.survey import Leaf, survey
 from callisto_telnetd.errors import DiskFullError, ForeignDatabaseError, NewerSchemaError, StoreError
 from tests.db.plausible import Plausible

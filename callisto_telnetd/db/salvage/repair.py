@@ -29,23 +29,22 @@ from callisto_telnetd.db.inspection import VariableFault, inspect, open_quietly
 from callisto_telnetd.db.journal import Verdict, judge
 from callisto_telnetd.db.publish import making_of, publish
 from callisto_telnetd.db.results import translate
-from callisto_telnetd.db.salvage.aside import Aside, has_links, set_aside
+from callisto_telnetd.db.salvage.aside import Aside, set_aside
 from callisto_telnetd.db.salvage.losses import count_losses, misplaced
 from callisto_telnetd.db.salvage.rebuild import Rebuild, Row
 from callisto_telnetd.db.salvage.report import Outcome, RepairReport, TableReport
+from callisto_telnetd.db.salvage.room import require_room
 from callisto_telnetd.db.salvage.stitch import stitch
 from callisto_telnetd.db.salvage.survey import Leaf, Survey, survey
-from callisto_telnetd.db.schema import APPLICATION_ID, has_journal, migrations, require_known
+from callisto_telnetd.db.schema import APPLICATION_ID, migrations, require_known
 from callisto_telnetd.db.tables import TABLES, VARIABLES
 from callisto_telnetd.errors import (
     DamagedDatabaseError,
-    DiskFullError,
     ForeignDatabaseError,
     NewerSchemaError,
     StoreError,
     UnfinishedError,
 )
-from callisto_telnetd.quantities import format_bytes
 
 REPORT_NAME = "report.json"
 REPAIR_STATE = "last_repair"
@@ -53,7 +52,6 @@ REPAIR_STATE = "last_repair"
 CHUNK_LEAVES = 256
 _DEFAULT_MAILBOX = "gDefaultMailbox"
 _MOST_NAMED_PAGES = 1000
-_RESERVE_BYTES = 4 << 20
 _MOST_FAULTS = 20
 _LOOKED_AT = 64
 
@@ -74,43 +72,6 @@ class Order:
     variable_fault: VariableFault
     backup: Path | None = None
     """A copy that takes the place of the database, once it is found sound; None for a repair."""
-
-
-def needed_bytes(live: Path, backup: Path | None = None) -> int:
-    """Return how much room a repair needs at most.
-
-    It is a working copy and the new file; one more copy where a journal has to be rolled back, and one where the file
-    system has no hard links. A backup is copied once.
-
-    Raises:
-        StoreError: a file cannot be looked at.
-    """
-    try:
-        size = live.stat().st_size if live.exists() else 0
-        copies = 0 if has_links(live) else 1
-        if backup is not None:
-            return copies * size + backup.stat().st_size + _RESERVE_BYTES
-        return (2 + copies + has_journal(live)) * size + _RESERVE_BYTES
-    except OSError as error:
-        raise StoreError(f"the database cannot be looked at: {error.strerror}") from None
-
-
-def require_room(live: Path, backup: Path | None = None) -> None:
-    """Refuse where a repair would find no room.
-
-    Raises:
-        DiskFullError: says how much is free, and how much is needed.
-        StoreError: nobody can tell.
-    """
-    try:
-        disk = os.statvfs(live.parent)
-    except OSError as error:
-        raise StoreError(f"the disk of the database cannot be looked at: {error.strerror}") from None
-    free, needed = disk.f_bavail * disk.f_frsize, needed_bytes(live, backup)
-    if free < needed:
-        raise DiskFullError(
-            f"no room for a repair: {format_bytes(free)} free, {format_bytes(needed)} needed; nothing was changed"
-        )
 
 
 def repair(order: Order, tell: Tell) -> RepairReport:
