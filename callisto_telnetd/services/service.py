@@ -17,48 +17,22 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from callisto_telnetd.errors import ServiceError
 from callisto_telnetd.services.child import Child, describe_exit
-from callisto_telnetd.services.health import check
+from callisto_telnetd.services.condition import Condition, ServiceView, State
+from callisto_telnetd.services.pace import Pace, Tries
 from callisto_telnetd.services.processes import ProcessTable
-from callisto_telnetd.services.recipe import Recipe, fill, health_of, is_set_up, make_recipe
+from callisto_telnetd.services.recipe import health_of, is_set_up, make_recipe
 from callisto_telnetd.services.strays import Ledger
-from callisto_telnetd.settings import HealthSettings, ServiceSettings
+from callisto_telnetd.services.watch import Watch
+from callisto_telnetd.settings import ServiceSettings
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.variables import Registry
-
-_STARTING_LOOK_S = 1.0
-
-
-class State(StrEnum):
-    """How a service is, as an administrator is told."""
-
-    OFF = "off"
-    NOT_SET_UP = "not set up"
-    STARTING = "starting"
-    RUNNING = "running"
-    UNHEALTHY = "unhealthy"
-    STOPPING = "stopping"
-    STOPPED = "stopped"
-    WAITING = "waiting to restart"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How soon a service is started again, and what it may take to stop at the server's end; all in seconds."""
-
-    settled_s: float = 30.0
-    most_pause_s: float = 60.0
-    most_early: int = 5
-    slow_s: float = 600.0
-    close_s: float = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,32 +50,6 @@ class Surroundings:
     pace: Pace
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceView:
-    """A service at one moment."""
-
-    name: str
-    state: State
-    reason: str
-    """Why it is as it is; blank where there is nothing to say."""
-    for_s: float
-    """Seconds in this state."""
-    pid: int | None
-    restarts: int
-    """Starts since the server's, without the first."""
-    last_exit: str
-    """How its last process ended, in words; blank where none has."""
-    next_try_s: float | None
-    cpu_percent: float
-    memory_bytes: int
-    restart_due: tuple[str, ...]
-    """The variables that have changed since its start, and take effect at its next one."""
-    plan: str
-    """The variable that holds its restart plan."""
-    enabled: bool
-    command: tuple[str, ...]
-
-
 class Service:
     """A service and its task."""
 
@@ -113,24 +61,19 @@ class Service:
         self._wanted = settings.enabled and is_set_up(name, settings)
         self._holds: list[str] = []
         self._closing = False
-        self._restart_for = self._sick = self._resting_for = ""
-        self._hurry = self._told = self._ending = False
+        self._restart_for = self._resting_for = ""
+        self._hurry = self._ending = False
         self._woken = asyncio.Event()
-        self._starts = self._early = 0
+        self._starts = 0
+        self._tries = Tries(around.pace)
         self._child: Child | None = None
-        self._settled_at: float | None = None
         self._last_exit = ""
         self._next_at: float | None = None
         self._idle = asyncio.Event()
         self._idle.set()
         self._waiting: list[asyncio.Future[str]] = []
-        self.state = State.STOPPED
-        self.reason = ""
-        self._since = time.monotonic()
-        if not is_set_up(name, settings):
-            self.state = State.NOT_SET_UP
-        elif not settings.enabled:
-            self.state = State.OFF
+        first = State.STOPPED if settings.enabled else State.OFF
+        self._condition = Condition(first if is_set_up(name, settings) else State.NOT_SET_UP)
 
     # What is asked of it
 
@@ -152,7 +95,7 @@ class Service:
         if self._child is not None and self._wanted:
             raise ServiceError(f"{self.name} runs already, pid {self._child.pid}")
         self._wanted = self._hurry = True
-        self._early, self._told = 0, False
+        self._tries.forget()
         await self._await_start()
 
     async def stop(self, reason: str) -> None:
@@ -162,12 +105,12 @@ class Service:
             ServiceError: it does not run, and would not be started again.
         """
         if not self._wanted and self._child is None:
-            raise ServiceError(f"{self.name} does not run: it is {self.state}")
+            raise ServiceError(f"{self.name} does not run: it is {self._condition.state}")
         self._rest_for(reason)
         self._wanted = False
         await self.rest()
-        if self._holds and self.state is State.STOPPED:
-            self._go(State.STOPPED, reason)  # what it was held for does not start it again
+        if self._holds and self._condition.state is State.STOPPED:
+            self._condition.go(State.STOPPED, reason)  # what it was held for does not start it again
 
     async def restart(self, reason: str) -> None:
         """Stop it and start it again; where a hold has stopped it, that start is the one asked for.
@@ -176,11 +119,12 @@ class Service:
             ServiceError: it is stopped or off, or cannot be started.
         """
         if not self._wanted:
-            raise ServiceError(f"{self.name} does not run: it is {self.state}")
+            raise ServiceError(f"{self.name} does not run: it is {self._condition.state}")
         if self._holds:
             self._around.log.info("service restarts later", service=self.name, reason=reason, held=self._holds[-1])
             return
-        self._restart_for, self._hurry, self._early, self._told = reason, True, 0, False
+        self._restart_for, self._hurry = reason, True
+        self._tries.forget()
         await self._await_start()
 
     async def restart_as_planned(self, reason: str) -> str:
@@ -190,7 +134,7 @@ class Service:
             ServiceError: it cannot be started.
         """
         if not self._wanted:
-            return f"not restarted: it is {self.state}"
+            return f"not restarted: it is {self._condition.state}"
         held = self.held
         await self.restart(reason)
         return f"stopped for {held}; it is started afterwards" if held else "restarted"
@@ -209,7 +153,8 @@ class Service:
     def release(self, reason: str) -> None:
         """End a hold: it starts again if it is to run."""
         self._holds.remove(reason)
-        self._hurry, self._early, self._told = True, 0, False
+        self._hurry = True
+        self._tries.forget()
         self._woken.set()
 
     def close(self) -> None:
@@ -224,7 +169,7 @@ class Service:
             self._resting_for = reason
             self._ending = True  # also where it is to run again before its task has looked
             if self._idle.is_set():
-                self._go(State.STOPPED, reason)
+                self._condition.go(State.STOPPED, reason)
 
     async def _await_start(self) -> None:
         outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -244,7 +189,7 @@ class Service:
     def announce(self) -> None:
         """Say that it is about to start, if it is: its task begins once orphans are ended."""
         if self._should_run:
-            self._go(State.STARTING)
+            self._condition.go(State.STARTING)
 
     @property
     def _should_run(self) -> bool:
@@ -261,7 +206,8 @@ class Service:
                     await self._pause(pause_s)
                 self._idle.set()
             else:
-                self._tell_start(f"it was stopped ({self.reason})" if self.reason else "it was stopped")
+                reason = self._condition.reason
+                self._tell_start(f"it was stopped ({reason})" if reason else "it was stopped")
                 await self._woken.wait()
         self._tell_start("the server stops")
 
@@ -278,10 +224,9 @@ class Service:
     async def _live(self) -> float:
         """Run a process from its start to its end; return the seconds until the next one."""
         around, log = self._around, self._around.log
-        self._restart_for = self._sick = ""
+        self._restart_for = ""
         self._hurry = self._ending = False
-        self._settled_at = None
-        self._go(State.STARTING)
+        self._condition.go(State.STARTING)
         try:
             recipe = make_recipe(self.name, self.settings, around.variables.text, around.data)
             child = await Child.start(self.name, recipe, around.hub)
@@ -293,14 +238,16 @@ class Service:
         around.processes.add(self.name, child.pid)
         self._write(child)
         log.info("service started", service=self.name, child=child.pid)
-        checks = asyncio.create_task(self._check(child, self._health), name=f"{self.name}: health")
+        watch = self._watch(child)
+        checks = asyncio.create_task(watch.run(), name=f"{self.name}: health")
         self._tell_start()
         try:
-            await self._until_due(child)
+            await self._until_due(watch)
         finally:
             checks.cancel()
         asked = self._ending or (bool(self._restart_for) and not child.exited.done())
-        self._go(State.STOPPING, self._sick or self._restart_for or (self._resting_for if self._ending else ""))
+        reason = watch.sick or self._restart_for or (self._resting_for if self._ending else "")
+        self._condition.go(State.STOPPING, reason)
         deadline_s = min(self.settings.stop_s, around.pace.close_s) if self._closing else self.settings.stop_s
         code = await child.end(signal.Signals[f"SIG{self.settings.stop_signal}"], deadline_s)
         await asyncio.wait([checks])
@@ -309,11 +256,25 @@ class Service:
         self._write(None)
         self._last_exit = describe_exit(code)
         log.info("service ended", service=self.name, child=child.pid, exit=self._last_exit)
-        return self._judge(child, code, asked=asked)
+        return self._judge(watch, code, asked=asked)
 
-    async def _until_due(self, child: Child) -> None:
+    def _watch(self, child: Child) -> Watch:
+        around = self._around
+        return Watch(
+            self.name,
+            child,
+            self._health,
+            self._condition,
+            keep=self.settings.restart == "never",
+            text=around.variables.text,
+            log=around.log,
+            wake=self._woken.set,
+        )
+
+    async def _until_due(self, watch: Watch) -> None:
         """Return when the process has ended, or has to."""
-        while not self._ending and not self._restart_for and not self._sick and not child.exited.done():
+        child = watch.child
+        while not self._ending and not self._restart_for and not watch.sick and not child.exited.done():
             woken: asyncio.Future[Any] = asyncio.ensure_future(self._woken.wait())
             ended: asyncio.Future[Any] = child.exited
             try:
@@ -322,99 +283,47 @@ class Service:
                 woken.cancel()
             self._woken.clear()
 
-    def _judge(self, child: Child, code: int | None, *, asked: bool) -> float:
+    def _judge(self, watch: Watch, code: int | None, *, asked: bool) -> float:
         """Say what the end of a process means, and return the seconds until the next start."""
         if asked:
-            self._go(State.STOPPED, self._restart_for or self._resting_for)
+            self._condition.go(State.STOPPED, self._restart_for or self._resting_for)
             self._hurry = True
             return 0.0
-        reason = self._sick or f"ended by itself with {self._last_exit}"
-        if said := self._last_words(child):
+        reason = watch.sick or f"ended by itself with {self._last_exit}"
+        if said := self._last_words(watch.child):
             reason += f"; its last words: {said}"
         again = self.settings.restart == "always" or (
-            self.settings.restart == "on-failure" and (code != 0 or self._sick)
+            self.settings.restart == "on-failure" and (code != 0 or watch.sick)
         )
         if not again:
             self._wanted = False
-            self._go(State.STOPPED if code == 0 else State.FAILED, reason)
+            self._condition.go(State.STOPPED if code == 0 else State.FAILED, reason)
             if code != 0:
                 self._report(reason)
             return 0.0
-        settled_s = 0.0 if self._settled_at is None else time.monotonic() - self._settled_at
-        if settled_s >= self._around.pace.settled_s:
-            self._early, self._told = 0, False
-        else:
-            self._early += 1
-        if self._early >= self._around.pace.most_early:
-            return self._fail(f"{reason}; that was the {self._early}. early end in a row")
-        first_s = self.settings.restart_s
-        pause_s = max(first_s, min(first_s * 2.0 ** max(0, self._early - 1), self._around.pace.most_pause_s))
-        self._go(State.WAITING, reason)
-        self._report(reason, notice=self._early <= 1)
-        return pause_s
+        tries = self._tries
+        tries.count(watch.worked_s)
+        if tries.used_up:
+            return self._fail(f"{reason}; that was the {tries.early}. early end in a row")
+        self._condition.go(State.WAITING, reason)
+        self._report(reason, notice=tries.early <= 1)
+        return tries.pause_s(self.settings.restart_s)
 
     def _fail(self, reason: str) -> float:
-        self._early = max(self._early, self._around.pace.most_early)
-        self._go(State.FAILED, reason)
-        self._report(reason, notice=not self._told)
-        self._told = True
+        self._tries.use_up()
+        self._condition.go(State.FAILED, reason)
+        self._report(reason, notice=not self._tries.told)
+        self._tries.told = True
         return self._around.pace.slow_s
 
     def _report(self, reason: str, *, notice: bool = True) -> None:
-        self._around.log.warning("service failed", service=self.name, state=str(self.state), reason=reason)
+        self._around.log.warning("service failed", service=self.name, state=str(self._condition.state), reason=reason)
         if notice:
-            self._around.tell(f"service {self.name}: {self.state}: {reason}")
+            self._around.tell(f"service {self.name}: {self._condition.state}: {reason}")
 
     def _last_words(self, child: Child) -> str:
         said = [each for each in self._around.hub.held(child.started_at) if each.pid == child.pid]
         return next((each.text for each in reversed(said) if each.process == self.name), "")[:200]
-
-    async def _check(self, child: Child, health: HealthSettings | None) -> None:
-        """Follow the health of a process, until it ends or has failed its checks."""
-        if health is None:
-            self._settle()
-            return
-        recipe = self._check_recipe(child.recipe, health)
-        give_up_at, failures = time.monotonic() + health.start_s, 0
-        while not self._sick:
-            starting = self._settled_at is None
-            await asyncio.sleep(min(health.every_s, _STARTING_LOOK_S) if starting else health.every_s)
-            fault = await check(health, recipe)
-            if not fault:
-                failures = 0
-                self._settle()
-            elif starting:
-                if time.monotonic() >= give_up_at:
-                    self._give_up(f"not healthy within {health.start_s:g} s: {fault}")
-            else:
-                failures += 1
-                self._go(State.UNHEALTHY, fault)
-                self._around.log.warning("service unhealthy", service=self.name, reason=fault, failures=failures)
-                if failures >= health.failures:
-                    self._give_up(fault)
-
-    def _check_recipe(self, recipe: Recipe, health: HealthSettings) -> Recipe:
-        words = tuple(fill(word, self._around.variables.text) for word in health.command)
-        return replace(recipe, words=words) if words else recipe
-
-    def _settle(self) -> None:
-        self._settled_at = self._settled_at or time.monotonic()
-        if self.state is not State.RUNNING:
-            self._go(State.RUNNING)
-
-    def _give_up(self, fault: str) -> None:
-        """Have an unhealthy process restarted, unless it is never to be."""
-        if self.settings.restart == "never":
-            if self.state is not State.UNHEALTHY or self.reason != fault:
-                self._go(State.UNHEALTHY, fault)
-            return
-        self._sick = fault
-        self._woken.set()
-
-    def _go(self, state: State, reason: str = "") -> None:
-        if state is not self.state:
-            self._since = time.monotonic()
-        self.state, self.reason = state, reason
 
     def _write(self, child: Child | None) -> None:
         try:
@@ -433,9 +342,9 @@ class Service:
         used = self._child.recipe.used if self._child else {}
         return ServiceView(
             name=self.name,
-            state=self.state,
-            reason=self.reason,
-            for_s=time.monotonic() - self._since,
+            state=self._condition.state,
+            reason=self._condition.reason,
+            for_s=self._condition.for_s,
             pid=self._child.pid if self._child else None,
             restarts=max(0, self._starts - 1),
             last_exit=self._last_exit,

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from callisto_telnetd.errors import UnknownServiceError, listed, quoted
 from callisto_telnetd.services.child import orphans_of
+from callisto_telnetd.services.condition import ServiceView, State
+from callisto_telnetd.services.pace import Pace
 from callisto_telnetd.services.processes import ProcessTable
-from callisto_telnetd.services.service import Pace, Service, ServiceView, State, Surroundings
+from callisto_telnetd.services.service import Service, Surroundings
 from callisto_telnetd.services.strays import Ledger, end_all
 from callisto_telnetd.settings import ServiceSettings
 from callisto_telnetd.trace.hub import Hub
