@@ -13,6 +13,15 @@ from callisto_telnetd.transports.wire import within
 _MAX_ADDRESSES = 4
 """Tried of one name: enough for IPv6 without a route beside IPv4, and each still gets time to answer."""
 
+_OPTIONS = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    # FTP's control connection is silent while a copy is on its way; routers on the way forget those that are.
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 60),
+)
+"""Set where the system has them."""
+
 
 async def dial(host: str, port: int, seconds: float, place: str) -> socket.socket:
     """Return a connected socket, which does not block; the first address that answers counts.
@@ -43,7 +52,8 @@ async def _connect(family: int, kind: int, protocol: int, address: object) -> so
     try:
         connection.setblocking(False)
         with suppress(OSError):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for level, option, value in _OPTIONS:
+                connection.setsockopt(level, option, value)
         await asyncio.get_running_loop().sock_connect(connection, address)  # type: ignore[arg-type] # as resolved
     except BaseException:
         connection.close()

@@ -43,6 +43,8 @@ _MAX_LISTING_LINE_BYTES = 4096
 _PASSING_CODES = frozenset({"120", "421", "425", "426", "450", "451"})
 _NO_ROOM_CODES = frozenset({"452", "552"})
 _REFUSED_CODES = frozenset({"550", "553"})
+_TLS_REFUSED_CODE = "522"
+"""RFC 4217, section 8: a data connection's; vsftpd says it of a session that does not continue the control's."""
 _LOGIN_CODES = frozenset({"430", "530", "532"})
 
 
@@ -50,10 +52,9 @@ _LOGIN_CODES = frozenset({"430", "530", "532"})
 async def open_wire(target: Target, credentials: Credentials, patience: Patience) -> AsyncIterator[FtpWire]:
     """Connect, begin TLS where it is ``ftps``, log in, and go to the folder."""
     context = await asyncio.to_thread(_tls_context, credentials) if target.scheme == "ftps" else None
-    client = FtpClient(target.place, patience)
-    wire = FtpWire(client, target, patience)
+    wire = FtpWire(target, credentials, context, patience)
     try:
-        await wire.open(context, credentials)
+        await wire.open()
         yield wire
     finally:
         await wire.close()
@@ -62,18 +63,24 @@ async def open_wire(target: Target, credentials: Credentials, patience: Patience
 class FtpWire:
     """A folder behind FTP, as a :class:`~callisto_telnetd.transports.wire.Wire`."""
 
-    def __init__(self, client: FtpClient, target: Target, patience: Patience) -> None:
-        self._client = client
+    def __init__(
+        self, target: Target, credentials: Credentials, context: ssl.SSLContext | None, patience: Patience
+    ) -> None:
         self._target = target
         self._place = target.place
+        self._credentials = credentials
+        self._context = context
         self._patience = patience
+        self._client = FtpClient(target.place, patience)
+        self._opened = 0.0
 
-    async def open(self, context: ssl.SSLContext | None, credentials: Credentials) -> None:
+    async def open(self) -> None:
         """Connect, log in, and go to the folder."""
-        target, patience = self._target, self._patience
-        password = "" if credentials.password is None else credentials.password.get_secret_value()
+        target, patience, context = self._target, self._patience, self._context
+        password = "" if self._credentials.password is None else self._credentials.password.get_secret_value()
         if not password.isprintable():
             raise LoginDeniedError("a password for FTP has printable characters only")
+        self._opened = asyncio.get_running_loop().time()
         async with within(patience.connect_s + patience.login_s, self._place, "connecting and logging in"):
             async with self._translated("connecting"):
                 await self._client.connect(target.host, target.port)
@@ -95,8 +102,17 @@ class FtpWire:
                 await self._client.command("QUIT", "2xx")
         self._client.cut()
 
+    async def _renew(self) -> None:
+        """Log in anew where the TLS session is too old to be continued by another data connection."""
+        if self._context is None or asyncio.get_running_loop().time() - self._opened <= self._patience.session_s:
+            return
+        await self.close()
+        self._client = FtpClient(self._place, self._patience)
+        await self.open()
+
     async def files(self) -> list[RemoteFile]:
         """Return the regular files with plain names: by MLSD (RFC 3659), else by NLST and SIZE."""
+        await self._renew()
         async with self._translated("listing"):
             try:
                 lines = await self._lines("MLSD")
@@ -109,6 +125,7 @@ class FtpWire:
 
     async def write(self, name: str, source: Source, size: int) -> None:
         """Make a file of what ``source`` gives. FTP knows neither free room nor syncing: the server's word counts."""
+        await self._renew()
         async with self._translated("sending"), self._client.transfer(f"STOR {name}") as (_, writer):
             while block := await source():
                 writer.write(block)
@@ -117,6 +134,7 @@ class FtpWire:
 
     async def read(self, name: str, sink: Sink) -> None:
         """Hand all of a file to ``sink``."""
+        await self._renew()
         async with self._translated("reading"), self._client.transfer(f"RETR {name}") as (reader, _):
             while block := await self._block(reader):
                 await sink(block)
@@ -142,8 +160,11 @@ class FtpWire:
         found: list[str] = []
         count, rest = 0, b""
         async with self._client.transfer(command) as (reader, _):
-            while block := await self._block(reader):
+            while True:
+                block = await self._block(reader)
                 *lines, rest = (rest + block).split(b"\n")
+                if rest and not block:  # the last line's end may be missing
+                    lines = [rest]
                 count += len(lines)
                 if count > MAX_ENTRIES or len(rest) > _MAX_LISTING_LINE_BYTES:
                     raise TargetFolderError(
@@ -152,6 +173,8 @@ class FtpWire:
                 for line in lines:
                     with suppress(UnicodeDecodeError):
                         found.append(line.decode().rstrip("\r"))
+                if not block:
+                    break
         return found
 
     async def _ask_sizes(self) -> list[RemoteFile]:
@@ -202,6 +225,8 @@ class FtpWire:
         except ssl.SSLError as error:
             if doing == "beginning TLS" and not isinstance(error, ssl.SSLEOFError):
                 raise TransferError(f"{place} speaks no TLS of today ({error.reason})") from None
+            if error.reason == "WRONG_VERSION_NUMBER":  # vsftpd's way to say what its settings lack: 500 OOPS
+                raise TransferError(f"{place} has left TLS for clear text ({doing}); its log says why") from None
             raise TransferInterruptedError(f"{place}: TLS ended ({error.reason}, {doing})") from None
         except (OSError, EOFError) as error:
             reason = getattr(error, "strerror", None) or "the connection was lost"
@@ -213,18 +238,21 @@ class FtpWire:
         reason = f"{self._place}: {code} {quoted(text)} ({doing})"
         if code in _PASSING_CODES:
             return TransferInterruptedError(reason)
+        kind: type[TransferError] = TransferError
+        advice = ""
         if code in _NO_ROOM_CODES:
-            return NoRoomError(f"{reason}; make room there")
-        if doing == "beginning TLS":
-            return TransferError(f"{reason}; it offers no TLS, and nothing secret is sent without")
-        if folder:
-            return TargetFolderError(f"{reason}; make the folder, or name another")
-        if code in _LOGIN_CODES or doing == "logging in":
-            return LoginDeniedError(f"{reason}; check user and password, there and here")
-        refused = code in _REFUSED_CODES
-        return (
-            NotPermittedError(f"{reason}; is it there, and may the user do that?") if refused else TransferError(reason)
-        )
+            kind, advice = NoRoomError, "; make room there"
+        elif code == _TLS_REFUSED_CODE:
+            advice = "; have the server take data connections of other TLS sessions"
+        elif doing == "beginning TLS":
+            advice = "; it offers no TLS, and nothing secret is sent without"
+        elif folder:
+            kind, advice = TargetFolderError, "; make the folder, or name another"
+        elif code in _LOGIN_CODES or doing == "logging in":
+            kind, advice = LoginDeniedError, "; check user and password, there and here"
+        elif code in _REFUSED_CODES:
+            kind, advice = NotPermittedError, "; is it there, and may the user do that?"
+        return kind(reason + advice)
 
 
 def _tls_context(credentials: Credentials) -> ssl.SSLContext:

@@ -26,6 +26,8 @@ from callisto_telnetd.transports.wire import Patience
 
 _MAX_LINE_BYTES = 4096
 _MAX_LINES = 64
+_MAX_INTERIM = 1000
+"""Answers 1xx without another one between: some servers say one now and then while they work."""
 _BUFFER_BYTES = 64 * 1024
 
 
@@ -41,6 +43,8 @@ class FtpClient(aioftp.Client):
         self._place = place
         self._patience = patience
         self._context: ssl.SSLContext | None = None
+        self._answer_s = patience.step_s
+        self._interim = 0
         self._owed = 0
         """Answers to commands that are still to come: whoever was cancelled or late has left them."""
 
@@ -77,9 +81,14 @@ class FtpClient(aioftp.Client):
 
     async def parse_response(self) -> tuple[Code, list[str]]:
         """Return code and texts of one answer (RFC 959, section 4.2), within ``step_s``."""
-        async with asyncio.timeout(self._patience.step_s):
+        async with asyncio.timeout(self._answer_s):
             code, texts = await self._answer()
-        if not code.matches("1xx"):
+        if code.matches("1xx"):
+            self._interim += 1
+            if self._interim > _MAX_INTERIM:
+                raise GarbageError(f"more than {_MAX_INTERIM:,} answers that say to wait")
+        else:
+            self._interim = 0
             self._owed = max(0, self._owed - 1)
         return code, texts
 
@@ -141,7 +150,11 @@ class FtpClient(aioftp.Client):
             _cut(writer)
             raise
         writer.close()
-        await self.command(None, "2xx", "1xx")
+        self._answer_s = self._patience.settle_s
+        try:
+            await self.command(None, "2xx", "1xx")
+        finally:
+            self._answer_s = self._patience.step_s
         with suppress(OSError, TimeoutError):  # the server has answered for the whole
             async with asyncio.timeout(self._patience.tidy_s):
                 await writer.wait_closed()

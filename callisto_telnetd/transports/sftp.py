@@ -2,9 +2,6 @@
 
 Rules:
 
-* Nothing of the account that the server runs as is used: no agent, no ``~/.ssh``, no known hosts, no default keys.
-* The host key is judged while keys are exchanged, before any log-in begins: an unknown or a changed key has seen
-  neither user name nor password. The pinned key's kind is asked for first, so that a server with several keys shows it.
 * Requests are sent one by one, and several are on their way: asyncssh's own parallel reader leaves tasks behind whose
   errors nobody takes, and each would be an error in the log.
 * A packet of more than 256 KiB is refused: servers have no reason for it, and a listing of 4 MiB, which asyncssh would
@@ -20,33 +17,18 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from typing import TypeVar, cast
 
 import asyncssh
-from asyncssh.constants import (
-    DISC_BY_APPLICATION,
-    DISC_CONNECTION_LOST,
-    DISC_SERVICE_NOT_AVAILABLE,
-    DISC_TOO_MANY_CONNECTIONS,
-    OPEN_CONNECT_FAILED,
-    OPEN_RESOURCE_SHORTAGE,
-)
 from asyncssh.packet import PacketDecodeError, SSHPacket
-from asyncssh.public_key import get_default_public_key_algs
 from asyncssh.sftp import SFTPClientHandler
 
 from callisto_telnetd.errors import (
-    HostKeyChangedError,
-    HostKeyUnknownError,
-    LoginDeniedError,
     NameTakenError,
     NoRoomError,
-    NotPermittedError,
     TargetFolderError,
     TransferError,
-    TransferInterruptedError,
-    named,
     quoted,
 )
 from callisto_telnetd.transports.credentials import Credentials
-from callisto_telnetd.transports.dialling import dial
+from callisto_telnetd.transports.ssh import open_ssh, translated
 from callisto_telnetd.transports.target import Target
 from callisto_telnetd.transports.wire import (
     MAX_ENTRIES,
@@ -65,20 +47,14 @@ _REQUEST_BYTES = 32 * 1024
 _MAX_PACKET_BYTES = 256 * 1024
 _WINDOW = 32
 """Requests on their way at once: 1 MiB, which fills 20 MB/s at a round trip of 50 ms."""
-_MAX_KEY_FILE_BYTES = 64 * 1024
-_BUSY = frozenset({DISC_BY_APPLICATION, DISC_CONNECTION_LOST, DISC_SERVICE_NOT_AVAILABLE, DISC_TOO_MANY_CONNECTIONS})
 _T = TypeVar("_T")
 
 
 @asynccontextmanager
 async def open_wire(target: Target, credentials: Credentials, patience: Patience) -> AsyncIterator[SftpWire]:
     """Connect, judge the host key, log in, and start SFTP."""
-    pinned = _parse_pinned(credentials.host_key)
-    key = await asyncio.to_thread(_load_key, credentials)
-    guard = _HostKeyGuard(target.place, pinned)
-    connection = await _connect(target, credentials, patience, guard, key)
-    try:
-        async with within(patience.step_s, target.place, "starting SFTP"), _translated(target.place, "starting SFTP"):
+    async with open_ssh(target, credentials, patience) as connection:
+        async with within(patience.step_s, target.place, "starting SFTP"), translated(target.place, "starting SFTP"):
             writer, reader, _ = await connection.open_session(subsystem="sftp", encoding=None)
             channel = _Channel(asyncio.get_running_loop(), "strict", reader, writer, _SFTP_VERSION)
             await channel.start()
@@ -88,11 +64,6 @@ async def open_wire(target: Target, credentials: Credentials, patience: Patience
         finally:
             receiving.cancel()
             await asyncio.wait([receiving])
-    finally:
-        connection.abort()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(patience.tidy_s):
-                await connection.wait_closed()
 
 
 class SftpWire:
@@ -107,7 +78,7 @@ class SftpWire:
     async def files(self) -> list[RemoteFile]:
         """Return the regular files with plain names."""
         found, count = [], 0
-        async with _translated(self._place, "listing", folder=True):
+        async with translated(self._place, "listing", folder=True):
             entries = cast("AsyncGenerator[asyncssh.SFTPName, None]", self._client.scandir(self._folder))
             try:
                 while True:
@@ -135,7 +106,7 @@ class SftpWire:
         """
         await self._require_room(size)
         pending: deque[asyncio.Task[int]] = deque()
-        async with _translated(self._place, "sending"):
+        async with translated(self._place, "sending"):
             async with self._step("making a file"):
                 file = await self._client.open(self._path(name), "xb", block_size=0, encoding=None)
             try:
@@ -149,7 +120,7 @@ class SftpWire:
                         offset += len(piece)
                 while pending:
                     await self._take(pending, "sending")
-                async with self._step("syncing"):
+                async with within(self._patience.settle_s, self._place, "syncing"):
                     with suppress(asyncssh.SFTPOpUnsupported):  # then the server's word is all there is
                         await file.fsync()
                 await self._close(file)
@@ -163,7 +134,7 @@ class SftpWire:
     async def read(self, name: str, sink: Sink) -> None:
         """Hand all of a file to ``sink``; several reads are on their way at once."""
         pending: deque[asyncio.Task[bytes]] = deque()
-        async with _translated(self._place, "reading"):
+        async with translated(self._place, "reading"):
             async with self._step("opening a file"):
                 file = await self._client.open(self._path(name), "rb", block_size=0, encoding=None)
             try:
@@ -183,7 +154,7 @@ class SftpWire:
     async def rename(self, old: str, new: str) -> None:
         """Give a file its name: SFTP's own rename, which refuses a name that is taken (the POSIX one does not)."""
         taken = f"{self._place} has another {quoted(new)} already; it was not touched"
-        async with _translated(self._place, "renaming"), self._step("renaming"):
+        async with translated(self._place, "renaming"), self._step("renaming"):
             if await self._client.lexists(self._path(new)):  # some servers rename over it all the same
                 raise NameTakenError(taken)
             try:
@@ -195,7 +166,7 @@ class SftpWire:
 
     async def delete(self, name: str) -> None:
         """Remove a file."""
-        async with _translated(self._place, "deleting"), self._step("deleting"):
+        async with translated(self._place, "deleting"), self._step("deleting"):
             await self._client.remove(self._path(name))
 
     async def _read_at(self, file: asyncssh.SFTPClientFile, offset: int) -> bytes:
@@ -239,7 +210,7 @@ class SftpWire:
 
     async def _close(self, file: asyncssh.SFTPClientFile) -> None:
         """Close a file that was written: a server may say only here that it could not keep it."""
-        async with self._step("closing a file"):
+        async with within(self._patience.settle_s, self._place, "closing a file"):
             await file.close()
 
     async def _let_go(self, file: asyncssh.SFTPClientFile) -> None:
@@ -265,112 +236,6 @@ class _Channel(SFTPClientHandler):
         return SSHPacket(await self._reader.readexactly(length))
 
 
-class _HostKeyGuard(asyncssh.SSHClient):
-    """Judges the server's key while keys are exchanged."""
-
-    def __init__(self, place: str, pinned: asyncssh.SSHKey | None) -> None:
-        self._place = place
-        self._pinned = pinned
-        self.refusal: TransferError | None = None
-        self.has_begun = False
-        """Whether the socket is asyncssh's to close."""
-
-    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
-        """Note that the connection is in use."""
-        self.has_begun = True
-
-    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        """Take the pinned key, and nothing else."""
-        if self._pinned is None:
-            line = key.export_public_key("openssh").decode("ascii").strip()
-            self.refusal = HostKeyUnknownError(self._place, key.get_fingerprint(), line)
-        elif key != self._pinned:
-            self.refusal = HostKeyChangedError(self._place, key.get_fingerprint(), self._pinned.get_fingerprint())
-        return self.refusal is None
-
-    def algorithms(self) -> list[str]:
-        """Return the kinds of host keys to ask for, the pinned key's first; certificates are not among them."""
-        first = [] if self._pinned is None else list(self._pinned.sig_algorithms)
-        kinds = dict.fromkeys([*first, *get_default_public_key_algs()])
-        return [kind.decode("ascii") for kind in kinds]
-
-
-async def _connect(
-    target: Target,
-    credentials: Credentials,
-    patience: Patience,
-    guard: _HostKeyGuard,
-    key: asyncssh.SSHKeyPair | asyncssh.SSHKey | None,
-) -> asyncssh.SSHClientConnection:
-    password = None if key is not None or credentials.password is None else credentials.password.get_secret_value()
-    connection = await dial(target.host, target.port, patience.connect_s, target.place)
-    try:
-        async with (
-            within(patience.login_s, target.place, "logging in"),
-            _translated(target.place, "logging in", greeting=True),
-        ):
-            return await asyncssh.connect(
-                target.host,
-                target.port,
-                sock=connection,
-                config=None,
-                client_factory=lambda: guard,
-                # Empty, and yet true: None would switch the check off, and a false value read the user's file.
-                known_hosts=([], [], []),
-                server_host_key_algs=guard.algorithms(),
-                x509_trusted_certs=None,
-                username=target.user,
-                client_username=target.user,
-                password=password,
-                client_keys=None if key is None else [key],
-                agent_path=None,
-                agent_forwarding=False,
-                gss_host=None,
-                gss_kex=False,
-                gss_auth=False,
-                host_based_auth=False,
-                compression_algs=None,
-                login_timeout=patience.login_s,
-            )
-    except TransferError:
-        if guard.refusal is not None:
-            raise guard.refusal from None
-        raise
-    finally:
-        if not guard.has_begun:
-            connection.close()
-
-
-def _parse_pinned(line: str | None) -> asyncssh.SSHKey | None:
-    if line is None:
-        return None
-    try:
-        return asyncssh.import_public_key(line)
-    except asyncssh.KeyImportError:
-        raise TransferError("the host key that was accepted is no public key; accept it anew") from None
-
-
-def _load_key(credentials: Credentials) -> asyncssh.SSHKey | None:
-    path = credentials.key_file
-    if path is None:
-        return None
-    passphrase = None if credentials.passphrase is None else credentials.passphrase.get_secret_value()
-    try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_KEY_FILE_BYTES + 1)
-        if len(text) > _MAX_KEY_FILE_BYTES:
-            raise TransferError(f"{named(path)} is no private key: it is longer than 64 KiB")
-        return asyncssh.import_private_key(text, passphrase)
-    except OSError as error:
-        raise TransferError(f"the private key {named(path)} cannot be read: {error.strerror}") from None
-    except asyncssh.KeyEncryptionError:
-        raise TransferError(f"the passphrase of the private key {named(path)} is wrong") from None
-    except (asyncssh.KeyImportError, ValueError):
-        how = "without a passphrase" if passphrase is None else "with this passphrase"
-        advice = "give a private key as ssh-keygen makes it"
-        raise TransferError(f"{named(path)} cannot be used {how}: {advice}") from None
-
-
 def _plain_file(entry: asyncssh.SFTPName) -> RemoteFile | None:
     """Return what a listing has as a file, None for anything else and for names that are not plain UTF-8."""
     try:
@@ -381,47 +246,3 @@ def _plain_file(entry: asyncssh.SFTPName) -> RemoteFile | None:
     if entry.attrs.type != asyncssh.FILEXFER_TYPE_REGULAR or size is None or size > MAX_FILE_BYTES:
         return None
     return RemoteFile(name, size) if is_plain(name) else None
-
-
-@asynccontextmanager
-async def _translated(place: str, doing: str, *, folder: bool = False, greeting: bool = False) -> AsyncIterator[None]:
-    """Raise our errors for asyncssh's and the system's; ``greeting`` while no session stands yet."""
-    try:
-        yield
-    except asyncssh.SFTPError as error:
-        raise _of_sftp(error, place, doing, folder=folder) from None
-    except asyncssh.PermissionDenied:
-        raise LoginDeniedError(
-            f"{place} does not let this user in: check user, password or key, there and here"
-        ) from None
-    except asyncssh.DisconnectError as error:
-        reason = f"{place}: {quoted(error.reason)} ({doing})"
-        if error.code in _BUSY or not greeting:
-            raise TransferInterruptedError(reason) from None
-        raise TransferError(f"{reason}; is that an SSH server of today?") from None
-    except asyncssh.ChannelOpenError as error:
-        reason = f"{place} opens no SFTP session: {quoted(error.reason)}"
-        if error.code in (OPEN_CONNECT_FAILED, OPEN_RESOURCE_SHORTAGE):  # the connection has ended, or it is busy
-            raise TransferInterruptedError(reason) from None
-        raise TransferError(f"{reason}; has it SFTP for this user?") from None
-    except (OSError, EOFError) as error:  # socket.gaierror and asyncio's incomplete reads are among them
-        reason = getattr(error, "strerror", None) or "the connection was lost"
-        raise TransferInterruptedError(f"{place}: {reason} ({doing})") from None
-    except (ValueError, asyncssh.Error) as error:  # what cannot be decoded
-        raise TransferError(f"{place} answers what is no SSH: {quoted(str(error))} ({doing})") from None
-
-
-def _of_sftp(error: asyncssh.SFTPError, place: str, doing: str, *, folder: bool) -> TransferError:
-    reason = f"{place}: {quoted(error.reason)} ({doing})"
-    match error:
-        case asyncssh.SFTPConnectionLost() | asyncssh.SFTPNoConnection():
-            return TransferInterruptedError(reason)
-        case asyncssh.SFTPNoSuchFile() | asyncssh.SFTPNoSuchPath() | asyncssh.SFTPNotADirectory():
-            what = "the target's folder is not there: make it, or name another" if folder else "it is not there"
-            return TargetFolderError(f"{reason}; {what}")
-        case asyncssh.SFTPPermissionDenied() | asyncssh.SFTPWriteProtect():
-            return NotPermittedError(f"{reason}; give the user leave to write there")
-        case asyncssh.SFTPNoSpaceOnFilesystem() | asyncssh.SFTPQuotaExceeded():
-            return NoRoomError(f"{reason}; make room there")
-        case _:
-            return TransferError(reason)

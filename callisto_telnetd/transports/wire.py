@@ -43,8 +43,12 @@ class Patience:
     """From there to where files can be asked for: TLS or SSH, and the log-in."""
     step_s: float = 60.0
     """For an answer, and for one block on its way."""
+    settle_s: float = 900.0
+    """For the server to bring a whole copy to its disk: seconds for most, minutes for a stick behind a router."""
     whole_s: float = 6 * 3600.0
     """For one upload, download or listing."""
+    session_s: float = 600.0
+    """For one log-in of FTPS: servers refuse data connections once its TLS session is too old (ProFTPD: 30 minutes)."""
     tidy_s: float = 5.0
     """For taking away what a try that failed has left, and for good manners in closing."""
 

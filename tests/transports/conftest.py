@@ -11,38 +11,48 @@ from pathlib import Path
 
 import pytest
 
+from tests.transports.servers import FTP_SERVERS, FtpServer, can_run_openssh, openssh_site, proftpd_sftp_site
 from tests.transports.sites import (
+    RELAY_ADDRESS,
+    SERVER_ADDRESS,
     Authority,
     Site,
     asyncssh_site,
-    can_run_openssh,
     folder_site,
-    ftp_site,
     make_authority,
-    openssh_site,
 )
 
-KINDS = ("asyncssh", "ftp", "ftps", "folder", pytest.param("openssh", marks=pytest.mark.long))
-"""OpenSSH takes a fifth of a second a connection: by default one round trip and a sample of cuts go there."""
+FTP_PROGRAMS = ("vsftpd-ftp", "vsftpd-ftps", "proftpd-ftp", "proftpd-ftps")
+KINDS = (
+    "asyncssh",
+    "ftp",
+    "ftps",
+    "folder",
+    *(pytest.param(kind, marks=pytest.mark.long) for kind in ("openssh", "proftpd-sftp", *FTP_PROGRAMS)),
+)
+"""Programs of their own take a fifth of a second to begin: by default one round trip and a sample of cuts go there."""
 
 
 @asynccontextmanager
-async def open_site(kind: str, root: Path) -> AsyncIterator[Site]:
+async def open_site(kind: str, root: Path, address: str = SERVER_ADDRESS) -> AsyncIterator[Site]:
     """Run the server of one kind; skips the test where it cannot be run."""
     async with AsyncExitStack() as stack:
         if kind == "openssh":
             if not can_run_openssh():
                 pytest.skip("Debian's sshd is not here, or not as root")
-            manager = openssh_site(root)
+            manager = openssh_site(root, address=address)
             site = await asyncio.to_thread(manager.__enter__)
             stack.push_async_callback(asyncio.to_thread, manager.__exit__, None, None, None)
         elif kind == "asyncssh":
-            site = await stack.enter_async_context(asyncssh_site(root))
+            site = await stack.enter_async_context(asyncssh_site(root, address=address))
         elif kind == "folder":
             site = stack.enter_context(folder_site(root))
+        elif kind == "proftpd-sftp":
+            site = stack.enter_context(proftpd_sftp_site(root, address=address))
         else:
-            authority = make_authority(root / "tls") if kind == "ftps" else None
-            site = stack.enter_context(ftp_site(root, authority))
+            program, _, scheme = kind.rpartition("-")
+            authority = make_authority(root / "tls", address, RELAY_ADDRESS) if scheme == "ftps" else None
+            site = stack.enter_context(FTP_SERVERS[program or "pyftpdlib"](root, authority, address=address))
         yield site
 
 
@@ -59,17 +69,23 @@ def authority(tmp_path: Path) -> Authority:
     return make_authority(tmp_path / "tls")
 
 
+@pytest.fixture(params=["pyftpdlib", "vsftpd", pytest.param("proftpd", marks=pytest.mark.long)])
+def ftp_server(request: pytest.FixtureRequest) -> FtpServer:
+    """The programs that serve FTP, in turn; ProFTPD thinks for 0.4 s before it greets."""
+    return FTP_SERVERS[request.param]
+
+
 @pytest.fixture
-def ftp(tmp_path: Path) -> Iterator[Site]:
+def ftp(tmp_path: Path, ftp_server: FtpServer) -> Iterator[Site]:
     """A server of plain FTP."""
-    with ftp_site(tmp_path) as site:
+    with ftp_server(tmp_path) as site:
         yield site
 
 
 @pytest.fixture
-def ftps(tmp_path: Path, authority: Authority) -> Iterator[Site]:
+def ftps(tmp_path: Path, authority: Authority, ftp_server: FtpServer) -> Iterator[Site]:
     """A server of FTP with TLS."""
-    with ftp_site(tmp_path, authority) as site:
+    with ftp_server(tmp_path, authority) as site:
         yield site
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import threading
-import time
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -25,8 +25,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
+from callisto_telnetd.errors import CallistoError
 from callisto_telnetd.transports.credentials import Credentials
 from callisto_telnetd.transports.target import Scheme, Target
+from callisto_telnetd.transports.transport import open_transport
 from callisto_telnetd.transports.wire import Patience
 
 with warnings.catch_warnings():  # of asyncore, which this server is made of
@@ -40,8 +42,6 @@ with warnings.catch_warnings():  # of asyncore, which this server is made of
 USER, PASSWORD = "backup", "Carry-it-safely-1"
 SERVER_ADDRESS, RELAY_ADDRESS = "127.0.0.2", "127.0.0.1"
 """A relay listens on the same ports as the server behind it: FTP's data connections then go through it too."""
-SSHD = Path("/usr/sbin/sshd")
-SFTP_SERVER = Path("/usr/lib/openssh/sftp-server")
 SHORT = Patience(connect_s=5, login_s=10, step_s=10, whole_s=120, tidy_s=2)
 
 
@@ -58,6 +58,13 @@ class Site:
     """Those that the server takes data connections on."""
     log_ins: list[str] = field(default_factory=list)
     """Who has begun to log in, where the server can tell."""
+    log: Path | None = None
+    """Where the server, a program of its own, writes each command that it gets."""
+
+    def offered(self) -> int:
+        """Return how many passwords the server has been offered."""
+        logged = "" if self.log is None or not self.log.exists() else self.log.read_text()
+        return len(self.passwords) + len(re.findall(r'"PASS [<(]', logged))  # they write <password> and (hidden)
 
     def files(self) -> dict[str, bytes]:
         """Return what is in the folder."""
@@ -76,8 +83,28 @@ class Site:
         return replace(self.target, host=host)
 
 
+async def no_pause(_seconds: float) -> None:
+    """Try again at once."""
+    await asyncio.sleep(0)
+
+
+async def refused(target: Target, credentials: Credentials) -> CallistoError:
+    """Return the error of opening that target."""
+    with pytest.raises(CallistoError) as raised:
+        async with open_transport(target, credentials, SHORT):
+            pass
+    assert str(raised.value).isprintable()
+    assert PASSWORD not in str(raised.value)
+    return raised.value
+
+
 def nothing_told(_step: str, _done: int, _of: int) -> None:
     """Take what is told, and say nothing."""
+
+
+def family_of(address: str) -> socket.AddressFamily:
+    """Return the family of an address."""
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def free_ports(address: str, count: int) -> list[int]:
@@ -85,7 +112,7 @@ def free_ports(address: str, count: int) -> list[int]:
     found: list[int] = []
     with contextlib.ExitStack() as stack:
         while len(found) < count:
-            one = stack.enter_context(socket.socket())
+            one = stack.enter_context(socket.socket(family_of(address)))
             one.bind((address, 0))
             port = one.getsockname()[1]
             other = stack.enter_context(socket.socket())
@@ -102,6 +129,7 @@ async def asyncssh_site(
     host_keys: Sequence[asyncssh.SSHKey] = (),
     server: type[asyncssh.SFTPServer] = asyncssh.SFTPServer,
     user_key: asyncssh.SSHKey | None = None,
+    address: str = SERVER_ADDRESS,
 ) -> AsyncIterator[Site]:
     """Run asyncssh's server in this loop; its users see ``root/files`` as /, and log in with a password or the key."""
     folder = root / "files"
@@ -131,9 +159,9 @@ async def asyncssh_site(
     def files(channel: asyncssh.SSHServerChannel[bytes]) -> asyncssh.SFTPServer:
         return server(channel, chroot=os.fsencode(folder))
 
-    listener = await asyncssh.listen(SERVER_ADDRESS, 0, server_factory=Door, server_host_keys=keys, sftp_factory=files)
+    listener = await asyncssh.listen(address, 0, server_factory=Door, server_host_keys=keys, sftp_factory=files)
     async with listener:
-        target = Target("sftp", USER, SERVER_ADDRESS, listener.get_port(), "/")
+        target = Target("sftp", USER, address, listener.get_port(), "/")
         credentials = Credentials(password=SecretStr(PASSWORD), host_key=key_line(keys[0]))
         yield Site(target, credentials, folder, passwords, log_ins=log_ins)
 
@@ -141,55 +169,6 @@ async def asyncssh_site(
 def key_line(key: asyncssh.SSHKey) -> str:
     """Return the public half as it is pinned."""
     return key.export_public_key("openssh").decode().strip()
-
-
-@contextmanager
-def openssh_site(root: Path, options: str = "") -> Iterator[Site]:
-    """Run Debian's sshd with its sftp-server; its user is the one that runs the test, and logs in with a key."""
-    folder = root / "files"
-    folder.mkdir(exist_ok=True)
-    for name in ("host", "user"):
-        key = asyncssh.generate_private_key("ssh-ed25519")
-        key.write_private_key(root / name)
-        (root / name).chmod(0o600)
-        key.write_public_key(root / f"{name}.pub")
-    (port,) = free_ports(SERVER_ADDRESS, 1)
-    config = root / "sshd_config"
-    config.write_text(
-        f"ListenAddress {SERVER_ADDRESS}:{port}\nHostKey {root / 'host'}\nPidFile none\nUsePAM no\nStrictModes no\n"
-        f"AuthorizedKeysFile {root / 'user.pub'}\nPermitRootLogin yes\nPasswordAuthentication no\n"
-        f"MaxStartups 100\nSubsystem sftp {SFTP_SERVER} {options}\n"
-    )
-    process = subprocess.Popen([SSHD, "-D", "-e", "-f", config], stderr=subprocess.PIPE)
-    try:
-        wait_open(SERVER_ADDRESS, port)
-        host_key = (root / "host.pub").read_text().strip()
-        target = Target("sftp", "root", SERVER_ADDRESS, port, str(folder))
-        yield Site(target, Credentials(key_file=root / "user", host_key=host_key), folder)
-    finally:
-        process.terminate()
-        process.communicate()
-
-
-def can_run_openssh() -> bool:
-    """Whether Debian's sshd can be run here: it is there, and wants to be root."""
-    if not (SSHD.exists() and SFTP_SERVER.exists() and os.geteuid() == 0):
-        return False
-    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    return True
-
-
-def wait_open(address: str, port: int) -> None:
-    """Wait until somebody listens there."""
-    end = time.monotonic() + 10
-    while True:
-        try:
-            socket.create_connection((address, port), 1).close()
-        except OSError:
-            assert time.monotonic() < end, "the server does not listen"
-            threading.Event().wait(0.01)
-        else:
-            return
 
 
 @dataclass(frozen=True)
@@ -240,7 +219,8 @@ def ftp_site(
     root: Path,
     authority: Authority | None = None,
     *,
-    rights: str = "elradfmwMT",
+    writable: bool = True,
+    address: str = SERVER_ADDRESS,
     changes: dict[str, object] | None = None,
     filesystem: type[AbstractedFS] = AbstractedFS,
 ) -> Iterator[Site]:
@@ -255,8 +235,8 @@ def ftp_site(
             super().validate_authentication(username, password, handler)
 
     door = Door()
-    door.add_user(USER, PASSWORD, str(folder), perm=rights)
-    port, *data_ports = free_ports(SERVER_ADDRESS, 9)
+    door.add_user(USER, PASSWORD, str(folder), perm="elradfmwMT" if writable else "elr")
+    port, *data_ports = free_ports(address, 9)
     kind = FTPHandler if authority is None else TLS_FTPHandler
     own: dict[str, object] = {
         "authorizer": door,
@@ -268,7 +248,7 @@ def ftp_site(
     }
     handler = type("Handler", (kind,), own)
     loop = IOLoop()
-    server = FTPServer((SERVER_ADDRESS, port), handler, ioloop=loop)
+    server = FTPServer((address, port), handler, ioloop=loop)
     server.max_cons_per_ip = 0
     ending = threading.Event()
 
@@ -284,7 +264,7 @@ def ftp_site(
         scheme: Scheme = "ftp" if authority is None else "ftps"
         ca_file = None if authority is None else authority.ca_file
         credentials = Credentials(password=SecretStr(PASSWORD), ca_file=ca_file)
-        yield Site(Target(scheme, USER, SERVER_ADDRESS, port, "/"), credentials, folder, passwords, tuple(data_ports))
+        yield Site(Target(scheme, USER, address, port, "/"), credentials, folder, passwords, tuple(data_ports))
     finally:
         ending.set()
         thread.join()

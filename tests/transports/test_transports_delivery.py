@@ -14,12 +14,18 @@ from callisto_telnetd.errors import LoginDeniedError, TransferInterruptedError
 from callisto_telnetd.transports.delivery import MOST_TRIES, PAUSES_S, WAITING, Delivery, deliver
 from callisto_telnetd.transports.transport import open_transport
 from callisto_telnetd.transports.wire import Patience
-from tests.transports.conftest import open_site
+from tests.transports.conftest import FTP_PROGRAMS, open_site
 from tests.transports.sites import RELAY_ADDRESS, Relay, Site, nothing_told
 
 POINTS = 64
 SAMPLE = (0, 11, 23, 37, 50, 63)
-NETWORKED = ("openssh", "asyncssh", "ftp", "ftps")
+NETWORKED = ("openssh", "proftpd-sftp", "asyncssh", "ftp", "ftps", *FTP_PROGRAMS)
+SAMPLED = (
+    "asyncssh",
+    "ftp",
+    "ftps",
+    *(pytest.param(kind, marks=pytest.mark.long) for kind in ("openssh", "proftpd-sftp", *FTP_PROGRAMS)),
+)
 QUICK = Patience(connect_s=3, login_s=5, step_s=3, whole_s=60, tidy_s=0.5)
 
 
@@ -68,7 +74,7 @@ async def check_cuts(kind: str, root: Path, local: Path, points: range | tuple[i
             (site.folder / name).unlink()
 
 
-@pytest.mark.parametrize("kind", ["asyncssh", "ftp", "ftps", pytest.param("openssh", marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", SAMPLED)
 async def test_a_cut_upload_leaves_no_partial_file(kind: str, tmp_path: Path, local: Path) -> None:
     """Wherever the network is cut, the name is free or the file whole, and the next try brings it: a sample."""
     await check_cuts(kind, tmp_path, local, SAMPLE[::2] if kind == "openssh" else SAMPLE)
@@ -81,7 +87,7 @@ async def test_a_cut_upload_leaves_no_partial_file_at_64_points(kind: str, tmp_p
     await check_cuts(kind, tmp_path, local, range(POINTS))
 
 
-@pytest.mark.parametrize("kind", ["asyncssh", "ftp", "ftps", pytest.param("openssh", marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", SAMPLED)
 async def test_four_cuts_are_survived_and_five_are_not(kind: str, tmp_path: Path, local: Path) -> None:
     """The fifth try may still bring the file; where it is cut too, that is said, and the name is free."""
     async with cut_site(kind, tmp_path) as (site, relay):

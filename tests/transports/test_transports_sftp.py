@@ -28,15 +28,14 @@ from callisto_telnetd.transports.delivery import deliver
 from callisto_telnetd.transports.target import Target
 from callisto_telnetd.transports.transport import open_transport
 from callisto_telnetd.transports.wire import MAX_ENTRIES, RemoteFile
+from tests.transports.servers import can_run_openssh, openssh_site
 from tests.transports.sites import (
     PASSWORD,
     SHORT,
     Site,
     asyncssh_site,
-    can_run_openssh,
     key_line,
     nothing_told,
-    openssh_site,
     small_disk,
 )
 
@@ -196,6 +195,11 @@ class ForgetfulServer(asyncssh.SFTPServer):
         return len(data)
 
 
+class SlowDisk(asyncssh.SFTPServer):
+    async def fsync(self, file_obj: object) -> None:
+        await asyncio.sleep(0.8)
+
+
 class RenamingServer(asyncssh.SFTPServer):
     """Renames over a name that is taken, as some servers do."""
 
@@ -248,6 +252,15 @@ async def test_a_copy_that_was_kept_wrongly_never_gets_its_name(tmp_path: Path, 
             await deliver(site.target, site.credentials, local, "a.zip", nothing_told, patience=SHORT, pause=no_pause)
 
         assert site.files() == {}
+
+
+async def test_a_server_may_take_its_time_to_keep_a_copy(tmp_path: Path, local: Path) -> None:
+    """Syncing a whole copy may take longer than a step: a slow disk at the server is no silence."""
+    async with asyncssh_site(tmp_path, server=SlowDisk) as site:
+        async with open_transport(site.target, site.credentials, replace(SHORT, step_s=0.5)) as transport:
+            await transport.upload(local, "a.zip", nothing_told)
+
+        assert site.files() == {"a.zip": local.read_bytes()}
 
 
 async def test_names_from_the_server_are_cleaned(tmp_path: Path) -> None:

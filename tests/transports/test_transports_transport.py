@@ -21,9 +21,12 @@ async def test_a_file_goes_there_and_comes_back(site: Site, local: Path, tmp_pat
     await check_round_trip(site, local, tmp_path)
 
 
-async def test_openssh_takes_a_file_and_gives_it_back(local: Path, tmp_path: Path) -> None:
-    """So it does with the server that most of the world runs."""
-    async with open_site("openssh", tmp_path) as site:
+@pytest.mark.parametrize("kind", ["openssh", "vsftpd-ftps", "proftpd-ftps"])
+async def test_what_most_of_the_world_runs_takes_a_file_and_gives_it_back(
+    kind: str, local: Path, tmp_path: Path
+) -> None:
+    """So it does with the servers that most of the world runs, as they are when nobody has changed their defaults."""
+    async with open_site(kind, tmp_path) as site:
         await check_round_trip(site, local, tmp_path)
 
 
@@ -148,9 +151,12 @@ async def test_a_download_has_a_bound(site: Site, tmp_path: Path) -> None:
 
 
 async def test_folders_and_links_are_not_listed(site: Site) -> None:
-    """Only regular files are listed."""
+    """Only regular files are listed; what a link is, not every server of FTP tells."""
     (site.folder / "folder").mkdir()
     (site.folder / "file").write_bytes(b"12345")
+    (site.folder / "nowhere").symlink_to("absent")
+    if site.target.scheme in ("sftp", "file"):
+        (site.folder / "link").symlink_to("file")
 
     async with open_transport(site.target, site.credentials, SHORT) as transport:
         assert await transport.list() == [RemoteFile("file", 5)]
