@@ -15,18 +15,18 @@ from pathlib import Path
 from callisto_telnetd.db.backup.manifest import (
     DATABASE,
     MANIFEST,
+    PACK,
     RECORDINGS,
     Manifest,
     Member,
     Members,
     format_manifest,
 )
+from callisto_telnetd.db.backup.pack import pack
 from callisto_telnetd.db.backup.reader import open_archive
 from callisto_telnetd.db.backup.seal import COMMENT_BYTES, comment_before_seal, key_of, make_seal
 from callisto_telnetd.db.backup.writer import Created, Order, create
 from callisto_telnetd.db.backup.zip_records import (
-    DEFLATED,
-    STORED,
     Directory,
     Entry,
     pack_central,
@@ -93,14 +93,20 @@ def make_archive(order: Order, password: str | None = None) -> Created:
 def read_archive(path: Path, password: str | None = None) -> dict[str, bytes]:
     """Return the members of an archive that is right, by name."""
     with open_archive(path, password) as archive:
-        return {found[0].name: b"".join(archive.pieces(found)) for found in archive.members()}
+        return {member.name: b"".join(pieces) for member, pieces in archive.contents()}
+
+
+def recording_of(content: bytes) -> Member:
+    """Return what the manifest says of a recording."""
+    name = hashlib.sha256(content).hexdigest()
+    return Member(RECORDINGS + name, len(content), name)
 
 
 def manifest_of(members: Sequence[Member]) -> Manifest:
     """Return a manifest that lists what can be listed."""
     listed = Members(members[0])
     for member in members[1:]:
-        listed.add_recording(bytes.fromhex(member.sha256), member.size)
+        listed.add_recording(member.sha256, member.size)
     return Manifest(
         product_version="1.0.0",
         schema=2,
@@ -131,24 +137,24 @@ class Forger:
         self.central = bytearray()
         self.count = 0
         self.entries: list[Entry] = []
+        self.contents: dict[str, bytes] = {}
 
     def add(
         self,
         name: str,
         content: bytes,
         *,
-        method: int | None = None,
         packed: bytes | None = None,
         entry: Callable[[Entry], Entry] = lambda entry: entry,
         local: Callable[[Entry], bytes] = pack_local,
         central: Callable[[Entry], bytes] = pack_central,
     ) -> Forger:
         """Add a member; what is not said is as our archives have it."""
-        method = (STORED if name.startswith(RECORDINGS) else DEFLATED) if method is None else method
-        packed = (deflated(content) if method == DEFLATED else content) if packed is None else packed
-        right = Entry(name, method, False, zlib.crc32(content), len(packed), len(content), len(self.body), STAMP)
+        packed = deflated(content) if packed is None else packed
+        right = Entry(name, False, zlib.crc32(content), len(packed), len(content), len(self.body), STAMP)
         made = entry(right)
         self.entries.append(made)
+        self.contents[name] = content
         self.body += local(made) + packed
         self.central += central(made)
         self.count += 1
@@ -156,14 +162,14 @@ class Forger:
 
     def add_manifest(self, *contents: bytes, text: Callable[[bytes], bytes] = lambda text: text) -> Forger:
         """Add the manifest of a database, the first of the contents, and recordings, the others."""
-        recordings = sorted((hashlib.sha256(each).hexdigest(), len(each)) for each in contents[1:])
         members = [Member(DATABASE, len(contents[0]), hashlib.sha256(contents[0]).hexdigest())]
-        members += [Member(RECORDINGS + name, size, name) for name, size in recordings]
+        members += sorted(map(recording_of, contents[1:]))
         return self.add(MANIFEST, text(b"".join(format_manifest(manifest_of(members)))))
 
-    def add_recording(self, content: bytes) -> Forger:
-        """Add a recording under its right name."""
-        return self.add(RECORDINGS + hashlib.sha256(content).hexdigest(), content)
+    def add_pack(self, *contents: bytes, made: Callable[[bytes], bytes] = lambda packed: packed) -> Forger:
+        """Add the pack of these recordings, in this order."""
+        pieces = ((recording_of(each), [each]) for each in contents)
+        return self.add(PACK, made(b"".join(pack(manifest_of([recording_of(b"")]), pieces))))
 
     def end(self, directory: Callable[[Directory], Directory] = lambda right: right) -> bytes:
         """Return the whole file without a right seal."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import subprocess
 import threading
@@ -23,10 +24,11 @@ from callisto_telnetd.db.backup.folder import (
     is_archive_name,
     remove_unfinished,
 )
-from callisto_telnetd.db.backup.manifest import DATABASE, MANIFEST, RECORDINGS, SETTINGS
+from callisto_telnetd.db.backup.manifest import DATABASE, MANIFEST, PACK, RECORDINGS, SETTINGS
 from callisto_telnetd.db.backup.reader import is_protected, open_archive
+from callisto_telnetd.db.backup.unpacking import unpack
 from callisto_telnetd.db.backup.verification import verify
-from callisto_telnetd.db.backup.writer import Order, create
+from callisto_telnetd.db.backup.writer import READING, Order, create
 from callisto_telnetd.errors import BackupError, BackupPasswordError, DamagedDatabaseError
 from tests.db.archives import AT, HASH, PASSWORD, ignore, make_appliance, make_archive, read_archive
 
@@ -128,8 +130,6 @@ def test_a_large_recording_is_stored_piece_by_piece(tmp_path: Path, password: st
     """One that is not held in memory as a whole comes out as it went in."""
     order = make_appliance(tmp_path / "data", recordings=1)
     (old,) = order.media.iterdir()
-    import hashlib
-
     content = bytes(range(256)) * 20_000
     name = hashlib.sha256(content).hexdigest()
     old.unlink()
@@ -143,18 +143,24 @@ def test_a_large_recording_is_stored_piece_by_piece(tmp_path: Path, password: st
 
 
 @pytest.mark.parametrize("password", [PASSWORD, None])
-def test_7_zip_and_pyzipper_read_it(order: Order, tmp_path: Path, password: str | None) -> None:
-    """Two readers that are not ours find every member whole, and the same content."""
+def test_7_zip_tar_and_pyzipper_read_it(order: Order, tmp_path: Path, password: str | None) -> None:
+    """Readers that are not ours find every member whole, and the same content; recordings are for their owner alone."""
     made = make_archive(order, password)
     word = [f"-p{password}"] if password else ["-p-"]
-    subprocess.run(["7zz", "x", *word, f"-o{tmp_path / 'out'}", str(made.path)], check=True, capture_output=True)
+    out = tmp_path / "out"
+    subprocess.run(["7zz", "x", *word, f"-o{out}", str(made.path)], check=True, capture_output=True)
+    told = subprocess.run(["tar", "-xvf", out / PACK, "-C", out], check=True, capture_output=True, text=True)
     members = read_archive(made.path, password)
+    recordings = [name for name in members if name.startswith(RECORDINGS)]
     with pyzipper.AESZipFile(made.path) as other:
         other.setpassword(password.encode() if password else None)
         assert other.testzip() is None
-        assert other.namelist() == [MANIFEST, *members]
+        assert other.namelist() == [MANIFEST, *(name for name in members if name not in recordings), PACK]
 
-    assert {name: (tmp_path / "out" / name).read_bytes() for name in members} == members
+    assert {name: (out / name).read_bytes() for name in members} == members
+    assert (told.stdout.splitlines(), told.stderr) == (recordings, "")
+    assert {path.stat().st_mode & 0o777 for path in (out / RECORDINGS).iterdir()} == {0o600}
+    assert {path.stat().st_mtime for path in (out / RECORDINGS).iterdir()} == {AT.timestamp()}
 
 
 def test_7_zip_refuses_another_password(order: Order) -> None:
@@ -220,6 +226,32 @@ def test_a_folder_that_is_not_there_is_said(order: Order, tmp_path: Path) -> Non
     """No folder, no archive: one line of ours."""
     with pytest.raises(BackupError, match="the backup cannot be made: No such file or directory; nothing was changed"):
         create(replace(order, folder=tmp_path / "nowhere"), ignore)
+
+
+def test_what_keeps_a_part_from_being_written_is_said(order: Order, tmp_path: Path) -> None:
+    """It is not the archive that cannot be read."""
+    made = make_archive(order)
+    (tmp_path / "callisto.db").touch()
+
+    with pytest.raises(BackupError, match="the backup cannot be taken apart: File exists; nothing was changed"):
+        unpack(made.path, None, tmp_path, order.media, ignore)
+
+
+def test_a_recording_that_changes_while_it_is_read_is_said(tmp_path: Path) -> None:
+    """All recordings were looked at once more, and still one is another when it is packed: no archive, one line."""
+    order = make_appliance(tmp_path / "data")
+    spoiled = sorted(order.media.iterdir())[3]
+    right = spoiled.read_bytes()
+
+    def tell(step: str, done: int, _of: int) -> None:
+        if step == READING:
+            spoiled.write_bytes(right[::-1] if done else right)
+
+    with pytest.raises(
+        BackupError, match=f"{spoiled.name} has changed while it was read; nothing was changed; try again"
+    ):
+        create(order, tell)
+    assert list(order.folder.iterdir()) == []
 
 
 def test_the_copy_is_consistent_while_others_write(tmp_path: Path) -> None:
@@ -306,3 +338,25 @@ def test_a_host_gives_a_name_that_is_found_again(tmp_path: Path, hostname: str, 
     assert [each.path for each in archives(tmp_path)] == sorted(
         (first, second), key=lambda path: path.name, reverse=True
     )
+
+
+@pytest.mark.long
+def test_more_than_four_gibibytes(tmp_path: Path) -> None:
+    """ZIP64's fields hold what 32 bits do not; 7-Zip reads it, and it is taken apart again."""
+    order = make_appliance(tmp_path / "data", recordings=1)
+    (old,) = order.media.iterdir()
+    with old.open("r+b") as stream:
+        stream.truncate((4 << 30) + 5)
+    with old.open("rb") as stream:
+        name = hashlib.file_digest(stream, "sha256").hexdigest()
+    old.rename(order.media / name)
+    with closing(sqlite3.connect(order.live)) as connection:
+        connection.execute("UPDATE message SET recording = ?", (name,))
+        connection.commit()
+    made = make_archive(order)
+    subprocess.run(["7zz", "t", str(made.path)], check=True, capture_output=True)
+    (tmp_path / "out").mkdir()
+    found = unpack(made.path, None, tmp_path / "out", order.media, ignore)
+
+    assert found.manifest.members.recording_sizes[0] == (4 << 30) + 5
+    assert made.size_bytes < 1 << 30

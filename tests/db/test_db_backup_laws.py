@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callisto_telnetd.db.backup.cipher import KeyRing
+from callisto_telnetd.db.backup.deflation import END, deflate
 from callisto_telnetd.db.backup.manifest import (
     DATABASE,
     MANIFEST,
-    RECORDINGS,
+    PACK,
     SETTINGS,
     Manifest,
     Member,
@@ -23,11 +27,12 @@ from callisto_telnetd.db.backup.manifest import (
     format_manifest,
     parse_manifest,
 )
+from callisto_telnetd.db.backup.pack import pack
+from callisto_telnetd.db.backup.pack import recordings as unpack
 from callisto_telnetd.db.backup.reader import open_archive
 from callisto_telnetd.db.backup.seal import COMMENT_BYTES, comment_before_seal, key_of, make_seal, parse_comment
+from callisto_telnetd.db.backup.tar_records import MOST_BYTES, packed_bytes
 from callisto_telnetd.db.backup.zip_records import (
-    DEFLATED,
-    STORED,
     Directory,
     Entry,
     RecordError,
@@ -36,12 +41,13 @@ from callisto_telnetd.db.backup.zip_records import (
     parse_central,
     parse_end,
 )
-from callisto_telnetd.db.backup.zip_writer import ZipWriter, pack_recording
+from callisto_telnetd.db.backup.zip_writer import ZipWriter
 from callisto_telnetd.errors import BackupError
-from tests.db.archives import AT, ignore
+from tests.db.archives import AT, ignore, recording_of
 
 _TEXT = st.text(max_size=60).filter(lambda text: text.isprintable() or not text)
 _SIZE = st.integers(0, 1 << 44)
+_RECORDING_SIZE = st.integers(0, MOST_BYTES)
 _DIGEST = st.binary(min_size=32, max_size=32)
 
 
@@ -53,7 +59,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
     if draw(st.booleans()):
         members.settings = Member(SETTINGS, draw(_SIZE), draw(digest))
     for each in sorted(draw(st.sets(_DIGEST, max_size=20))):
-        members.add_recording(each, draw(_SIZE))
+        members.add_recording(each.hex(), draw(_RECORDING_SIZE))
     missing = tuple(draw(st.lists(digest, max_size=5)))
     return Manifest(
         product_version=draw(_TEXT),
@@ -116,8 +122,7 @@ def test_bytes_that_are_no_manifest_are_refused(data: bytes) -> None:
 
 ENTRIES = st.builds(
     Entry,
-    name=st.sampled_from([MANIFEST, DATABASE, RECORDINGS + "0" * 64]),
-    method=st.sampled_from([STORED, DEFLATED]),
+    name=st.sampled_from([MANIFEST, DATABASE, SETTINGS, PACK]),
     encrypted=st.booleans(),
     crc=st.integers(0, 0xFFFF_FFFF),
     packed=_SIZE,
@@ -165,18 +170,14 @@ def test_the_end_is_read_as_it_was_written(offset: int, size: int, count: int) -
 )
 def test_an_archive_gives_back_what_went_in(database: bytes, recordings: set[bytes], password: str | None) -> None:
     """Any content, any password, any number of recordings, none among it."""
-    ring = KeyRing(password) if password is not None else None
-    contents = {hashlib.sha256(each).hexdigest(): each for each in recordings}
-    members = Members(Member(DATABASE, len(database), hashlib.sha256(database).hexdigest()))
-    for name in sorted(contents):
-        members.add_recording(bytes.fromhex(name), len(contents[name]))
-    manifest = Manifest("1", 2, "ucm", "", "", "2026-11-23T09:15:00Z", "", False, (), (), 0, members)
+    manifest, contents = listed(database, recordings)
     stream = io.BytesIO()
-    archive = ZipWriter(stream, ring, AT)
-    archive.add(MANIFEST, 0, format_manifest(manifest), deflate=True)
-    archive.add(DATABASE, len(database), cut(database, 700), deflate=True)
-    for name in sorted(contents):
-        archive.add_stored(RECORDINGS + name, len(contents[name]), *pack_recording(contents[name], ring))
+    archive = ZipWriter(stream, password, AT)
+    archive.add(MANIFEST, 0, map(deflate, format_manifest(manifest)))
+    archive.add(DATABASE, len(database), map(deflate, cut(database, 700)))
+    if contents:
+        size = packed_bytes(manifest.members.recording_sizes)
+        archive.add(PACK, size, map(deflate, pack(manifest, contents)))
     archive.finish(comment_before_seal(bytes(16)).ljust(COMMENT_BYTES, b"0"))
     key = key_of(password, bytes(16))
     with TemporaryDirectory() as folder:
@@ -187,6 +188,64 @@ def test_an_archive_gives_back_what_went_in(database: bytes, recordings: set[byt
             opened.seek(-64, io.SEEK_END)
             opened.write(seal.encode())
         with open_archive(path, password, key=key) as reader:
-            found = {member.name: b"".join(reader.pieces((member, entry))) for member, entry in reader.members()}
+            found = {member.name: b"".join(pieces) for member, pieces in reader.contents()}
 
-    assert found == {DATABASE: database, **{RECORDINGS + name: content for name, content in contents.items()}}
+    assert found == {DATABASE: database, **{member.name: b"".join(content) for member, content in contents}}
+
+
+def listed(database: bytes, recordings: set[bytes]) -> tuple[Manifest, list[tuple[Member, list[bytes]]]]:
+    """Return the manifest of these, and the recordings in its order, each in two pieces."""
+    members = Members(Member(DATABASE, len(database), hashlib.sha256(database).hexdigest()))
+    contents = sorted((recording_of(each), [each[:100], each[100:]]) for each in recordings)
+    for member, _ in contents:
+        members.add_recording(member.sha256, member.size)
+    return Manifest("1", 2, "ucm", "", "", "2026-11-23T09:15:00Z", "", False, (), (), 0, members), contents
+
+
+@given(contents=st.lists(st.tuples(st.binary(max_size=300), st.integers(1, 900)), max_size=6))
+def test_sections_are_one_stream(contents: list[tuple[bytes, int]]) -> None:
+    """Joined, they inflate to the whole content in one go; what nothing makes smaller stands in it as it is."""
+    pieces = [content * times for content, times in contents] + [os.urandom(70_000)]
+    sections = [deflate(piece) for piece in pieces]
+    whole = b"".join(section.packed for section in sections) + END
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+
+    assert [section.content for section in sections] == pieces
+    assert unpacker.decompress(whole) == b"".join(pieces)
+    assert (unpacker.eof, unpacker.unused_data) == (True, b"")
+    assert pieces[-1][:60_000] in whole
+
+
+@given(recordings=st.sets(st.binary(max_size=2000), max_size=6), step=st.integers(1, 3000))
+def test_a_pack_is_read_as_it_was_written(recordings: set[bytes], step: int) -> None:
+    """However its bytes are cut, also where contents are left unread; its size was known before, and tar reads it."""
+    manifest, contents = listed(b"", recordings)
+    whole = b"".join(pack(manifest, contents))
+
+    assert len(whole) == packed_bytes(manifest.members.recording_sizes)
+    found = [(member, b"".join(pieces)) for member, pieces in unpack(manifest, cut(whole, step))]
+    assert found == [(member, b"".join(content)) for member, content in contents]
+    assert [member for member, _ in unpack(manifest, cut(whole, step))] == [member for member, _ in contents]
+    with tarfile.open(fileobj=io.BytesIO(whole)) as other:
+        assert [(each.name, each.size, each.mtime, each.mode) for each in other] == [
+            (member.name, member.size, manifest.moment, 0o600) for member, _ in contents
+        ]
+
+
+@given(
+    recordings=st.sets(st.binary(max_size=600), min_size=1, max_size=4),
+    at=st.integers(0, 10_000),
+    change=st.integers(1, 255),
+    short=st.booleans(),
+)
+def test_a_pack_with_a_changed_byte_or_too_few_is_refused(
+    recordings: set[bytes], at: int, change: int, short: bool
+) -> None:
+    """Each byte of it follows from the manifest, or is a content that the manifest knows."""
+    manifest, contents = listed(b"", recordings)
+    whole = bytearray(b"".join(pack(manifest, contents)))
+    at %= len(whole)
+    whole[at] ^= change
+    with pytest.raises(BackupError):
+        for _ in unpack(manifest, iter([bytes(whole[:at] if short else whole)])):
+            pass

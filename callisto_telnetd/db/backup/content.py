@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from callisto_telnetd.db.backup.tar_records import MOST_BYTES
 from callisto_telnetd.db.results import code_of
 from callisto_telnetd.db.snapshot import Verdict, copy_database, inspect
 from callisto_telnetd.errors import BackupError, DamagedDatabaseError, DiskFullError
@@ -125,30 +126,62 @@ def open_recording(path: Path) -> int:
     return descriptor
 
 
-def size_if_whole(path: Path) -> int | None:
-    """Return the size of a recording whose content is what its name says; None for any other."""
+class OtherContentError(BackupError):
+    """A recording's content is not what its name says."""
+
+
+def size_of(path: Path) -> int | None:
+    """Return the size of a recording; None for what is none, or larger than an archive takes."""
     try:
-        descriptor = open_recording(path)
-        try:
-            size, digest = hash_of(descriptor)
-        finally:
-            os.close(descriptor)
+        status = path.lstat()
     except OSError:
         return None
-    return size if digest == path.name else None
+    return status.st_size if stat.S_ISREG(status.st_mode) and status.st_size <= MOST_BYTES else None
 
 
-def hash_of(descriptor: int) -> tuple[int, str]:
+def size_if_whole(path: Path) -> int | None:
+    """Return the size of a recording whose content is what its name says; None for any other."""
+    size = size_of(path)
+    if size is None:
+        return None
+    try:
+        for _ in pieces_of(path, size):
+            pass
+    except OtherContentError:
+        return None
+    return size
+
+
+def pieces_of(path: Path, size: int) -> Iterator[bytes]:
+    """Yield the content of a recording.
+
+    Raises:
+        OtherContentError: it is not what its name says, of another size, or cannot be read; after the last piece.
+    """
+    digest, left = hashlib.sha256(), size
+    try:
+        with os.fdopen(open_recording(path), "rb", buffering=0) as stream:
+            while piece := stream.read(min(left + 1, _CHUNK_BYTES)):
+                digest.update(piece)
+                left -= len(piece)
+                if left < 0:
+                    break
+                yield piece
+    except OSError:
+        left = -1
+    if left or digest.hexdigest() != path.name:
+        raise OtherContentError(f"{path.name} has changed while it was read; nothing was changed; try again")
+
+
+def hash_of(path: Path) -> tuple[int, str]:
     """Return the size and the SHA-256 of a file's content.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it is no file, or cannot be read.
     """
     digest, size = hashlib.sha256(), 0
-    expected = os.fstat(descriptor).st_size  # a buffer that fits: most recordings are small
-    while data := os.pread(descriptor, min(max(expected - size, 0) + 1, _CHUNK_BYTES), size):
-        digest.update(data)
-        size += len(data)
-        if size == expected and len(data) < _CHUNK_BYTES:
-            break
+    with os.fdopen(open_recording(path), "rb", buffering=0) as stream:
+        while piece := stream.read(_CHUNK_BYTES):
+            digest.update(piece)
+            size += len(piece)
     return size, digest.hexdigest()

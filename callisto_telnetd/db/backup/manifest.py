@@ -9,15 +9,20 @@ from __future__ import annotations
 import json
 import re
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from itertools import chain, islice
+from operator import ge
 from typing import Any, NamedTuple, NoReturn
 
+from callisto_telnetd.db.backup.tar_records import MOST_BYTES as MOST_RECORDING_BYTES
 from callisto_telnetd.errors import BackupError, NewerBackupError, quoted
 
 FORMAT, FORMAT_VERSION = "callisto-backup", 1
-MANIFEST, DATABASE, SETTINGS, RECORDINGS = "manifest.json", "database.db", "callisto.toml", "recordings/"
+MANIFEST, DATABASE, SETTINGS, PACK = "manifest.json", "database.db", "callisto.toml", "recordings.tar"
+"""The members of the ZIP file, in its order; the last one holds the recordings."""
+RECORDINGS = "recordings/"
 MOST_MEMBERS = 200_000
 MOST_MANIFEST_BYTES = 40 << 20
 MOST_NAMED_MISSING = 1000
@@ -25,14 +30,19 @@ LONGEST_NOTE = 1000
 MOST_MEMBER_BYTES = 1 << 44
 
 _HEAD_END = b',"members":[\n'
-_END = b"]}\n"
+_BETWEEN, _END = b",\n", b"\n]}\n"
+_RECORD_END = b'"}'
 _MOST_HEAD_BYTES = 256 << 10
-_MOST_LINE_BYTES = 256
-_LINE = re.compile(
-    rb'\{"name":"(database\.db|callisto\.toml|recordings/[0-9a-f]{64})","size":(0|[1-9]\d{0,14}),"sha256":"([0-9a-f]{64})"\}'
+_MOST_RECORD_BYTES = 256
+_FILE = re.compile(
+    rb',\n\{"name":"(database\.db|callisto\.toml)","size":(0|[1-9]\d{0,14}),"sha256":"([0-9a-f]{64})"\}', re.ASCII
 )
+_RECORDING = re.compile(r',\n\{"name":"recordings/([0-9a-f]{64})","size":(0|[1-9]\d{0,9}),"sha256":"\1"\}', re.ASCII)
+_RECORDING_BYTES = len(',\n{"name":"recordings/","size":,"sha256":""}') + 2 * 64
+"""Of what the second pattern takes, without the digits of the size."""
 _MEMBERS_A_PIECE = 512
 _HASH = re.compile(r"[0-9a-f]{64}")
+_FIRST_YEAR, _LAST_YEAR = 1970, 2199
 _CREATED = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", re.ASCII)
 _TEXTS = {"product_version": 64, "edition": 32, "host": 300, "serial": 300, "created": 20, "note": LONGEST_NOTE}
 _LEFT_OUT = frozenset({SETTINGS})
@@ -42,7 +52,7 @@ _KEYS = frozenset(
 
 
 class Member(NamedTuple):
-    """One file of the archive."""
+    """One file of the archive: of the ZIP file itself, or a recording in its pack."""
 
     name: str
     size: int
@@ -58,26 +68,37 @@ class Members:
     _digests: bytearray = field(default_factory=bytearray)
     _sizes: array[int] = field(default_factory=lambda: array("Q"))
 
-    def add_recording(self, digest: bytes, size: int) -> None:
-        """Add one; they come in the order of their hashes, each once.
+    def add_recording(self, name: str, size: int) -> None:
+        """Add one by its SHA-256, 64 digits; they come in the order of these, each once.
 
         Raises:
             ValueError: it does not come after those before.
         """
-        if self._sizes and digest <= self._digests[-32:]:
+        self.add_recordings([name], [size])
+
+    def add_recordings(self, names: Sequence[str], sizes: Sequence[int]) -> None:
+        """Add some, as :meth:`add_recording` does."""
+        last = self._digests[-32:].hex()
+        if last >= names[0] or any(map(ge, names, names[1:])):
             raise ValueError("recordings are not in their order")
-        self._digests += digest
-        self._sizes.append(size)
+        self._digests += bytes.fromhex("".join(names))
+        self._sizes.extend(sizes)
 
     @property
     def recordings(self) -> int:
         """How many there are."""
         return len(self._sizes)
 
-    def recording(self, place: int) -> Member:
-        """Return the one at a place, counted from 0."""
-        name = self._digests[32 * place : 32 * place + 32].hex()
-        return Member(RECORDINGS + name, self._sizes[place], name)
+    def each_recording(self) -> Iterator[Member]:
+        """Yield each, in the order of their hashes."""
+        for place, size in enumerate(self._sizes):
+            name = self._digests[32 * place : 32 * place + 32].hex()
+            yield Member(RECORDINGS + name, size, name)
+
+    @property
+    def recording_sizes(self) -> Sequence[int]:
+        """Bytes of each."""
+        return self._sizes
 
     @property
     def size_bytes(self) -> int:
@@ -91,8 +112,7 @@ class Members:
         yield self.database
         if self.settings is not None:
             yield self.settings
-        for place in range(len(self._sizes)):
-            yield self.recording(place)
+        yield from self.each_recording()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +137,11 @@ class Manifest:
     missing_count: int
     members: Members
 
+    @property
+    def moment(self) -> int:
+        """When it was made, in seconds since 1970."""
+        return int(datetime.fromisoformat(self.created).astimezone(UTC).timestamp())
+
     def head(self) -> dict[str, Any]:
         """Return all but the members, as the JSON has it."""
         texts = {name: getattr(self, name) for name in _TEXTS}
@@ -136,15 +161,15 @@ class Manifest:
 def format_manifest(manifest: Manifest) -> Iterator[bytes]:
     """Yield the JSON in pieces."""
     head = json.dumps(manifest.head(), ensure_ascii=True, separators=(",", ":"))
-    piece, mark = [head.removesuffix("}").encode() + _HEAD_END.removesuffix(b"\n")], b"\n"
-    for member in manifest.members:
-        line = f'{{"name":"{member.name}","size":{member.size},"sha256":"{member.sha256}"}}'
-        piece.append(mark + line.encode())
-        mark = b",\n"
-        if len(piece) > _MEMBERS_A_PIECE:
-            yield b"".join(piece)
-            piece.clear()
-    yield b"".join(piece) + b"\n" + _END
+    yield head.removesuffix("}").encode() + _HEAD_END
+    records = (
+        f'{{"name":"{member.name}","size":{member.size},"sha256":"{member.sha256}"}}' for member in manifest.members
+    )
+    between = b""
+    while piece := list(islice(records, _MEMBERS_A_PIECE)):
+        yield between + _BETWEEN.join(record.encode() for record in piece)
+        between = _BETWEEN
+    yield _END
 
 
 def parse_manifest(pieces: Iterable[bytes]) -> Manifest:
@@ -157,9 +182,7 @@ def parse_manifest(pieces: Iterable[bytes]) -> Manifest:
     rest = iter(pieces)
     head, pending = _read_head(rest)
     values = _checked(head)
-    lines = _lines(pending, rest)
-    members = _read_members(lines)
-    return Manifest(members=members, **values)
+    return Manifest(members=_read_members(_BETWEEN + pending, rest), **values)
 
 
 def _read_head(pieces: Iterator[bytes]) -> tuple[dict[str, Any], bytes]:
@@ -218,7 +241,7 @@ def _is_text(value: object, longest: int) -> bool:
 
 def _is_moment(text: str) -> bool:
     try:
-        return _CREATED.fullmatch(text) is not None and datetime.fromisoformat(text).year > 0
+        return _CREATED.fullmatch(text) is not None and _FIRST_YEAR <= datetime.fromisoformat(text).year <= _LAST_YEAR
     except ValueError:
         return False
 
@@ -231,49 +254,51 @@ def _is_list(value: object, most: int) -> bool:
     return isinstance(value, list) and len(value) <= most and all(isinstance(each, str) for each in value)
 
 
-def _lines(pending: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    for piece in pieces:
-        *whole, pending = (pending + piece).split(b"\n")
-        yield from whole
-        if len(pending) > _MOST_LINE_BYTES:
-            _refuse()
-    *whole, pending = pending.split(b"\n")
-    yield from whole
-    if pending:
-        _refuse()
-
-
-def _read_members(lines: Iterator[bytes]) -> Members:
+def _read_members(pending: bytes, pieces: Iterator[bytes]) -> Members:
     members: Members | None = None
-    more = True
-    for line in lines:
-        if not more:
-            if line + b"\n" != _END or next(lines, None) is not None or members is None:
-                _refuse()
-            return members
-        more = line.endswith(b",")
-        match = _LINE.fullmatch(line, 0, len(line) - more)
-        if match is None or int(match[2]) > MOST_MEMBER_BYTES:
+    for piece in chain([b""], pieces):
+        text = pending + piece
+        end = text.rfind(_RECORD_END) + len(_RECORD_END) if _RECORD_END in text else 0
+        pending, at = text[end:], 0
+        if len(pending) > _MOST_RECORD_BYTES:
             _refuse()
-        members = _add(members, Member(match[1].decode(), int(match[2]), match[3].decode()))
-    return _refuse()
+        while match := _FILE.match(text, at, end):
+            members, at = _add_file(members, match), match.end()
+        if at < end:
+            _add_recordings(members, text[at:end])
+    if pending != _END or members is None:
+        _refuse()
+    return members
 
 
-def _add(members: Members | None, member: Member) -> Members:
+def _add_file(members: Members | None, match: re.Match[bytes]) -> Members:
+    member = Member(match[1].decode(), int(match[2]), match[3].decode())
+    if member.size > MOST_MEMBER_BYTES:
+        _refuse()
     if members is None:
         if member.name != DATABASE:
             _refuse()
         return Members(member)
-    if member.name == SETTINGS and members.settings is None and not members.recordings:
-        members.settings = member
-    elif member.name == RECORDINGS + member.sha256 and len(members) < MOST_MEMBERS:
-        try:
-            members.add_recording(bytes.fromhex(member.sha256), member.size)
-        except ValueError:
-            _refuse()
-    else:
+    if member.name != SETTINGS or members.settings is not None or members.recordings:
         _refuse()
+    members.settings = member
     return members
+
+
+def _add_recordings(members: Members | None, records: bytes) -> None:
+    """Add recordings; the records are refused where anything else stands before, between or behind them."""
+    found = _RECORDING.findall(records.decode("ascii", "replace"))
+    names, digits = [name for name, _ in found], [size for _, size in found]
+    taken = len(found) * _RECORDING_BYTES + sum(map(len, digits))
+    if members is None or taken != len(records) or len(members) + len(found) > MOST_MEMBERS:
+        _refuse()
+    sizes = list(map(int, digits))
+    if max(sizes) > MOST_RECORDING_BYTES:
+        _refuse()
+    try:
+        members.add_recordings(names, sizes)
+    except ValueError:
+        _refuse()
 
 
 def _refuse() -> NoReturn:

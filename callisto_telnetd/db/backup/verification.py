@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,8 @@ from pathlib import Path
 from callisto_telnetd.db.backup.content import one_line, told_as
 from callisto_telnetd.db.backup.folder import LOOKING_DATABASE
 from callisto_telnetd.db.backup.manifest import DATABASE, Manifest
-from callisto_telnetd.db.backup.reader import Archive, open_archive
+from callisto_telnetd.db.backup.pack import drain
+from callisto_telnetd.db.backup.reader import open_archive
 from callisto_telnetd.db.inspection import VariableFault
 from callisto_telnetd.db.inspection import inspect as inspect_values
 from callisto_telnetd.db.schema import migrations
@@ -55,11 +56,19 @@ def verify(path: Path, password: str | None, folder: Path, variable_fault: Varia
     copy = folder / LOOKING_DATABASE
     size = _size_of(path)
     with open_archive(path, password, tell=lambda done: tell(SEAL, done, size)) as archive:
-        archive.verify_members(lambda done, of: tell(MEMBERS, done, of))
-        tell(INSIDE, 0, 0)
+        members = archive.manifest.members
+        require_room(members.database.size, folder, f"the {DATABASE} of the backup")
+        done, of = 0, members.size_bytes
         try:
             with told_as("the database inside cannot be looked at"):
-                extract_database(archive, copy)
+                copy.unlink(missing_ok=True)
+                for member, pieces in archive.contents():
+                    if member == members.database:
+                        write_new(copy, pieces)
+                    drain(pieces)
+                    done += member.size
+                    tell(MEMBERS, done, of)
+            tell(INSIDE, 0, 0)
             verdict = require_sound(copy, path, archive.manifest)
             found = inspect_values(copy, variable_fault, lambda *_: None, closed=True, pages=False)
         finally:
@@ -69,26 +78,31 @@ def verify(path: Path, password: str | None, folder: Path, variable_fault: Varia
         return Verified(archive.manifest, archive.protected, archive.size_bytes, verdict.rows, tuple(faults))
 
 
-def extract_database(archive: Archive, copy: Path) -> None:
-    """Put the database of an archive into a new file, for the owner alone.
+def require_room(size: int, folder: Path, what: str) -> None:
+    """Refuse where a folder's disk has no room for so many bytes, and some more.
 
     Raises:
-        DiskFullError: there is no room; says how much is needed.
-        BackupError: it is not what the manifest says.
+        DiskFullError: says how much is needed.
+        OSError: the folder cannot be looked at.
+    """
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    if free < size + _RESERVE_BYTES:
+        raise DiskFullError(
+            f"no room for {what}: {format_bytes(free)} free, {format_bytes(size + _RESERVE_BYTES)} needed;"
+            " nothing was changed"
+        )
+
+
+def write_new(path: Path, pieces: Iterator[bytes]) -> None:
+    """Write a content into a file that is not there, for the owner alone.
+
+    Raises:
         OSError: it cannot be written.
     """
-    member, entry = next(archive.members())
-    disk = os.statvfs(copy.parent)
-    free = disk.f_bavail * disk.f_frsize
-    if free < member.size + _RESERVE_BYTES:
-        raise DiskFullError(
-            f"no room for the {DATABASE} of the backup: {format_bytes(free)} free,"
-            f" {format_bytes(member.size + _RESERVE_BYTES)} needed; nothing was changed"
-        )
-    copy.unlink(missing_ok=True)
-    descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
-        archive.copy((member, entry), stream)
+        stream.writelines(pieces)
 
 
 def require_sound(copy: Path, path: Path, manifest: Manifest) -> Verdict:

@@ -1,5 +1,9 @@
 """An archive is made: copied, written under a temporary name, sealed, verified, and only then given its own name.
 
+The manifest comes first in the file and names the recordings by their content, which is read once, when it is packed:
+until then a recording is taken for what its name says. Where one is something else, all of them are looked at, and the
+archive is written again without those.
+
 The temporary names stand in :mod:`.folder`. They go when the work ends, whatever its end; what a kill leaves goes at
 the next start of the appliance, and before the next archive is made.
 """
@@ -7,23 +11,25 @@ the next start of the appliance, and before the next archive is made.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 from callisto_telnetd.db.backup.ahead import THREADS, batches, in_order
-from callisto_telnetd.db.backup.cipher import KeyRing
 from callisto_telnetd.db.backup.content import (
+    OtherContentError,
     hash_of,
     open_recording,
+    pieces_of,
     recordings_of,
     size_if_whole,
+    size_of,
     take_database,
     told_as,
 )
+from callisto_telnetd.db.backup.deflation import Section, deflate
 from callisto_telnetd.db.backup.folder import (
     MAKING,
     MAKING_DATABASE,
@@ -37,15 +43,18 @@ from callisto_telnetd.db.backup.manifest import (
     MANIFEST,
     MOST_MEMBERS,
     MOST_NAMED_MISSING,
+    PACK,
     SETTINGS,
     Manifest,
     Member,
     Members,
     format_manifest,
 )
+from callisto_telnetd.db.backup.pack import pack
 from callisto_telnetd.db.backup.reader import open_archive
 from callisto_telnetd.db.backup.seal import COMMENT_BYTES, comment_before_seal, key_of, make_seal, new_salt
-from callisto_telnetd.db.backup.zip_writer import ZipWriter, pack_recording
+from callisto_telnetd.db.backup.tar_records import BLOCK_BYTES, packed_bytes
+from callisto_telnetd.db.backup.zip_writer import ZipWriter
 from callisto_telnetd.db.media import Media
 from callisto_telnetd.errors import BackupError, DiskFullError
 from callisto_telnetd.quantities import format_bytes
@@ -59,9 +68,9 @@ COPYING, READING, WRITING, VERIFYING = (
     "Verifying the backup",
 )
 _RESERVE_BYTES = 16 << 20
+_MOST_ADDED_BYTES = 3 * BLOCK_BYTES
+"""To a recording: its header, what fills its last block, its line in the manifest."""
 _CHUNK_BYTES = 1 << 20
-_AT_ONCE_BYTES = 2 << 20
-"""A recording that is larger is not held in memory as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +123,8 @@ def create(order: Order, tell: Tell) -> Created:
 
 def _require_room(order: Order) -> None:
     """Refuse where the database's copy and the archive, neither of which is known yet, may find no room."""
-    need = 2 * order.live.stat().st_size + Media(order.media).size().size_bytes + _RESERVE_BYTES
+    media = Media(order.media).size()
+    need = 2 * order.live.stat().st_size + media.size_bytes + media.files * _MOST_ADDED_BYTES + _RESERVE_BYTES
     disk = os.statvfs(order.folder)
     free = disk.f_bavail * disk.f_frsize
     if free < need:
@@ -135,21 +145,25 @@ class _Creation:
         self._salt = new_salt()
         # First of all, while the memory that it takes is all that is taken.
         self._key = key_of(order.password, self._salt)
-        self._ring = KeyRing(order.password) if order.password is not None else None
 
     def run(self) -> Created:
         """Make it."""
         order, tell = self._order, self._tell
         tell(COPYING, 0, 0)
-        verdict = take_database(order.live, self._copy, secrets=self._ring is not None)
+        verdict = take_database(order.live, self._copy, secrets=order.password is not None)
         with ThreadPoolExecutor(THREADS) as pool:
-            manifest = self._survey(verdict.schema, pool)
-            self._write(manifest, pool)
+            try:
+                manifest = self._survey(verdict.schema, pool, size_of)
+                self._write(manifest, pool)
+            except OtherContentError:
+                self._making.unlink()
+                manifest = self._survey(verdict.schema, pool, size_if_whole)
+                self._write(manifest, pool)
         self._put_seal()
         tell(VERIFYING, 0, 0)
         with ThreadPoolExecutor(1) as disk:  # it is read again from memory while it is on its way to the disk
             synced = disk.submit(sync, self._making)
-            with open_archive(self._making, order.password, ring=self._ring, key=self._key) as archive:
+            with open_archive(self._making, order.password, key=self._key) as archive:
                 if archive.manifest != manifest:
                     raise BackupError("the backup that was made does not say what was meant; it was removed")
                 archive.verify_members(lambda done, of: tell(VERIFYING, done, of))
@@ -159,17 +173,27 @@ class _Creation:
         sync(order.folder)
         return Created(path, path.stat().st_size, manifest, verdict.rows)
 
-    def _survey(self, schema: int, pool: ThreadPoolExecutor) -> Manifest:
-        """Return the manifest: what there is, how large, with which hashes."""
+    def _survey(self, schema: int, pool: ThreadPoolExecutor, look: Callable[[Path], int | None]) -> Manifest:
+        """Return the manifest: what there is, how large, with which hashes.
+
+        Args:
+            schema: The version of the database's schema.
+            pool: Looks at some recordings at a time.
+            look: Returns a recording's size, None where it is not to be in the archive.
+        """
         order = self._order
         members, left_out = self._files()
         missing: list[str] = []
         missed = done = 0
+
+        def look_at(names: list[str]) -> list[int | None]:
+            return [look(order.media / name) for name in names]
+
         self._tell(READING, 0, 0)
-        for names, sizes in in_order(pool, batches(recordings_of(self._copy), lambda _: 0), self._sizes):
+        for names, sizes in in_order(pool, batches(recordings_of(self._copy), lambda _: 0), look_at):
             for name, size in zip(names, sizes, strict=True):
                 if size is not None:
-                    members.add_recording(bytes.fromhex(name), size)
+                    members.add_recording(name, size)
                 elif (missed := missed + 1) <= MOST_NAMED_MISSING:
                     missing.append(name)
             done += len(names)
@@ -194,48 +218,36 @@ class _Creation:
     def _files(self) -> tuple[Members, tuple[str, ...]]:
         """Return the members without recordings, and the names of those that are left out."""
         settings = self._order.settings
-        members = Members(_member(DATABASE, self._copy))
+        members = Members(Member(DATABASE, *hash_of(self._copy)))
         if settings is None:
             return members, ()
-        if self._ring is None:
+        if self._order.password is None:
             return members, (SETTINGS,)
-        members.settings = _member(SETTINGS, settings)
+        members.settings = Member(SETTINGS, *hash_of(settings))
         return members, ()
-
-    def _sizes(self, names: list[str]) -> list[int | None]:
-        return [size_if_whole(self._order.media / name) for name in names]
 
     def _write(self, manifest: Manifest, pool: ThreadPoolExecutor) -> None:
         order, members = self._order, manifest.members
         with open(self._making, "xb", buffering=_CHUNK_BYTES, opener=_open_new) as stream:
-            archive = ZipWriter(stream, self._ring, order.at)
-            told = partial(self._told, archive, members.size_bytes)
-            archive.add(MANIFEST, 0, format_manifest(manifest), deflate=True)
-            archive.add(DATABASE, members.database.size, _pieces(self._copy, members.database, told), deflate=True)
+            archive = ZipWriter(stream, order.password, order.at)
+            done = 0
+
+            def told(count: int) -> None:
+                nonlocal done
+                done += count
+                self._tell(WRITING, min(done, members.size_bytes), members.size_bytes)
+
+            archive.add(MANIFEST, 0, map(deflate, format_manifest(manifest)))
+            archive.add(DATABASE, members.database.size, _deflated(_pieces(self._copy, members.database), pool, told))
             if members.settings is not None and order.settings is not None:
-                content = _pieces(order.settings, members.settings, told)
-                archive.add(SETTINGS, members.settings.size, content, deflate=True)
-            recordings = map(members.recording, range(members.recordings))
-            for batch, packed in in_order(pool, batches(recordings, lambda member: member.size), self._pack):
-                for member, recording in zip(batch, packed, strict=True):
-                    if recording is not None:
-                        archive.add_stored(member.name, member.size, *recording)
-                    else:
-                        content = _pieces(order.media / member.sha256, member, told)
-                        archive.add(member.name, member.size, content, deflate=False)
-                told()
+                archive.add(SETTINGS, members.settings.size, map(deflate, _pieces(order.settings, members.settings)))
+            if members.recordings:
+                packed = pack(
+                    manifest,
+                    ((each, pieces_of(order.media / each.sha256, each.size)) for each in members.each_recording()),
+                )
+                archive.add(PACK, packed_bytes(members.recording_sizes), _deflated(packed, pool, told))
             archive.finish(comment_before_seal(self._salt).ljust(COMMENT_BYTES, b"0"))
-
-    def _told(self, archive: ZipWriter, of: int) -> None:
-        self._tell(WRITING, min(archive.written, of), of)
-
-    def _pack(self, batch: list[Member]) -> list[tuple[int, bytes] | None]:
-        """Return what is stored of each; None for one that is too large for that."""
-        media, ring = self._order.media, self._ring
-        return [
-            pack_recording(_content(media / each.sha256, each.size), ring) if each.size <= _AT_ONCE_BYTES else None
-            for each in batch
-        ]
 
     def _put_seal(self) -> None:
         descriptor = os.open(self._making, os.O_RDWR | os.O_CLOEXEC)
@@ -247,15 +259,7 @@ class _Creation:
             os.close(descriptor)
 
 
-def _member(name: str, path: Path) -> Member:
-    descriptor = open_recording(path)
-    try:
-        return Member(name, *hash_of(descriptor))
-    finally:
-        os.close(descriptor)
-
-
-def _pieces(path: Path, member: Member, told: Callable[[], None]) -> Iterator[bytes]:
+def _pieces(path: Path, member: Member) -> Iterator[bytes]:
     """Yield a file's content.
 
     Raises:
@@ -266,20 +270,19 @@ def _pieces(path: Path, member: Member, told: Callable[[], None]) -> Iterator[by
         while (data := stream.read(_CHUNK_BYTES)) and left >= 0:
             left -= len(data)
             yield data
-            told()
     if left:
         raise BackupError(f"{path.name} has changed while it was read; nothing was changed; try again")
 
 
-def _content(path: Path, size: int) -> bytes:
-    descriptor = open_recording(path)
-    try:
-        content = os.read(descriptor, size + 1)
-    finally:
-        os.close(descriptor)
-    if len(content) != size:
-        raise BackupError(f"{path.name} has changed while it was read; nothing was changed; try again")
-    return content
+def _deflated(pieces: Iterable[bytes], pool: ThreadPoolExecutor, told: Callable[[int], None]) -> Iterator[Section]:
+    """Yield the sections of a content, deflated some pieces ahead; told of each batch's bytes."""
+    for batch, sections in in_order(pool, batches(pieces, len), _deflate_all):
+        yield from sections
+        told(sum(map(len, batch)))
+
+
+def _deflate_all(batch: list[bytes]) -> list[Section]:
+    return [deflate(piece) for piece in batch]
 
 
 def _open_new(name: str, _flags: int) -> int:

@@ -1,5 +1,7 @@
 """The records of a ZIP file as our archives have them (PKWARE, "APPNOTE.TXT", sections 4.3 and 4.5), written and read.
 
+Every member is deflated; encrypted, too, where a password protects the archive.
+
 Rule: there is one way to write an entry, and reading takes that one alone. What is read is written again and has to be
 the same bytes, so that nothing which another reader might understand otherwise stands anywhere in an archive.
 """
@@ -9,13 +11,13 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-STORED, DEFLATED = 0, 8
+_DEFLATED = 8
 _AES = 99
 AES_OVERHEAD_BYTES = 28
 """Salt, password verifier and authentication code around the content of an encrypted member (WinZip, "AES Encryption
 Information", section IV)."""
-MOST_NAME_BYTES = 75
-"""``recordings/`` and 64 digits."""
+MOST_NAME_BYTES = 14
+"""``recordings.tar``."""
 
 _LOCAL = struct.Struct("<4s5H3L2H")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
@@ -45,8 +47,6 @@ class Entry(NamedTuple):
     """One member, as the directory has it."""
 
     name: str
-    method: int
-    """:data:`STORED` or :data:`DEFLATED`."""
     encrypted: bool
     crc: int
     """Of the content; 0 where it is encrypted (AE-2)."""
@@ -116,16 +116,15 @@ def parse_central(record: bytes) -> tuple[Entry, int]:
     """
     if len(record) < CENTRAL_BYTES:
         raise RecordError("the directory ends within a record")
-    mark, _, _, flags, method, time, date, crc, packed, size, named, extra, *_, offset = _CENTRAL.unpack_from(record)
+    mark, _, _, flags, _, time, date, crc, packed, size, named, extra, *_, offset = _CENTRAL.unpack_from(record)
     length = CENTRAL_BYTES + named + extra
     if mark != _CENTRAL_MARK or named > MOST_NAME_BYTES or len(record) < length:
         raise RecordError("a record of the directory has another form")
     name, rest = record[CENTRAL_BYTES : CENTRAL_BYTES + named], record[CENTRAL_BYTES + named : length]
     try:
-        (size, packed, offset), within = _extra_fields(rest, size, packed, offset)
-        method = method if within is None else within
-        entry = Entry(name.decode("ascii"), method, bool(flags & 1), crc, packed, size, offset, date << 16 | time)
-        same = method in {STORED, DEFLATED} and pack_central(entry) == record[:length]
+        size, packed, offset = _large(rest, size, packed, offset)
+        entry = Entry(name.decode("ascii"), bool(flags & 1), crc, packed, size, offset, date << 16 | time)
+        same = pack_central(entry) == record[:length]
     except (UnicodeDecodeError, struct.error):
         same = False
     if not same:
@@ -174,7 +173,7 @@ def parse_end(tail: bytes, file_bytes: int, comment_bytes: int) -> Directory:
 
 
 def _common(entry: Entry, *, version: int) -> tuple[int, ...]:
-    method = _AES if entry.encrypted else entry.method
+    method = _AES if entry.encrypted else _DEFLATED
     return version, int(entry.encrypted), method, entry.stamp & 0xFFFF, entry.stamp >> 16, entry.crc
 
 
@@ -186,12 +185,11 @@ def _version(entry: Entry, *, far: bool) -> int:
 
 def _aes_extra(entry: Entry) -> bytes:
     """Return the field that says AE-2, AES-256, and how the content is packed within."""
-    return _AES_EXTRA.pack(0x9901, 7, 2, b"AE", 3, entry.method) if entry.encrypted else b""
+    return _AES_EXTRA.pack(0x9901, 7, 2, b"AE", 3, _DEFLATED) if entry.encrypted else b""
 
 
-def _extra_fields(extra: bytes, size: int, packed: int, offset: int) -> tuple[tuple[int, int, int], int | None]:
-    """Return the three numbers with what ZIP64's field says, and the method of an encrypted member."""
-    at = 0
+def _large(extra: bytes, size: int, packed: int, offset: int) -> tuple[int, int, int]:
+    """Return the three numbers with what ZIP64's field says."""
     if extra[:2] == b"\1\0":
         at = 4
         if size == _SEE_EXTRA_32:
@@ -199,5 +197,4 @@ def _extra_fields(extra: bytes, size: int, packed: int, offset: int) -> tuple[tu
             at += 16
         if offset == _SEE_EXTRA_32:
             (offset,) = struct.unpack_from("<Q", extra, at)
-            at += 8
-    return (size, packed, offset), _AES_EXTRA.unpack_from(extra, at)[5] if len(extra) > at else None
+    return size, packed, offset

@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import BinaryIO
 
-from callisto_telnetd.db.backup.cipher import Encryption, KeyRing
+from callisto_telnetd.db.backup.cipher import Encryption
+from callisto_telnetd.db.backup.deflation import END, Section
 from callisto_telnetd.db.backup.zip_records import (
-    DEFLATED,
-    STORED,
     Directory,
     Entry,
     pack_central,
@@ -18,68 +17,56 @@ from callisto_telnetd.db.backup.zip_records import (
     pack_local,
 )
 
-_LEVEL = 1
 _FIRST_YEAR, _LAST_YEAR = 1980, 2107
 
 
 class ZipWriter:
     """Writes members into a stream that can be sought in; the caller flushes and closes it."""
 
-    def __init__(self, stream: BinaryIO, ring: KeyRing | None, at: datetime) -> None:
+    def __init__(self, stream: BinaryIO, password: str | None, at: datetime) -> None:
         """Begin.
 
         Args:
             stream: An empty file.
-            ring: Gives the members their keys; None where there is no password.
+            password: Encrypts the members; None where there is none.
             at: The time that every member has.
         """
         self._stream = stream
-        self._ring = ring
+        self._password = password
         self._stamp = dos_stamp(at)
         self._central = bytearray()
         self._members = 0
         self.written = 0
         """Bytes up to now."""
 
-    def add_stored(self, name: str, size: int, crc: int, payload: bytes) -> None:
-        """Add a member that is packed already: as :func:`pack_recording` returns it, for example."""
-        entry = self._entry(name, STORED, crc, len(payload), size)
-        self._put(pack_local(entry))
-        self._put(payload)
-        self._close(entry)
-
-    def add(self, name: str, size: int, pieces: Iterable[bytes], *, deflate: bool) -> int:
-        """Add a member piece by piece; its header is written once more when all is known.
+    def add(self, name: str, size: int, sections: Iterable[Section]) -> int:
+        """Add a member section by section; its header is written once more when all is known.
 
         Args:
             name: Its name.
-            size: Its size; of a deflated member whose size is not known a bound that is not too low.
-            pieces: Its content.
-            deflate: Whether it is deflated; else it is stored.
+            size: Its size, or a bound that is not too low.
+            sections: Its content.
 
         Returns:
             Its size.
         """
-        method = DEFLATED if deflate else STORED
         begin = self.written
-        self._put(pack_local(self._entry(name, method, 0, 0, size)))
+        self._put(pack_local(self._entry(name, 0, 0, size)))
         content_at, done, crc = self.written, 0, 0
-        packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS) if deflate else None
-        encryption = Encryption(self._ring) if self._ring else None
+        encryption = Encryption(self._password) if self._password is not None else None
         if encryption:
             self._put(encryption.head)
-        for piece in pieces:
-            done += len(piece)
-            crc = zlib.crc32(piece, crc)
-            self._put_content(packer.compress(piece) if packer else piece, encryption)
-        self._put_content(packer.flush() if packer else b"", encryption)
-        if encryption:
-            self._put(encryption.code())
-        entry = self._entry(name, method, crc, self.written - content_at, done)._replace(offset=begin)
+        for content, packed in sections:
+            done += len(content)
+            crc = crc if encryption else zlib.crc32(content, crc)
+            self._put(encryption.encrypt(packed) if encryption else packed)
+        self._put(encryption.encrypt(END) + encryption.code() if encryption else END)
+        entry = self._entry(name, crc, self.written - content_at, done)._replace(offset=begin)
         self._stream.seek(begin)
         self._stream.write(pack_local(entry))
         self._stream.seek(self.written)
-        self._close(entry)
+        self._central += pack_central(entry)
+        self._members += 1
         return done
 
     def finish(self, comment: bytes) -> None:
@@ -88,29 +75,12 @@ class ZipWriter:
         self._put(bytes(self._central))
         self._put(pack_end(directory, comment))
 
-    def _entry(self, name: str, method: int, crc: int, packed: int, size: int) -> Entry:
-        encrypted = self._ring is not None
-        return Entry(name, method, encrypted, 0 if encrypted else crc, packed, size, self.written, self._stamp)
-
-    def _put_content(self, data: bytes, encryption: Encryption | None) -> None:
-        if data:
-            self._put(encryption.encrypt(data) if encryption else data)
+    def _entry(self, name: str, crc: int, packed: int, size: int) -> Entry:
+        return Entry(name, self._password is not None, crc, packed, size, self.written, self._stamp)
 
     def _put(self, data: bytes) -> None:
         self._stream.write(data)
         self.written += len(data)
-
-    def _close(self, entry: Entry) -> None:
-        self._central += pack_central(entry)
-        self._members += 1
-
-
-def pack_recording(content: bytes, ring: KeyRing | None) -> tuple[int, bytes]:
-    """Return the CRC of a small member and what is stored of it; most of the work is done without Python's lock."""
-    if ring is None:
-        return zlib.crc32(content), content
-    encryption = Encryption(ring)
-    return 0, b"".join((encryption.head, encryption.encrypt(content), encryption.code()))
 
 
 def dos_stamp(at: datetime) -> int:
