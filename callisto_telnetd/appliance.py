@@ -12,6 +12,7 @@ import ssl
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from callisto_telnetd.accounts.passwords import require_rule
 from callisto_telnetd.assembly import open_parts, require_settings
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.restore.switch import settle_restore
-from callisto_telnetd.errors import AccountError, FolderError, ListenError, SettingsError, StoreError
+from callisto_telnetd.errors import AccountError, FolderError, ListenError, PortInUseError, SettingsError, StoreError
 from callisto_telnetd.listeners.local import LocalListener
 from callisto_telnetd.listeners.tcp import TelnetListener, bind, open_tls
 from callisto_telnetd.menus.context import Parts
@@ -59,6 +60,29 @@ async def finish_restore(data: Path) -> None:
                 sys.stderr.write("callisto-telnetd: an interrupted restore was finished\n")
 
 
+def start_faults(settings: Settings) -> list[str]:
+    """Return what would keep a server from starting with these settings, a line each; a port that is in use is none."""
+    telnet = settings.telnet
+    wanted: list[Callable[[], object]] = [partial(require_settings, settings)]
+    wanted.append(partial(_require_port, telnet.host, telnet.port, "telnet.port"))
+    if telnet.tls:
+        wanted.append(partial(open_tls, telnet.tls.certificate, telnet.tls.key))
+        wanted.append(partial(_require_port, telnet.host, telnet.tls.port, "telnet.tls.port"))
+    faults = []
+    for require in wanted:
+        try:
+            require()
+        except (SettingsError, ListenError) as error:
+            faults.append(str(error))
+    return list(dict.fromkeys(faults))
+
+
+def _require_port(host: str, port: int, setting: str) -> None:
+    with contextlib.suppress(PortInUseError):  # by this very server, as a rule
+        for sock in bind(host, port, setting):
+            sock.close()
+
+
 async def serve(settings: Settings, data: Path, ready: Ready) -> None:
     """Serve until SIGTERM or SIGINT, then close everything in reverse order.
 
@@ -79,7 +103,7 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
         folder = DataFolder(data)
         folder.make()
         lock = stack.enter_context(await folder.wait_for_lock(_LOCK_S))  # a command may have it for a moment
-        parts = await stack.enter_async_context(open_parts(settings, folder, lock))
+        parts = await stack.enter_async_context(open_parts(settings, folder, lock, faults_of=start_faults))
         _install_exception_handler(parts.log)
         _raise_file_limit()
         made = await parts.accounts.make_first(first_password)
@@ -172,7 +196,7 @@ async def run_offline(
     folder = DataFolder(data)
     folder.make()
     with folder.lock() as lock:
-        async with open_parts(settings, folder, lock, serving=False) as parts:
+        async with open_parts(settings, folder, lock, serving=False, faults_of=start_faults) as parts:
             if parts.mode.active and not _works_without_database(request):
                 raise StoreError(f"the database cannot be used: {parts.mode.reason}")
             door = CommandDoor(
@@ -180,7 +204,7 @@ async def run_offline(
             )
             command = asyncio.create_task(run_command(parts, Origin(who, "local", "local"), door))
             loop = asyncio.get_running_loop()
-            loop.add_signal_handler(signal.SIGINT, lambda: door.stop() if door.stop else command.cancel())
+            loop.add_signal_handler(signal.SIGINT, _interrupt, door, command)
             try:
                 return await command
             except asyncio.CancelledError:
@@ -188,6 +212,13 @@ async def run_offline(
                     raise
                 err("Error: interrupted")
                 return 1
+
+
+def _interrupt(door: CommandDoor, command: asyncio.Task[int]) -> None:
+    if door.stop is not None:
+        door.stop()
+    elif not door.committed:
+        command.cancel()
 
 
 def _works_without_database(request: Request) -> bool:

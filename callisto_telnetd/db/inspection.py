@@ -14,6 +14,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from callisto_telnetd.db.quiet import open_quietly
 from callisto_telnetd.db.results import code_of
 from callisto_telnetd.db.schema import APPLICATION_ID, migrations, statements
 from callisto_telnetd.db.sieve import invalid_rows
@@ -32,22 +33,6 @@ STEPS = (PAGES, SCHEMA, REFERENCES, VALUES)
 _SIDE_BY_SIDE = 2
 _CACHE_KIB = 8192
 """Of pages while each row is looked for in the indexes: with SQLite's usual 2 MiB that takes twice as long."""
-
-
-def open_quietly(file: Path, *, closed: bool) -> sqlite3.Connection:
-    """Return a connection that changes nothing.
-
-    Args:
-        file: The database.
-        closed: Whether nobody has it open: it is then read as it stands, without a look at any journal.
-    """
-    connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro{'&immutable=1' if closed else ''}", uri=True)
-    connection.isolation_level = None
-    connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
-    for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0", "busy_timeout=5000"):
-        connection.execute(f"PRAGMA {pragma}").fetchall()
-    add_functions(connection)
-    return connection
 
 
 def inspect(
@@ -92,6 +77,7 @@ def inspect(
 def _run_part(file: Path, name: str, part: Part, *, closed: bool) -> list[str]:
     try:
         with closing(open_quietly(file, closed=closed)) as connection:
+            add_functions(connection)
             return part(connection)
     except sqlite3.Error as error:
         return [f"{name}: SQLite gives up ({code_of(error)})"]

@@ -21,7 +21,6 @@ from enum import StrEnum
 from pathlib import Path
 from struct import Struct
 
-from callisto_telnetd.db.format.carve import carve
 from callisto_telnetd.db.format.pages import INDEX_INTERIOR, PAGE_BYTES, PageFile, examine, type_of
 from callisto_telnetd.db.schema import APPLICATION_ID
 from callisto_telnetd.errors import StoreError, named
@@ -172,6 +171,8 @@ def _checksum(nonce: int, image: bytes) -> bytes:
 def _compare(pages: PageFile, descriptor: int, first: bytes | None, initial: int, count: int) -> tuple[Verdict, str]:
     """Compare what a sound journal keeps with the file."""
     if not initial:
+        from callisto_telnetd.db.format.carve import carve  # noqa: PLC0415 - heavy, and only after such a crash
+
         row = next(carve(pages), None)
         if row is None:
             return Verdict.OURS, "the first transaction was cut short"

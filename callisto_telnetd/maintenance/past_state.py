@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from callisto_telnetd.db.restore.switch import UNDO_NOTE, had_no_settings, is_plain_file, undo_of
 from callisto_telnetd.db.restore.unpacked import Unpacked
@@ -16,11 +18,17 @@ _MOST_NOTE_BYTES = 64 << 10
 _VERSION_AT = 60  # SQLite, "Database File Format", section 1.3: the user version
 
 
+def _moment(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("no zone")
+    return text
+
+
 class _Note(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     format: int = Field(1, ge=1, le=1)
-    at: str = Field(max_length=64)
+    at: Annotated[str, AfterValidator(_moment)] = Field(max_length=64)
     restored: str = Field(max_length=1000)
     accounts: bool
     edition: str = Field(max_length=64)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from callisto_telnetd.db.restore.plan import Outlook
+from callisto_telnetd.db.restore.outlook import Outlook
 from callisto_telnetd.db.restore.unpacked import Unpacked
-from callisto_telnetd.errors import StoreError
+from callisto_telnetd.errors import StoreError, named
 from callisto_telnetd.variables.exchange import Difference
 
 
@@ -23,6 +24,9 @@ class Plan:
     accounts_now: tuple[str, ...]
     unused: tuple[str, ...] = ()
     """What is wrong with values that no variable takes here: their defaults stand in."""
+
+    settings_elsewhere: Path | None = None
+    """The file that the owner has named in the place of ``callisto.toml``; None where that counts, or is not in it."""
 
     @property
     def fits(self) -> bool:
@@ -48,7 +52,9 @@ class Plan:
     def notes(self) -> tuple[str, ...]:
         """What people should know besides, a line each."""
         unused = tuple(f"not used, its default is: {fault}" for fault in self.unused)
-        return (*(self.outlook.notes if self.outlook else ()), *unused)
+        file = self.settings_elsewhere
+        elsewhere = (f"the settings here are {named(file)}, and stay: the backup's are not used",) if file else ()
+        return (*(self.outlook.notes if self.outlook else ()), *elsewhere, *unused)
 
     @property
     def rows(self) -> int:

@@ -17,16 +17,17 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from callisto_telnetd import __version__
 from callisto_telnetd.accounts.accounts import Account
 from callisto_telnetd.db.check import check_quickly
-from callisto_telnetd.db.restore.plan import Outlook
-from callisto_telnetd.db.restore.staging import no_room_text
-from callisto_telnetd.db.restore.switch import discard, new_of
+from callisto_telnetd.db.restore.outlook import Outlook, no_room_text
+from callisto_telnetd.db.restore.recordings import remove_unnamed
+from callisto_telnetd.db.restore.switch import SETTINGS_FILE, discard, new_of
 from callisto_telnetd.db.restore.unpacked import Unpacked
 from callisto_telnetd.errors import (
     CallistoError,
@@ -46,6 +47,8 @@ from callisto_telnetd.maintenance.workshop import Progress
 from callisto_telnetd.origin import Origin
 
 _BUSY = "the database is being checked, copied, compacted or repaired just now; nothing was changed; try again later"
+KEEP_SETTINGS = "keep-settings"
+"""The word of a restore that leaves ``callisto.toml`` as it is."""
 _CLOCK_STATE = "clock"
 """The key of the ``state`` row that the clock begins from at the next start."""
 
@@ -67,17 +70,25 @@ RestoreRun = Run[Restored]
 class Restores:
     """The appliance's restores: one at a time."""
 
-    def __init__(self, around: Surroundings, edition: str, judge_settings: Callable[[Path], None]) -> None:
+    def __init__(
+        self,
+        around: Surroundings,
+        edition: str,
+        settings_faults: Callable[[Path], Sequence[str]],
+        settings_elsewhere: Path | None = None,
+    ) -> None:
         """Stand by.
 
         Args:
             around: The appliance's parts.
             edition: The appliance's.
-            judge_settings: Raises :class:`SettingsError` for a settings file that no server would start with.
+            settings_faults: Returns why no server would start with a settings file, a line each; may wait.
+            settings_elsewhere: The file that the owner has named in the place of the data folder's: it stays.
         """
         self._around = around
         self._edition = edition
-        self._judge_settings = judge_settings
+        self._settings_faults = settings_faults
+        self._settings_elsewhere = settings_elsewhere
         self._running: RestoreRun | None = None
 
     async def plan(self, backup: Unpacked, told: Callable[[Progress], None] = lambda _: None) -> Plan:
@@ -87,6 +98,9 @@ class Restores:
             StoreError: the worker failed.
         """
         around = self._around
+        elsewhere: Path | None = None
+        if backup.settings is not None and not backup.is_past and self._settings_elsewhere is not None:
+            elsewhere, backup = self._settings_elsewhere, replace(backup, settings=None)
         refusals: list[StoreError] = []
         outlook: Outlook | None = None
         try:
@@ -95,7 +109,8 @@ class Restores:
         except StoreError as error:  # that a newer version made it comes before what else may be strange then
             refusals.append(error)
         if not backup.is_past:
-            refusals += await self._judge(backup)
+            # Settings that nobody may read, such as too large ones, have given no outlook.
+            refusals += await self._judge(backup if outlook is not None else replace(backup, settings=None))
         if outlook is not None and outlook.free_bytes < outlook.needed_bytes:
             refusals.append(DiskFullError(no_room_text(outlook.needed_bytes, outlook.free_bytes)))
         return Plan(
@@ -105,6 +120,7 @@ class Restores:
             variables=tuple(around.variables.differences_to(outlook.variables)) if outlook else (),
             accounts_now=tuple(each.name for each in around.accounts.all()),
             unused=self._unused(outlook),
+            settings_elsewhere=elsewhere,
         )
 
     def _unused(self, outlook: Outlook | None) -> tuple[str, ...]:
@@ -123,17 +139,29 @@ class Restores:
                 )
             )
         if backup.settings is not None:
-            try:
-                await asyncio.to_thread(self._judge_settings, backup.settings)
-            except CallistoError as error:
-                refusals.append(
-                    RestoreError(f"the settings in the backup are not allowed: {error}; nothing was changed")
+            refusals += [
+                RestoreError(
+                    f"no server would start with {SETTINGS_FILE} of the backup: {fault}; {KEEP_SETTINGS!r} leaves the"
+                    " settings here as they are; nothing was changed"
                 )
+                for fault in await asyncio.to_thread(self._settings_faults, backup.settings)
+            ]
         return refusals
 
     async def past(self) -> PastState | None:
         """Return the state before the last restore, None where there is none."""
         return await asyncio.to_thread(read_past, self._around.folder.database)
+
+    async def since(self, at: datetime) -> PastState | None:
+        """Return the state that gave way to the last restore, None where none is known, or all came before ``at``.
+
+        What is of one second with the restore counts as before it.
+        """
+        try:
+            past = await self.past()
+        except StoreError:  # what is kept for an undo is damaged: ``backup undo`` says so
+            return None
+        return past if past is not None and datetime.fromisoformat(past.at) >= at else None
 
     def begin(self, backup: Unpacked, origin: Origin, session: int | None = None) -> RestoreRun:
         """Begin a restore and return it; it runs to its end whatever becomes of the caller.
@@ -198,9 +226,19 @@ class Restores:
                 result = "it was stopped; the next start settles it"
                 raise
             finally:
-                await asyncio.to_thread(discard, around.folder.database)  # of a worker that was killed
+                await asyncio.to_thread(self._tidy)
                 self._tell_end(f"the {what} has ended: {result}", origin, session)
                 await around.audit.note(f"{what} ended", origin, result)
+
+    def _tidy(self) -> None:
+        """Remove what a worker that was killed has left, and recordings that no state names now."""
+        around = self._around
+        discard(around.folder.database)
+        if around.store.fault is None:
+            try:
+                remove_unnamed(around.folder.database)
+            except StoreError as error:
+                around.log.warning("what the restore has left is removed at the next start", reason=str(error))
 
     def _tell_end(self, text: str, origin: Origin, session: int | None) -> None:
         """Tell the sessions; who has begun it and is gone reads it at the next log-in."""
@@ -220,7 +258,7 @@ class Restores:
         plan = await self.plan(backup, run.told)
         if plan.refusals:
             raise plan.refusals[0]
-        order = {"live": str(around.folder.database), "backup": backup.as_data()}
+        order = {"live": str(around.folder.database), "backup": plan.backup.as_data()}
         await around.workshop.run("restore stage", order, run.told)
         before = around.accounts.all()
         run.told(Progress("Stopping services", 0, 0))

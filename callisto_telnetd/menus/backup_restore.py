@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from callisto_telnetd.errors import UsageError
 from callisto_telnetd.maintenance.restore_plan import Plan
-from callisto_telnetd.maintenance.restores import RestoreRun
+from callisto_telnetd.maintenance.restores import KEEP_SETTINGS, RestoreRun
 from callisto_telnetd.maintenance.unpacking import Opened, Unpacking
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
 from callisto_telnetd.menus.arguments import require_count, take_yes
@@ -23,8 +24,9 @@ _MOST_SHOWN = 50
 
 async def plan(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Show what a restore would do; changes nothing."""
+    words, keep_settings = _take_keep_settings(words)
     source, rest = take_source(words)
-    require_count(rest, 0, 0, f"backup plan {SOURCE}")
+    require_count(rest, 0, 0, f"backup plan {SOURCE} [{KEEP_SETTINGS}]")
     async for answer in source.fetched(context):
         yield answer
     unpacking = await _unpacking(context, source.name)
@@ -33,20 +35,23 @@ async def plan(context: Context, words: list[str]) -> AsyncGenerator[Answer, Non
             if isinstance(step, str):
                 yield Line(step)
                 continue
-            found = await context.parts.restores.plan(step.backup)
+            backup = replace(step.backup, settings=None) if keep_settings else step.backup
+            found = await context.parts.restores.plan(backup)
             yield Fact({"file": source.name, **_plan_data(found, step.facts)}, tuple(_plan_lines(found, step)))
             if not found.fits:
                 raise found.refusals[0]
-            yield Done(f"backup {source.name} fits; 'backup restore {source.name}' puts it in place")
+            words = [source.name, KEEP_SETTINGS] if keep_settings else [source.name]
+            yield Done(f"backup {source.name} fits; 'backup restore {' '.join(words)}' puts it in place")
     finally:
         await unpacking.close()
 
 
 async def restore(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Show what a restore does, ask, and do it."""
+    words, keep_settings = _take_keep_settings(words)
     plain, confirmed = take_yes(words)
     source, rest = take_source(plain)
-    require_count(rest, 0, 0, f"backup restore {SOURCE} [yes]")
+    require_count(rest, 0, 0, f"backup restore {SOURCE} [{KEEP_SETTINGS}] [yes]")
     async for answer in source.fetched(context):
         yield answer
     unpacking = await _unpacking(context, source.name)
@@ -59,13 +64,15 @@ async def restore(context: Context, words: list[str]) -> AsyncGenerator[Answer, 
                 opened = step
         if opened is None:
             return
-        found = await context.parts.restores.plan(opened.backup)
+        backup = replace(opened.backup, settings=None) if keep_settings else opened.backup
+        found = await context.parts.restores.plan(backup)
         data = {"plan": {"file": source.name, **_plan_data(found, opened.facts)}}
         yield Fact(data, tuple(_plan_lines(found, opened)))
         if not found.fits:
             raise found.refusals[0]
         await context.confirm(f"Put {source.name} in the place of all that there is now", confirmed=confirmed)
-        run = context.parts.restores.begin(opened.backup, context.origin, context.session)
+        context.dialogue.commit()
+        run = context.parts.restores.begin(backup, context.origin, context.session)
         if run.task is not None:
             unpacking.keep_for(run.task)
         async for answer in _followed(run):
@@ -89,8 +96,15 @@ async def undo(context: Context, words: list[str]) -> AsyncGenerator[Answer, Non
     if not found.fits:
         raise found.refusals[0]
     await context.confirm("Go back to it", confirmed=confirmed)
+    context.dialogue.commit()
     async for answer in _followed(restores.begin_undo(context.origin, context.session)):
         yield answer
+
+
+def _take_keep_settings(words: Sequence[str]) -> tuple[list[str], bool]:
+    """Take ``keep-settings`` off the words, wherever it stands, and say whether it was there."""
+    rest = [word for word in words if word.lower().removeprefix("--") != KEEP_SETTINGS]
+    return rest, len(rest) < len(words)
 
 
 async def _unpacking(context: Context, name: str) -> Unpacking:
@@ -99,7 +113,12 @@ async def _unpacking(context: Context, name: str) -> Unpacking:
     path = parts.backups.require(name)
     password: str | None = None
     if parts.backups.is_protected(name):
-        password = await context.dialogue.ask(f"Password of {name}: ", secret=True) or None
+        password = await context.dialogue.ask(f"Password of {name}: ", secret=True)
+        if not password:
+            raise UsageError(
+                f"{name} is protected by a password; give it at the question or with --password-stdin;"
+                " nothing was changed"
+            )
     return Unpacking(parts.folder, parts.workshop, path, password)
 
 
@@ -134,8 +153,9 @@ def _changes(found: Plan) -> Iterator[str]:
     if outlook is None:
         return
     for each in outlook.tables:
-        if each.now or each.then:
-            yield f"Table {each.table}: {'unknown' if each.now is None else each.now} now, {each.then} then"
+        then = each.then if each.table != "account" else len(found.accounts_then)
+        if each.now or then:
+            yield f"Table {each.table}: {'unknown' if each.now is None else each.now} now, {then} then"
     yield from _some([f"Variable {each.name}: {each.now} now, {each.then} then" for each in found.variables])
     if not found.variables:
         yield "Variables: none changes"
@@ -147,7 +167,7 @@ def _changes(found: Plan) -> Iterator[str]:
         yield f"Settings that change: {', '.join(outlook.settings) or 'none'}"
     yield f"Recordings added: {outlook.recordings}, {format_bytes(outlook.recordings_bytes)}"
     yield f"Disk: {format_bytes(outlook.needed_bytes)} needed, {format_bytes(outlook.free_bytes)} free"
-    yield from (f"Note: {note}" for note in outlook.notes)
+    yield from (f"Note: {note}" for note in found.notes)
 
 
 def _some(lines: Sequence[str]) -> Iterator[str]:
@@ -161,6 +181,7 @@ def _plan_data(found: Plan, facts: dict[str, Any]) -> dict[str, Any]:
         **facts,
         "fits": found.fits,
         "reasons": list(found.reasons),
+        "notes": list(found.notes),
         "variables": [{"name": each.name, "now": each.now, "then": each.then} for each in found.variables],
         "accounts_now": list(found.accounts_now),
         "accounts_then": list(found.accounts_then),
@@ -168,31 +189,36 @@ def _plan_data(found: Plan, facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _complete_name(context: Context, words: Sequence[str]) -> Sequence[str]:
-    return () if words else context.parts.backups.names()
+def _complete_plan(context: Context, words: Sequence[str]) -> Sequence[str]:
+    return (KEEP_SETTINGS,) if words else context.parts.backups.names()
+
+
+def _complete_restore(context: Context, words: Sequence[str]) -> Sequence[str]:
+    return (KEEP_SETTINGS, "yes") if words else context.parts.backups.names()
 
 
 PLAN = Command(
     word="plan",
-    usage=SOURCE,
+    usage=f"{SOURCE} [{KEEP_SETTINGS}]",
     help="show what a restore of a backup would do",
     run=plan,
-    complete=_complete_name,
+    complete=_complete_plan,
     facts="one",
     private=True,
     details=("Reads all of it, and changes nothing. A URL's file is fetched into the folder of backups first.",),
 )
 RESTORE = Command(
     word="restore",
-    usage=f"{SOURCE} [yes]",
+    usage=f"{SOURCE} [{KEEP_SETTINGS}] [yes]",
     help="put a backup in the place of all that there is",
     run=restore,
-    complete=_complete_name,
+    complete=_complete_restore,
     facts="one",
-    changes=True,
     private=True,
     details=(
         "Shows first what 'backup plan' shows, and asks; with 'yes' as its last word it does not ask.",
+        f"{KEEP_SETTINGS} leaves callisto.toml as it is here; everything else is the backup's.",
+        "Ctrl-C stops it until it has asked; what is begun then goes on to its end, also if this session ends.",
         "The web server stops for the moment of the switch; other sessions are told. What was there is kept: 'undo'.",
     ),
 )
@@ -202,5 +228,4 @@ UNDO = Command(
     help="go back to the state before the last restore; again: forward",
     run=undo,
     facts="one",
-    changes=True,
 )

@@ -140,6 +140,9 @@ class Dialogue(Protocol):
     def watch(self, stop: Callable[[], None], *, until_end_of_input: bool) -> AbstractContextManager[None]:
         """Call ``stop`` at Enter, ``q`` or an interrupt while the block runs, or where the caller's input has ended."""
 
+    def commit(self) -> None:
+        """Have no interrupt stop the command from here on: what it has begun goes on to its end."""
+
     def history(self) -> list[str]:
         """Return the lines that were typed, oldest first."""
 

@@ -11,7 +11,7 @@ import orjson
 
 from callisto_telnetd.clock import format_moment
 from callisto_telnetd.db.media import Media
-from callisto_telnetd.db.salvage.repair import REPAIR_STATE
+from callisto_telnetd.db.salvage.report import REPAIR_STATE
 from callisto_telnetd.errors import FolderError, StoreError, TraceError
 from callisto_telnetd.maintenance.compact import COMPACT_STATE
 from callisto_telnetd.maintenance.snapshots import age_text
@@ -152,9 +152,11 @@ async def _newest_copy(context: Context) -> Shown:
     copy = await context.parts.snapshots.newest()
     if copy is None:
         return Shown(None, "none")
+    past = await context.parts.restores.since(copy.at)
+    before = f"; from before the restore of {context.parts.clock.format_stamp(past.at)}" if past else ""
     data = {"file": copy.path.name, "age_s": round(copy.age_s), "bytes": copy.size_bytes, "rows": copy.rows}
-    text = f"{copy.path.name}, {age_text(copy)}, {format_bytes(copy.size_bytes)}, {counted(copy.rows, 'row')}"
-    return Shown(data, text)
+    text = f"{copy.path.name}, {age_text(copy)}, {format_bytes(copy.size_bytes)}, {counted(copy.rows, 'row')}{before}"
+    return Shown({**data, "before_restore": past is not None}, text)
 
 
 async def _last_backup(context: Context) -> Shown:

@@ -37,6 +37,11 @@ async def repair(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
     question = "Check the database now, and repair it where it is damaged"
     if backup is not None:
         question = f"Put the backup {backup.path.name} ({age_text(backup)}) in the place of the database"
+        if past := await context.parts.restores.since(backup.at):
+            yield Line(
+                f"Note: {backup.path.name} is from before the restore of {context.parts.clock.format_stamp(past.at)}:"
+                f" nothing of {past.restored} is in it"
+            )
     await context.confirm(question, confirmed=confirmed)
     run = context.parts.repairs.begin(context.origin, context.session, backup.path if backup else None)
     if run.task is None:
@@ -77,10 +82,11 @@ async def _offer(context: Context) -> Fact:
     if newest is None:
         return Fact({"backup": None}, ("No good backup of the database is there",))
     name, age = newest.path.name, age_text(newest)
-    return Fact(
-        {"backup": {"name": name, "age_s": round(newest.age_s), "rows": newest.rows}},
-        (f"Newest good backup: {name}, {age}, {newest.rows} rows; 'repair backup=NEWEST' puts it in place instead",),
-    )
+    past = await context.parts.restores.since(newest.at)
+    before = f", from before the restore of {context.parts.clock.format_stamp(past.at)}" if past else ""
+    text = f"Newest good backup: {name}, {age}{before}, {newest.rows} rows; 'repair backup=NEWEST' puts it in place"
+    data = {"name": name, "age_s": round(newest.age_s), "rows": newest.rows, "before_restore": past is not None}
+    return Fact({"backup": data}, (f"{text} instead",))
 
 
 def _progress_text(progress: Progress) -> str:

@@ -60,7 +60,7 @@ def load_settings(data: Path, config: Path | None = None, flags: Mapping[str, An
         settings = Settings(**merged)
     except ValidationError as error:
         raise SettingsError(_explain(error, sources)) from None
-    settings._file = file  # noqa: SLF001 - frozen for all others
+    settings._file, settings._config, settings._flags = file, config, dict(flags or {})  # noqa: SLF001 - frozen for all others
     return settings
 
 
@@ -94,7 +94,7 @@ def _read_file(file: Path, *, needed: bool) -> dict[str, Any]:
         if needed:
             raise SettingsError(f"{_shown(file)}: no such settings file") from None
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SettingsError(f"{_shown(file)}: not TOML: {error}") from None
     except OSError as error:
         if needed:

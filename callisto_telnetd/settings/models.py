@@ -135,6 +135,8 @@ class Settings(BaseSettings):
     )
     variables: dict[str, dict[str, Any]] = Field({}, description="the owner's own system variables")
     _file: Path = PrivateAttr(Path(SETTINGS_FILE))
+    _config: Path | None = PrivateAttr(None)
+    _flags: Mapping[str, Any] = PrivateAttr(default_factory=dict)
 
     @field_validator("services", mode="before")
     @classmethod
@@ -145,6 +147,16 @@ class Settings(BaseSettings):
     def file(self) -> Path:
         """Where the owner's file stands, or would stand."""
         return self._file
+
+    @property
+    def config(self) -> Path | None:
+        """The file that the owner has named in the place of the data folder's; None where that counts."""
+        return self._config
+
+    @property
+    def flags(self) -> Mapping[str, Any]:
+        """What the command line has set, nested like the file."""
+        return self._flags
 
     @classmethod
     def settings_customise_sources(

@@ -85,6 +85,8 @@ class CommandDoor:
     _secrets_given: int = 0
     _screen_lines: int = 0
     stop: Callable[[], None] | None = None
+    committed: bool = False
+    """Whether an interrupt leaves the command alone."""
 
     def show(self, answer: Answer) -> None:
         """Turn an answer into frames."""
@@ -193,6 +195,10 @@ class CommandDoor:
             yield
         finally:
             self.stop = None
+
+    def commit(self) -> None:
+        """Have no interrupt end the command where it runs in the caller's own process; elsewhere it ends the call."""
+        self.committed = True
 
     def history(self) -> list[str]:
         """Return nothing: a command line has its own."""

@@ -360,6 +360,10 @@ class Session:
         """Call ``stop`` at Enter, ``q`` or an interrupt."""
         return self.console.watch(stop, until_end_of_input=until_end_of_input)
 
+    def commit(self) -> None:
+        """Have no interrupt stop the action from here on."""
+        self._interruptible = False
+
     def history(self) -> list[str]:
         """Return what was typed."""
         return self.console.history()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +16,7 @@ AT = "2026-11-23T10:15:00+01:00"
 OLD_SETTINGS = '[appliance]\nhostname = "old"\n'
 NEW_SETTINGS = '[appliance]\nhostname = "new"\n'
 RECORDINGS = {hashlib.sha256(content).hexdigest(): content for content in (b"one", b"two" * 9000)}
+LATER = {hashlib.sha256(content).hexdigest(): content for content in (b"three", b"four")}
 NEWEST = max(migrations())
 
 
@@ -45,10 +47,36 @@ def make_folder(folder: Path, *, settings: bool = True) -> Path:
     return live
 
 
+def add_messages(file: Path, names: Iterable[str]) -> None:
+    """Give the user a mailbox with a message for each recording."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("INSERT OR IGNORE INTO mailbox (number) VALUES (100)")
+        for name in names:
+            connection.execute(
+                "INSERT INTO message (mailbox, kind, at, length_ms, recording) VALUES (100, 'voice', ?, 1, ?)",
+                (AT, name),
+            )
+
+
+def make_later_backup(folder: Path) -> Unpacked:
+    """Make an unpacked backup of the new state as it was later, with other recordings."""
+    backup = make_backup(folder)
+    backup.database.unlink()
+    make_database(backup.database, "new")
+    add_messages(backup.database, LATER)
+    for name in RECORDINGS:
+        (folder / "recordings" / name).unlink()
+    for name, content in LATER.items():
+        (folder / "recordings" / name).write_bytes(content)
+    return backup
+
+
 def make_backup(folder: Path, *, schema: int = NEWEST, settings: bool = True) -> Unpacked:
     """Make an unpacked backup of the new state."""
     folder.mkdir()
     make_database(folder / "database.db", "new", schema=schema)
+    if schema > 1:  # the first one has no messages
+        add_messages(folder / "database.db", RECORDINGS)
     (folder / "callisto.toml").write_text(NEW_SETTINGS)
     (folder / "recordings").mkdir()
     for name, content in RECORDINGS.items():
@@ -85,4 +113,4 @@ def litter(folder: Path) -> set[str]:
     known = {"callisto.db", "callisto.toml", "callisto.db-journal", "backup", "media"}
     found = {path.name for path in folder.iterdir()} - known
     found |= {path.name for path in (folder / "backup").iterdir()} - {"undo"}
-    return found | {path.name for path in (folder / "media").iterdir()} - set(RECORDINGS)
+    return found | {path.name for path in (folder / "media").iterdir()} - {*RECORDINGS, *LATER}

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -56,8 +56,8 @@ def run_traced(folder: Path, script: str, arguments: Sequence[str], inject: str 
     return child.returncode, lines
 
 
-def points(lines: Sequence[str]) -> list[str]:
-    """Return where each call stands, as in ``fsync:{}:when=2``: strace counts by kind of call and thread.
+def points(lines: Sequence[str], wanted: Callable[[str], bool] = lambda _line: True) -> list[str]:
+    """Return where each wanted call stands, as in ``fsync:{}:when=2``: strace counts by kind of call and thread.
 
     Of two threads the one that comes to the place first is met there; so a place is named once.
     """
@@ -66,7 +66,8 @@ def points(lines: Sequence[str]) -> list[str]:
     for line in lines:
         if match := re.match(r"(\d+) +(\w+)\(", line):
             counts[match[1], match[2]] += 1
-            found.setdefault(f"{match[2]}:{{}}:when={counts[match[1], match[2]]}")
+            if wanted(line):
+                found.setdefault(f"{match[2]}:{{}}:when={counts[match[1], match[2]]}")
     return list(found)
 
 

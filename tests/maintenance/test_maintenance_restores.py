@@ -14,6 +14,7 @@ import pytest
 
 from callisto_telnetd.assembly import SCHEDULE_STATE, open_parts
 from callisto_telnetd.db.folder import DataFolder
+from callisto_telnetd.db.restore.recordings import list_of
 from callisto_telnetd.db.restore.switch import unpacked_of
 from callisto_telnetd.db.restore.unpacked import Unpacked
 from callisto_telnetd.errors import (
@@ -90,6 +91,13 @@ async def user(parts: Parts) -> str:
     return str(name)
 
 
+def left_over(parts: Parts) -> set[str]:
+    """Return the names that restores make and that are to be gone, and recordings that the state does not name."""
+    state, media = state_of(parts.folder.path), {path.name for path in parts.folder.media.iterdir()}
+    unnamed = media - set(RECORDINGS if state == "new" else ())
+    return unnamed | {name for name in litter(parts.folder.path) if "making" in name or "restore" in name}
+
+
 def accounts(parts: Parts) -> list[str]:
     """Return the names of the accounts."""
     return [each.name for each in parts.accounts.all()]
@@ -115,7 +123,7 @@ async def test_a_restore_brings_everything_back(parts: Parts, backup: Unpacked) 
     for name, content in RECORDINGS.items():
         assert (parts.folder.media / name).read_bytes() == content
     assert state_of(parts.folder.path) == "new"
-    assert {name for name in litter(parts.folder.path) if "making" in name or "restore" in name} == set()
+    assert left_over(parts) == set()
     await parts.audit.close()
     assert "restore ended" in [entry.event for entry in await parts.audit.entries(3)]
 
@@ -169,7 +177,7 @@ async def test_what_the_appliance_remembers_of_itself_stays(folder: DataFolder, 
         parts.clock.use_zone("Asia/Tokyo")
         await parts.store.set_state("backup.nightly", "old")
         around = replace(parts.repairs._around, reload=reload_nothing)
-        await finish(Restores(around, "ucm", lambda _file: None).begin(backup, ADA))  # as if killed after the switch
+        await finish(Restores(around, "ucm", lambda _file: ()).begin(backup, ADA))  # as if killed after the switch
         assert await parts.store.get_state("backup.nightly") == "old"
         assert [await parts.store.get_state(f"only.{each}") for each in ("old", "new")] == ["x", "x"]
 
@@ -211,13 +219,14 @@ async def test_what_cannot_be_read_after_the_switch_goes_back(parts: Parts, back
             spoilt.append(True)
             parts.store.give_up(StoreError("the disk failed"))
 
-    restores = Restores(replace(parts.repairs._around, reload=reload), "ucm", lambda _file: None)
+    restores = Restores(replace(parts.repairs._around, reload=reload), "ucm", lambda _file: ())
     with pytest.raises(RestoreError, match="the disk failed; the state from before is back"):
         await finish(restores.begin(backup, ADA))
 
     assert (parts.store.fault, parts.mode.active) == (None, False)
     assert (await user(parts), accounts(parts)) == ("old", ["old"])
     assert state_of(parts.folder.path) == "old"
+    assert left_over(parts) == set()
     assert not (parts.folder.backup / "undo").exists()
     assert parts.folder.database.stat().st_nlink == 1
     assert "new" not in parts.folder.account_file.read_text()
@@ -237,7 +246,7 @@ async def test_a_worker_that_dies_leaves_one_state(
     """A worker that is killed before the switch has changed nothing; after it, the restore is carried to its end."""
     monkeypatch.setenv("DYING", dying)
     workshop = Workshop(parts.workshop._lock, parts.log, "tests.maintenance.dying_worker")
-    restores = Restores(replace(parts.repairs._around, workshop=workshop), "ucm", lambda _file: None)
+    restores = Restores(replace(parts.repairs._around, workshop=workshop), "ucm", lambda _file: ())
     if state == "old":
         with pytest.raises(StoreError, match="ended without a result"):
             await finish(restores.begin(backup, ADA))
@@ -246,7 +255,7 @@ async def test_a_worker_that_dies_leaves_one_state(
 
     assert (await user(parts), accounts(parts)) == (state, [state])
     assert state_of(parts.folder.path) == state
-    assert {name for name in litter(parts.folder.path) if "making" in name or "restore" in name} == set()
+    assert left_over(parts) == set()
 
 
 async def test_a_damaged_appliance_is_restored(folder: DataFolder, backup: Unpacked) -> None:
@@ -314,9 +323,12 @@ async def test_a_start_removes_what_was_left(folder: DataFolder) -> None:
     unpacked.mkdir(parents=True)
     (unpacked / "database.db").touch()
     (folder.media / f".making-{'0' * 64}").touch()
+    (folder.media / ("0" * 64)).touch()
+    list_of(folder.database).write_text(f"{'0' * 64}\n")
     async with appliance(folder):
         assert not unpacked.parent.exists()
         assert list(folder.media.iterdir()) == []
+        assert not list_of(folder.database).exists()
 
 
 async def test_one_at_a_time(parts: Parts, backup: Unpacked) -> None:
@@ -348,6 +360,7 @@ async def test_a_restore_that_is_cut_off_leaves_the_old_state(parts: Parts, back
 
     assert (await user(parts), accounts(parts)) == ("old", ["old"])
     assert state_of(parts.folder.path) == "old"
+    assert left_over(parts) == set()
 
 
 def _spoil(backup: Unpacked) -> Unpacked:
@@ -367,6 +380,31 @@ def _wrong_settings(backup: Unpacked) -> Unpacked:
     return backup
 
 
+def _no_settings(backup: Unpacked) -> Unpacked:
+    assert backup.settings is not None
+    backup.settings.write_bytes(b"\xff")
+    return backup
+
+
+def _nested_settings(backup: Unpacked) -> Unpacked:
+    assert backup.settings is not None
+    backup.settings.write_text(f"a = {'[' * 9000}{']' * 9000}")
+    return backup
+
+
+def _long_settings(backup: Unpacked) -> Unpacked:
+    assert backup.settings is not None
+    with backup.settings.open("wb") as stream:
+        stream.truncate(1 << 40)  # whoever reads it has no memory left
+    return backup
+
+
+def _other_edition_by_settings(backup: Unpacked) -> Unpacked:
+    assert backup.settings is not None
+    backup.settings.write_text("[appliance]\nedition = 'one'\n")
+    return backup
+
+
 def _no_room(backup: Unpacked) -> Unpacked:
     assert backup.recordings is not None
     with (backup.recordings / ("0" * 64)).open("wb") as stream:
@@ -379,7 +417,11 @@ def _no_room(backup: Unpacked) -> Unpacked:
     [
         (_spoil, DamagedDatabaseError, "the database in backup 'backup.zip' is not sound: "),
         (_other_edition, RestoreError, "is of edition one, this appliance is of edition ucm; nothing was changed"),
-        (_wrong_settings, RestoreError, "the settings in the backup are not allowed: "),
+        (_wrong_settings, RestoreError, "no server would start with callisto.toml of the backup: telnet.port: "),
+        (_no_settings, RestoreError, "no server would start with callisto.toml of the backup: not TOML: "),
+        (_nested_settings, RestoreError, "of the backup: not TOML: maximum recursion depth exceeded"),
+        (_long_settings, RestoreError, "callisto.toml in the backup is no file of at most 1 MiB; nothing was changed"),
+        (_other_edition_by_settings, RestoreError, "of the backup: appliance.edition is one, here it is ucm; 'keep-"),
         (_no_room, DiskFullError, "no room for a restore: "),
     ],
 )
@@ -396,7 +438,7 @@ async def test_what_cannot_be_restored_stops_nothing(
         paused.append(reason)
         yield
 
-    restores = Restores(replace(parts.repairs._around, pause=pause), "ucm", parts.restores._judge_settings)
+    restores = Restores(replace(parts.repairs._around, pause=pause), "ucm", parts.restores._settings_faults)
     with pytest.raises(kind) as raised:
         await finish(restores.begin(backup, ADA))
 
@@ -405,4 +447,4 @@ async def test_what_cannot_be_restored_stops_nothing(
     assert paused == []
     assert await user(parts) == "old"
     assert state_of(parts.folder.path) == "old"
-    assert {name for name in litter(parts.folder.path) if "making" in name or "restore" in name} == set()
+    assert left_over(parts) == set()

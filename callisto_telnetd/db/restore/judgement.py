@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from callisto_telnetd.db.inspection import open_quietly
+from callisto_telnetd.db.quiet import open_quietly
 from callisto_telnetd.db.restore.switch import is_plain_file
 from callisto_telnetd.db.restore.unpacked import Unpacked
 from callisto_telnetd.db.results import code_of

@@ -4,60 +4,17 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from callisto_telnetd.db.restore.judgement import Content, content_of, judge
-from callisto_telnetd.db.restore.staging import free_bytes, missing_recordings, needed_bytes
+from callisto_telnetd.db.restore.outlook import Outlook, TableChange
+from callisto_telnetd.db.restore.staging import free_bytes, missing_recordings, needed_bytes, require_settings_file
 from callisto_telnetd.db.restore.switch import SETTINGS_FILE, failure, is_plain_file
 from callisto_telnetd.db.restore.unpacked import Unpacked
 from callisto_telnetd.db.schema import migrations
 from callisto_telnetd.db.tables import TABLES
-from callisto_telnetd.errors import DamagedDatabaseError, RestoreError
-
-
-@dataclass(frozen=True, slots=True)
-class TableChange:
-    """How many rows a table has, and would have."""
-
-    table: str
-    now: int | None
-    """None where the present database cannot be read."""
-    then: int
-
-
-@dataclass(frozen=True, slots=True)
-class Outlook:
-    """What the files say of a restore; whoever asks adds what only the running appliance knows."""
-
-    schema: int
-    schema_here: int
-    tables: tuple[TableChange, ...]
-    variables: Mapping[str, str]
-    """What would be stored then, by name."""
-    settings: tuple[str, ...] | None
-    """The keys of ``callisto.toml`` that would change; None where the file stays as it is. Values may be secrets."""
-    recordings: int
-    """How many would be added, and how large they are."""
-    recordings_bytes: int
-    accounts: tuple[str, ...]
-    """Those in the backup."""
-    needed_bytes: int
-    free_bytes: int
-    notes: tuple[str, ...] = ()
-
-    def as_data(self) -> dict[str, Any]:
-        """Return it as the worker tells it."""
-        return asdict(self)
-
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> Self:
-        """Return what :meth:`as_data` wrote."""
-        tables = tuple(TableChange(**each) for each in data["tables"])
-        settings = None if data["settings"] is None else tuple(data["settings"])
-        lists = {key: tuple(data[key]) for key in ("accounts", "notes")}
-        return cls(**{**data, **lists, "tables": tables, "settings": settings})
+from callisto_telnetd.errors import DamagedDatabaseError
 
 
 def look_ahead(live: Path, backup: Unpacked) -> Outlook:
@@ -87,13 +44,7 @@ def look_ahead(live: Path, backup: Unpacked) -> Outlook:
         notes.append("the accounts stay as they are; no mailbox has a PIN afterwards: the backup holds no secrets")
     elif not then.accounts:
         notes.append("the accounts stay as they are: the backup holds none")
-    settings = None
-    if (backup.settings is not None or backup.without_settings) and live.with_name(SETTINGS_FILE).is_symlink():
-        notes.append(f"{SETTINGS_FILE} is a link to some other place, and stays as it is")
-    elif backup.settings is not None or backup.without_settings:
-        settings = changed_settings(live.with_name(SETTINGS_FILE), backup.settings)
-        if settings:
-            notes.append(f"{SETTINGS_FILE} counts from the next start of the server")
+    settings = _settings_then(live.with_name(SETTINGS_FILE), backup, notes)
     try:
         missing = [size for _, size in missing_recordings(live.with_name("media"), backup)]
         needed, free = needed_bytes(live, backup), free_bytes(live)
@@ -117,25 +68,39 @@ def look_ahead(live: Path, backup: Unpacked) -> Outlook:
     )
 
 
-def changed_settings(now: Path, then: Path | None) -> tuple[str, ...]:
-    """Return the keys in which two settings files differ, as in ``telnet.port``; one that is not there has none.
+def _settings_then(now: Path, backup: Unpacked, notes: list[str]) -> tuple[str, ...] | None:
+    """Return the keys that would change, None where the file stays; add what is to be known of it to the notes."""
+    try:
+        if backup.settings is not None:
+            require_settings_file(backup.settings)
+    except OSError as error:
+        raise failure(f"{SETTINGS_FILE} in the backup cannot be looked at", error) from None
+    if backup.settings is None and not backup.without_settings:
+        return None
+    if now.is_symlink():
+        notes.append(f"{SETTINGS_FILE} is a link to some other place, and stays as it is")
+        return None
+    changed = changed_settings(now, backup.settings)
+    if changed:
+        notes.append(f"{SETTINGS_FILE} counts from the next start of the server")
+    return changed
 
-    Raises:
-        RestoreError: the new one is not TOML.
+
+def changed_settings(now: Path, then: Path | None) -> tuple[str, ...]:
+    """Return the keys in which two settings files differ, as in ``telnet.port``.
+
+    One that is not there has none, and neither has one that is not TOML: whether a server starts with it is judged by
+    those who know settings.
     """
-    try:
-        new = _flat(tomllib.loads(then.read_text(encoding="utf-8"))) if then is not None else {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError):
-        raise RestoreError(
-            f"{SETTINGS_FILE} in the backup cannot be read, or is not TOML; nothing was changed"
-        ) from None
-    old: dict[str, object] = {}
-    try:
-        if is_plain_file(now):
-            old = _flat(tomllib.loads(now.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
-        return tuple(sorted(new))
+    old, new = (_keys_of(file) if file is not None else {} for file in (now, then))
     return tuple(sorted(key for key in {*old, *new} if key not in old or key not in new or old[key] != new[key]))
+
+
+def _keys_of(file: Path) -> dict[str, object]:
+    try:
+        return _flat(tomllib.loads(file.read_text(encoding="utf-8"))) if is_plain_file(file) else {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError):
+        return {}
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, object]:

@@ -3,7 +3,8 @@
 Rules:
 
 * The backup's database is judged before SQLite may write to a copy of it, and checked with all its values after.
-* Recordings are only ever added, under the hash of their content; whatever then fails, nothing names them.
+* Recordings are only ever added, under the hash of their content, and noted before: what then fails leaves none
+  (``recordings.py``).
 * What the appliance remembers of itself is not the backup's: :func:`carry_over` puts it into the new database, at the
   last moment, when nobody can change it any more.
 """
@@ -19,9 +20,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from callisto_telnetd.db.inspection import inspect, open_quietly
+from callisto_telnetd.db.inspection import inspect
 from callisto_telnetd.db.media import Media
+from callisto_telnetd.db.quiet import open_quietly
 from callisto_telnetd.db.restore.judgement import judge
+from callisto_telnetd.db.restore.outlook import no_room_text
+from callisto_telnetd.db.restore.recordings import note
 from callisto_telnetd.db.restore.switch import (
     SETTINGS_FILE,
     begin,
@@ -37,7 +41,6 @@ from callisto_telnetd.db.salvage.aside import has_links
 from callisto_telnetd.db.schema import migrations, statements
 from callisto_telnetd.db.tables import table_named
 from callisto_telnetd.errors import DamagedDatabaseError, DiskFullError, RestoreError, StoreError, quoted
-from callisto_telnetd.quantities import format_bytes
 
 NEVER_FROM_BACKUP = ("clock", "schedule", "last_check", "last_compact", "last_repair")
 """The ``state`` rows that a backup's database loses: they tell of the appliance and the file that it was made from.
@@ -69,7 +72,7 @@ def stage(live: Path, backup: Unpacked, tell: Tell) -> None:
     """Make the new state in ``restore.making``, checked; the appliance may work meanwhile.
 
     Raises:
-        DiskFullError, StoreError: nothing was changed; recordings that no row names may have come.
+        DiskFullError, StoreError: nothing was changed; recordings that no state names go by ``remove_unnamed``.
     """
     judge(backup)
     require_room(live, backup)
@@ -77,7 +80,7 @@ def stage(live: Path, backup: Unpacked, tell: Tell) -> None:
     try:
         new = making / live.name
         with _translated("the new state cannot be made"):
-            _copy_recordings(live.with_name("media"), backup, tell)
+            _copy_recordings(live, making, backup, tell)
             tell("Copying the database", 0, 0)
             shutil.copyfile(backup.database, new)
             new.chmod(0o600)
@@ -86,8 +89,7 @@ def stage(live: Path, backup: Unpacked, tell: Tell) -> None:
             if not (backup.secrets or backup.is_past):
                 _drop_secrets(new)
             _stage_settings(live, backup, making)
-        _require_sound(new, backup, tell)
-        with _translated("the new state cannot be made"):
+            _require_sound(new, backup, tell)
             _sync(new)  # now, and not while everybody waits for the switch
     except BaseException:
         discard(live)
@@ -128,10 +130,20 @@ def take_settings(source: Path, target: Path) -> None:
         RestoreError: it is none.
         OSError: it cannot be copied.
     """
-    if not is_plain_file(source) or source.stat().st_size > _MOST_SETTINGS_BYTES:
-        raise RestoreError(f"{SETTINGS_FILE} in the backup is no file of at most 1 MiB; nothing was changed")
+    require_settings_file(source)
     shutil.copyfile(source, target)
     target.chmod(0o600)
+
+
+def require_settings_file(source: Path) -> None:
+    """Refuse what is no file of at most 1 MiB, before anybody reads it.
+
+    Raises:
+        RestoreError: it is none.
+        OSError: nobody can tell.
+    """
+    if not is_plain_file(source) or source.stat().st_size > _MOST_SETTINGS_BYTES:
+        raise RestoreError(f"{SETTINGS_FILE} in the backup is no file of at most 1 MiB; nothing was changed")
 
 
 def needed_bytes(live: Path, backup: Unpacked) -> int:
@@ -171,11 +183,6 @@ def require_room(live: Path, backup: Unpacked) -> None:
         raise DiskFullError(no_room_text(needed, free))
 
 
-def no_room_text(needed: int, free: int) -> str:
-    """Return what is said where there is too little room."""
-    return f"no room for a restore: {format_bytes(free)} free, {format_bytes(needed)} needed; nothing was changed"
-
-
 def missing_recordings(media: Path, backup: Unpacked, *, closely: bool = False) -> Iterator[tuple[Path, int]]:
     """Yield the backup's recordings that are not there yet, or not of that size: their files and sizes.
 
@@ -212,11 +219,13 @@ def _stage_settings(live: Path, backup: Unpacked, making: Path) -> None:
         leave_without_settings(making)
 
 
-def _copy_recordings(media: Path, backup: Unpacked, tell: Tell) -> None:
+def _copy_recordings(live: Path, making: Path, backup: Unpacked, tell: Tell) -> None:
     """Add the recordings that are missing, each durable and under its own name only when it is whole."""
+    media = live.with_name("media")
     missing = list(missing_recordings(media, backup, closely=True))
     total, done = sum(size for _, size in missing), 0
     with Media(media).filling("a set of recordings"):
+        note(live, making, (source.name for source, _ in missing if not os.path.lexists(media / source.name)))
         for at in range(0, len(missing), _BATCH):
             tell("Copying recordings", done, total)
             batch = missing[at : at + _BATCH]

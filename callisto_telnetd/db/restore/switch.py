@@ -6,6 +6,7 @@ Names beside ``callisto.db``:
 * ``restore.making/``: unfinished work; removed at the next opening.
 * ``restore.new/``: complete, checked, on the disk. The rename to this name is the point of no return: from there on
   whoever opens the database, or reads the settings, puts its files in their places first (:func:`settle_restore`).
+* ``restore.recordings``: recordings that may have to go when a restore has ended (``recordings.py``).
 * ``restore.refused``, ``-2`` and so on: what somebody else has left under those names. Nobody looks into it.
 * ``backup/undo.making/``: the files that are about to give way; removed at the next opening where they did not.
 * ``backup/undo/``: the files that gave way the last time. The database there is a hard link where there are any: the

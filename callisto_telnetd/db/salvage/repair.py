@@ -25,14 +25,15 @@ from callisto_telnetd.db.format.carve import Tally, carve
 from callisto_telnetd.db.format.forest import Survey as Forest
 from callisto_telnetd.db.format.forest import survey as survey_of
 from callisto_telnetd.db.format.pages import PAGE_BYTES, PageFile
-from callisto_telnetd.db.inspection import VariableFault, inspect, open_quietly
+from callisto_telnetd.db.inspection import VariableFault, inspect
 from callisto_telnetd.db.journal import Verdict, judge
 from callisto_telnetd.db.publish import making_of, publish
+from callisto_telnetd.db.quiet import open_quietly
 from callisto_telnetd.db.results import translate
 from callisto_telnetd.db.salvage.aside import Aside, set_aside
 from callisto_telnetd.db.salvage.losses import count_losses, misplaced
 from callisto_telnetd.db.salvage.rebuild import Rebuild, Row
-from callisto_telnetd.db.salvage.report import Outcome, RepairReport, TableReport
+from callisto_telnetd.db.salvage.report import REPAIR_STATE, REPORT_NAME, Outcome, RepairReport, TableReport
 from callisto_telnetd.db.salvage.room import require_room
 from callisto_telnetd.db.salvage.stitch import stitch
 from callisto_telnetd.db.salvage.survey import Leaf, Survey, survey
@@ -46,9 +47,6 @@ from callisto_telnetd.errors import (
     UnfinishedError,
 )
 
-REPORT_NAME = "report.json"
-REPAIR_STATE = "last_repair"
-"""The key under which the last repair's outcome is kept in the database."""
 CHUNK_LEAVES = 256
 _DEFAULT_MAILBOX = "gDefaultMailbox"
 _MOST_NAMED_PAGES = 1000

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+REPORT_NAME = "report.json"
+REPAIR_STATE = "last_repair"
+"""The key under which the last repair's outcome is kept in the database."""
+
 Outcome = Literal["sound", "backup", "journal", "indexes", "rebuilt", "recovered"]
 """What was done: nothing; a backup put in place; a journal taken care of; indexes made anew; rows saved around damaged
 pages; rows taken without a schema."""
