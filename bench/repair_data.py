@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from callisto_telnetd.db.schema import APPLICATION_ID, migrations, statements
-from callisto_telnetd.maintenance.demo_rows import Order, batches
+from callisto_telnetd.maintenance.demo_pieces import Order
+from callisto_telnetd.maintenance.demo_rows import batches
 
 _USERS, _MESSAGES, _CALLS = 1000, 2000, 20_000
 _NOW = datetime(2026, 11, 23, 10, 15, tzinfo=UTC)

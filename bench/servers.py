@@ -22,6 +22,8 @@ ROOT = Path(__file__).parent.parent
 CALLISTO, BARE, STREAMS = "callisto-telnetd", "bare telnetlib3", "asyncio streams"
 RSYSLOGD, FILE_HANDLER = "rsyslogd", "logging.FileHandler"
 _START_S = 20.0
+_NOT_INHERITED = ("CALLISTO_", "PYTHONDONTWRITEBYTECODE")
+"""Settings of whoever measures; and what has every start compile all modules anew, as no installed program does."""
 _LIMITS = {
     "CALLISTO_ADMIN_PASSWORD": PASSWORD,
     "CALLISTO_LIMITS__SESSIONS": "10000",
@@ -102,7 +104,7 @@ def _process(
     name: str, words: Sequence[str], folder: Path, settings: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
     start = time.perf_counter()
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("CALLISTO_")}
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(_NOT_INHERITED)}
     with (
         (folder / "stderr").open("ab") as errors,
         subprocess.Popen(

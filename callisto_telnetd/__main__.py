@@ -1,5 +1,15 @@
-"""``python -m callisto_telnetd``."""
+"""``python -m callisto_telnetd``, and the program that is installed."""
 
-from callisto_telnetd.cli import main
+from callisto_telnetd.interpreter import uncollected
 
-main()
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    with uncollected():
+        from callisto_telnetd import cli  # noqa: PLC0415 - it is the import that the collector is kept from
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

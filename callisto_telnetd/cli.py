@@ -21,6 +21,7 @@ import typer
 
 from callisto_telnetd import __version__
 from callisto_telnetd.errors import CallistoError, FolderInUseError, UsageError, quoted
+from callisto_telnetd.interpreter import uncollected
 from callisto_telnetd.listeners.local_client import NoServerError, call, connect
 from callisto_telnetd.settings import Settings, default_data_folder, load_settings
 
@@ -86,7 +87,8 @@ def serve(
     ] = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT."""
-    from callisto_telnetd import appliance  # noqa: PLC0415 - heavy, and only needed here
+    with uncollected():
+        from callisto_telnetd import appliance  # noqa: PLC0415 - heavy, and only needed here
 
     folder = data or default_data_folder()
     _finish_restore(folder)
@@ -289,7 +291,8 @@ def _call_or_run(settings: Settings, folder: Path, request: dict[str, Any]) -> i
 
 
 def _offline(settings: Settings, folder: Path, request: dict[str, Any]) -> int:
-    from callisto_telnetd.appliance import Request, run, run_offline  # noqa: PLC0415 - heavy, and seldom needed
+    with uncollected():
+        from callisto_telnetd.appliance import Request, run, run_offline  # noqa: PLC0415 - heavy, and seldom needed
 
     async def ask(question: str, secret: bool) -> str:
         # Nobody else is served here, so the loop may stand still; Ctrl-C ends the question and the command with it.

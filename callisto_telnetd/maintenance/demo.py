@@ -16,7 +16,7 @@ from datetime import datetime
 from callisto_telnetd.db.media import Media
 from callisto_telnetd.db.store import Statement, Store
 from callisto_telnetd.errors import DiskFullError, FolderError, StoreError, UsageError
-from callisto_telnetd.maintenance.demo_rows import HIGHEST_NUMBER, LOWEST_NUMBER, Batch, Order, batches
+from callisto_telnetd.maintenance.demo_pieces import HIGHEST_NUMBER, LOWEST_NUMBER, Batch, Order
 from callisto_telnetd.quantities import counted, format_bytes
 
 MOST_USERS = HIGHEST_NUMBER - LOWEST_NUMBER + 1
@@ -128,6 +128,8 @@ class Demo:
             StoreError: the disk or the database fails; says what is there.
             FolderError: the recordings cannot be written; says what is there.
         """
+        from callisto_telnetd.maintenance.demo_rows import batches  # noqa: PLC0415 - slow to import, and seldom needed
+
         work = batches(self.order, self.numbers, now)
         also = list(first)
         try:

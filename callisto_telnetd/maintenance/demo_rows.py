@@ -6,23 +6,19 @@ among its recordings.
 
 from __future__ import annotations
 
-import hashlib
 import random
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import accumulate
-from typing import NamedTuple
 
 from callisto_telnetd.db.tables import CALL_RESULTS, GREETING_OCCASIONS
 from callisto_telnetd.maintenance.demo_people import Person, make_person
+from callisto_telnetd.maintenance.demo_pieces import Batch, Order
 from callisto_telnetd.maintenance.demo_sounds import RATE_HZ, Sounds, make_sounds, make_wav
 from callisto_telnetd.maintenance.demo_texts import make_page, make_pdf, make_transcript
 
-LOWEST_NUMBER, HIGHEST_NUMBER = 1000, 9999
-"""Internal numbers have four digits."""
-DEFAULT_SEED = 1
 _DAYS = 90
 _USERS_A_BATCH = 100
 _MESSAGES_A_BATCH = 200
@@ -31,37 +27,6 @@ _DAY_WEIGHTS = (100, 104, 100, 98, 90, 14, 7)
 _HOUR_WEIGHTS = (1, 1, 1, 1, 1, 2, 6, 30, 85, 110, 105, 80, 45, 75, 100, 95, 80, 50, 22, 12, 8, 5, 3, 2)
 _FAXES = 0.04
 _RESULT_WEIGHTS = {"answered": 70, "voicemail": 13, "no-answer": 9, "busy": 6, "failed": 2}
-
-
-class Recording(NamedTuple):
-    """A file of ``media/``: its name is the SHA-256 of its content."""
-
-    name: str
-    content: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What is wanted."""
-
-    users: int
-    messages: int
-    calls: int
-    seed: int = DEFAULT_SEED
-
-
-@dataclass(slots=True)
-class Batch:
-    """Rows that are written in one transaction, by table and in order, and the recordings that they name."""
-
-    rows: dict[str, list[tuple[object, ...]]] = field(default_factory=dict)
-    recordings: list[Recording] = field(default_factory=list)
-
-    def record(self, content: bytes) -> str:
-        """Take a recording, and return its name."""
-        name = hashlib.sha256(content).hexdigest()
-        self.recordings.append(Recording(name, content))
-        return name
 
 
 @dataclass(frozen=True, slots=True)

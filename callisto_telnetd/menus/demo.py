@@ -19,7 +19,7 @@ from callisto_telnetd.maintenance.demo import (
     Demo,
     Made,
 )
-from callisto_telnetd.maintenance.demo_rows import DEFAULT_SEED, Order
+from callisto_telnetd.maintenance.demo_pieces import DEFAULT_SEED, Order
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
 from callisto_telnetd.menus.arguments import parse_whole, require_count, take_options, take_yes
 from callisto_telnetd.menus.context import Context

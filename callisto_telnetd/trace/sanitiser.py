@@ -11,12 +11,25 @@ import re
 MAX_TEXT = 8192
 """Characters of one text that are kept; more end in ``…``."""
 
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_UNSAFE_RANGES = (
+    (0x00, 0x1F),
+    (0x7F, 0x9F),
+    (0x061C, 0x061C),
+    (0x200E, 0x200F),
+    (0x2028, 0x202E),
+    (0x2066, 0x2069),
+    (0xFEFF, 0xFEFF),
+    (0xD800, 0xDFFF),
+)
+"""First and last character of each."""
+
+_UNSAFE = re.compile(f"[{''.join(f'{chr(first)}-{chr(last)}' for first, last in _UNSAFE_RANGES)}]")
 
 
 _ESCAPES = {
-    ord(unsafe): f"\\x{ord(unsafe):02x}" if ord(unsafe) < 0x100 else f"\\u{ord(unsafe):04x}"
-    for unsafe in _UNSAFE.findall("".join(map(chr, range(0x10000))))
+    code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    for first, last in _UNSAFE_RANGES
+    for code in range(first, last + 1)
 }
 
 

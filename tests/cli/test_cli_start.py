@@ -8,6 +8,8 @@ import os
 import re
 import socket
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -20,7 +22,33 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.cli.conftest import Run, run_program, tree_of
-from tests.conftest import DEADLINE_S, NAME, PASSWORD, Server, StartServer
+from tests.conftest import DEADLINE_S, NAME, PASSWORD, ROOT, Server, StartServer
+
+NOT_FOR_A_START = {
+    "Cryptodome.Cipher.AES",
+    "aioftp",
+    "asyncssh",
+    "callisto_telnetd.db.backup.reader",
+    "callisto_telnetd.db.format.carve",
+    "callisto_telnetd.db.inspection",
+    "callisto_telnetd.db.restore.staging",
+    "callisto_telnetd.db.salvage.repair",
+    "callisto_telnetd.db.tables",
+    "callisto_telnetd.listeners.metrics",
+    "callisto_telnetd.maintenance.demo_rows",
+    "jinja2",
+    "starlette",
+    "uvicorn",
+}
+"""Slow to import, and used seldom, by an option or in another process."""
+
+
+def test_a_start_imports_nothing_that_it_does_not_need() -> None:
+    """A server is ready without the libraries and modules that only some of its commands and processes use."""
+    program = "import sys, callisto_telnetd.cli, callisto_telnetd.appliance; print(*sys.modules)"
+    said = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=True, text=True)
+
+    assert NOT_FOR_A_START.isdisjoint(said.stdout.split())
 
 
 def test_the_ready_line_names_the_port_that_was_given(start: StartServer) -> None:

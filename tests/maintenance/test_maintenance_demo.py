@@ -10,7 +10,7 @@ from callisto_telnetd.db.media import Media
 from callisto_telnetd.db.store import open_store
 from callisto_telnetd.errors import DiskFullError, FolderError
 from callisto_telnetd.maintenance.demo import Demo
-from callisto_telnetd.maintenance.demo_rows import Order
+from callisto_telnetd.maintenance.demo_pieces import Order
 from tests.hostile.conftest import SmallDisk, small_disk
 
 __all__ = ["small_disk"]

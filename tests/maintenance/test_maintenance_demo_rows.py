@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from callisto_telnetd.db.tables import table_named
 from callisto_telnetd.maintenance.demo_people import make_person
-from callisto_telnetd.maintenance.demo_rows import Batch, Order, batches
+from callisto_telnetd.maintenance.demo_pieces import Batch, Order
+from callisto_telnetd.maintenance.demo_rows import batches
 from callisto_telnetd.maintenance.demo_sounds import encode_mulaw, make_wav
 from callisto_telnetd.maintenance.demo_texts import make_pdf
 
