@@ -14,6 +14,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from callisto_telnetd.accounts.audit import Audit
 from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.backup.folder import host_of_name, parse_name
-from callisto_telnetd.errors import BackupScheduleError, CallistoError, FolderError, TransferError, quoted
+from callisto_telnetd.errors import BackupScheduleError, CallistoError, FolderError, TransferError, named, quoted
 from callisto_telnetd.maintenance.alarm import Alarm
 from callisto_telnetd.maintenance.backup_schedules import MOST_SCHEDULES, BackupSchedule, Outcome, ScheduleFile
 from callisto_telnetd.maintenance.backups import Backups
@@ -42,7 +43,7 @@ _LIMIT_S = 12 * 3600.0
 """A run may make five tries of six hours; whatever takes half a day is not a nightly backup."""
 _MOST_TEXT = 400
 _TRIAL_BYTES = 4096
-_TRIAL = ".making-trial.txt"
+_TRIAL = ".making-trial-"
 Tell = Callable[[Progress], None]
 
 
@@ -78,7 +79,13 @@ class BackupRuns:
         self._writing = asyncio.Lock()
 
     def open(self) -> None:
-        """Read the schedules and put them on the appliance's; a file that cannot be read is told, and left alone."""
+        """Read the schedules and put them on the appliance's; a file that cannot be read is told, and left alone.
+
+        The small files of a killed server's tests go.
+        """
+        with suppress(OSError):
+            for path in self._around.folder.glob(f"{_TRIAL}*.txt"):
+                path.unlink(missing_ok=True)
         try:
             self._schedules, self._outcomes = self._around.file.read()
         except FolderError as error:
@@ -178,10 +185,11 @@ class BackupRuns:
             TransferError: why it would not work.
         """
         schedule = self.require(name)
-        trial = self._around.folder / _TRIAL
-        remote = f"callisto-{host_of_name(self._around.host)}-trial-{secrets.token_hex(4)}.txt"
-        await asyncio.to_thread(_write_trial, trial)
+        once = secrets.token_hex(4)
+        trial = self._around.folder / f"{_TRIAL}{once}.txt"
+        remote = f"callisto-{host_of_name(self._around.host)}-trial-{once}.txt"
         try:
+            await asyncio.to_thread(_write_trial, trial)
             async with open_transport(schedule.place, _credentials(schedule)) as transport:
                 await transport.upload(trial, remote, _ignore)
                 listed = {file.name for file in await transport.list()}
@@ -189,7 +197,8 @@ class BackupRuns:
             if remote not in listed:
                 raise TransferError(f"{schedule.place.place} takes files, but does not list them")
         finally:
-            trial.unlink(missing_ok=True)
+            with suppress(OSError):
+                trial.unlink(missing_ok=True)
 
     async def run(self, name: str, origin: Origin, told: Tell = lambda _progress: None) -> Outcome:
         """Run a schedule now.
@@ -246,6 +255,7 @@ class BackupRuns:
         except TransferError:  # night after night, perhaps: this disk is not to fill up
             await self._retain_here(schedule, {name, *arrived.values()})
             raise
+        await around.backups.note_delivery(name, str(target))
         tries = f" in {delivery.tries} tries" if delivery.tries > 1 else ""
         text = f"{name} delivered to {target}{tries}"
         try:
@@ -367,9 +377,12 @@ def _credentials(schedule: BackupSchedule) -> Credentials:
 
 
 def _write_trial(path: Path) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(b"A trial of a backup's target; it may be removed.\n" + secrets.token_bytes(_TRIAL_BYTES))
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(b"A trial of a backup's target; it may be removed.\n" + secrets.token_bytes(_TRIAL_BYTES))
+    except OSError as error:
+        raise BackupScheduleError(f"{named(path)} cannot be written: {error.strerror}; nothing was sent") from None
 
 
 def _ignore(_step: str, _done: int, _of: int) -> None:

@@ -15,7 +15,7 @@ import secrets
 import string
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.backup.folder import archives, delete, find, remove_unfinished
 from callisto_telnetd.db.backup.manifest import LONGEST_NOTE
-from callisto_telnetd.db.backup.reader import is_protected
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.store import Store
 from callisto_telnetd.errors import BackupError, CallistoError, StoreError, UsageError
@@ -47,8 +46,8 @@ PASSWORD_RULE = f"{SHORTEST_PASSWORD} to {LONGEST_PASSWORD} printable characters
 _GENERATED_LENGTH = 24
 _LETTERS = "".join(sorted(set(string.ascii_letters + string.digits) - set("0O1Il")))
 _MOST_KNOWN = 300
-_MOST_STATE = 150_000
-_NOTE_KEPT = 100
+_MOST_STATE = 300_000
+_NOTE_KEPT, _TARGET_KEPT = 100, 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +68,8 @@ class Known:
     verified: str = ""
     version: str = ""
     note: str = ""
+    target: str = ""
+    """Where a copy of it was delivered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +267,7 @@ class Backups:
         Raises:
             BackupError: there is none of that name, or it is none inside.
         """
-        return is_protected(self.require(name))
+        return _is_protected(self.require(name))
 
     async def verify(
         self, origin: Origin, name: str, *, password: str | None, told: Callable[[Progress], None]
@@ -290,10 +291,15 @@ class Backups:
             now = self._clock.now().isoformat()
             if self._store.fault is None:
                 before = (await self._state())[0].get(name, Known())
-                known = Known(before.made, now, found["product_version"], found["note"][:_NOTE_KEPT])
+                known = replace(before, verified=now, version=found["product_version"], note=found["note"][:_NOTE_KEPT])
                 await self._keep({name: known}, None)
         await self._audit.note("backup verified", origin, name)
         return found
+
+    async def note_delivery(self, name: str, target: str) -> None:
+        """Remember where a copy of an archive is."""
+        known = (await self._state())[0].get(name, Known())
+        await self._keep({name: replace(known, target=target[:_TARGET_KEPT])}, None)
 
     async def delete(self, origin: Origin, name: str, *, patient: bool = False) -> None:
         """Remove an archive for good; ``patient`` as for :meth:`create`.
@@ -356,9 +362,15 @@ class Backups:
             self._log.warning("what is known of the backups was not kept", reason=str(error))
 
 
+def _is_protected(path: Path) -> bool:
+    from callisto_telnetd.db.backup.reader import is_protected  # noqa: PLC0415 - with its ciphers slow to import
+
+    return is_protected(path)
+
+
 def _protected(path: Path) -> bool | None:
     try:
-        return is_protected(path)
+        return _is_protected(path)
     except BackupError:
         return None
 

@@ -120,6 +120,7 @@ def _data_of(each: Listed) -> dict[str, Any]:
         "verified": each.known.verified or None,
         "note": each.known.note,
         "where": str(each.path.parent),
+        "target": each.known.target or None,
     }
 
 
@@ -130,6 +131,7 @@ def _line_of(context: Context, each: Listed) -> str:
     version = f"version {known.version}" if known.version else "version unknown"
     age = f"{format_duration(each.age_s)} ago"
     line = f"{each.path.name}  {age}, {format_bytes(each.size_bytes)}, {kind}, {version}, {verified}"
+    line += f", also at {known.target}" if known.target else ""
     return f"{line}  {known.note}".rstrip()
 
 

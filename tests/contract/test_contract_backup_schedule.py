@@ -29,6 +29,8 @@ def test_the_shell_makes_and_runs_a_schedule(start: StartServer, tmp_path: Path)
     done = peer.run("backup schedule run nightly")[-1]
     (archive,) = target.iterdir()
     assert done == f"OK {archive.name} delivered to file://{target}"
+    assert f"verified {archive.name[-19:-15]}" in peer.run("backup list")[0]
+    assert f", also at file://{target}" in peer.run("backup list")[0]
     shown = peer.run("backup schedule show nightly")
     assert "Kept: the last 2" in shown
     assert any(line.startswith("Last run: ") and archive.name in line for line in shown)

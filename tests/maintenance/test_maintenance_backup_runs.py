@@ -152,6 +152,26 @@ async def test_a_target_that_fails_does_not_fill_this_disk(parts: Parts, target:
     assert arrived in parts.backups.names()
 
 
+async def test_a_target_is_proved_whatever_was_left_here(parts: Parts, target: Path) -> None:
+    """Two at a time, and where a killed server has left its small file; nothing stays, here or there."""
+    (parts.folder.backup / ".making-trial-00000000.txt").touch()
+    parts.backup_runs.open()
+    await parts.backup_runs.add(schedule(target), SYSTEM)
+    await asyncio.gather(*(parts.backup_runs.test("nightly") for _ in range(3)))
+
+    assert (list(target.iterdir()), list(parts.folder.backup.iterdir())) == ([], [])
+
+
+async def test_no_room_for_the_small_file_is_said(parts: Parts, target: Path) -> None:
+    """One line; nothing was sent."""
+    await parts.backup_runs.add(schedule(target), SYSTEM)
+    parts.folder.backup.rmdir()
+
+    with pytest.raises(BackupScheduleError, match="cannot be written: No such file or directory; nothing was sent"):
+        await parts.backup_runs.test("nightly")
+    assert list(target.iterdir()) == []
+
+
 async def test_a_host_key_is_accepted_once(parts: Parts, tmp_path: Path) -> None:
     """The first test shows it and sends nothing; once it is accepted, tests and runs go through."""
     (tmp_path / "sftp").mkdir()
