@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
-from pathlib import Path
 
 from callisto_telnetd import __version__
 from callisto_telnetd.accounts.accounts import Accounts
@@ -20,35 +19,37 @@ from callisto_telnetd.db.folder import DataFolder, FolderLock
 from callisto_telnetd.db.media import Media
 from callisto_telnetd.db.private_file import PrivateFile
 from callisto_telnetd.db.publish import new_of, settle
+from callisto_telnetd.db.restore.recordings import remove_unnamed
 from callisto_telnetd.db.restore.switch import remove_unpacked, settle_restore
 from callisto_telnetd.db.salvage.aside import remove_unfinished
 from callisto_telnetd.db.store import Store, open_store
-from callisto_telnetd.errors import ClockError, FolderError, SettingsError, StoreError, quoted
+from callisto_telnetd.errors import ClockError, FolderError, SettingsError, StoreError
 from callisto_telnetd.maintenance.alarm import Alarm
 from callisto_telnetd.maintenance.backup_runs import BackupRuns
 from callisto_telnetd.maintenance.backup_runs import Surroundings as BackupSurroundings
 from callisto_telnetd.maintenance.backup_schedules import FILE_NAME, MAX_BYTES, ScheduleFile
 from callisto_telnetd.maintenance.backups import Backups, Identified
+from callisto_telnetd.maintenance.jobs import check_job, check_plan, restart_jobs
 from callisto_telnetd.maintenance.mode import MaintenanceMode
 from callisto_telnetd.maintenance.repair import Repairs, Surroundings
 from callisto_telnetd.maintenance.restores import Restores
 from callisto_telnetd.maintenance.self_check import SelfCheck
+from callisto_telnetd.maintenance.settings_faults import faults_of_others
 from callisto_telnetd.maintenance.snapshots import Snapshots
 from callisto_telnetd.maintenance.workshop import Workshop
 from callisto_telnetd.menus.context import Identity, Parts
 from callisto_telnetd.menus.date import CLOCK_STATE
 from callisto_telnetd.services.processes import ProcessTable
 from callisto_telnetd.services.recipe import check_services
-from callisto_telnetd.services.scheduler import Job, Scheduler, restart_job
+from callisto_telnetd.services.scheduler import Job, Scheduler
 from callisto_telnetd.services.supervisor import Supervisor
-from callisto_telnetd.settings import DatabaseSettings, Settings, load_settings
+from callisto_telnetd.settings import Settings
 from callisto_telnetd.trace.captures import Captures
 from callisto_telnetd.trace.datagrams import DatagramInput, bind_path, bind_udp
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.logs import Log, bridge_libraries, open_log
-from callisto_telnetd.variables import CATALOGUE, Registry, RestartPlan, Variable, own_variables
+from callisto_telnetd.variables import CATALOGUE, Registry, Variable, own_variables
 
-_CHECK_LIMIT_S = 3600.0
 SCHEDULE_STATE = "schedule"
 """The key under which the schedule is kept in the database."""
 
@@ -59,13 +60,27 @@ def require_settings(settings: Settings) -> None:
     Raises:
         SettingsError: names the file, the key and what is allowed.
     """
-    _check_plan(settings)
+    check_plan(settings)
     _catalogue(settings)
+
+
+def settings_faults(settings: Settings) -> list[str]:
+    """Return what :func:`require_settings` refuses, a line each."""
+    try:
+        require_settings(settings)
+    except SettingsError as error:
+        return [str(error)]
+    return []
 
 
 @asynccontextmanager
 async def open_parts(
-    settings: Settings, folder: DataFolder, lock: FolderLock, *, serving: bool = True
+    settings: Settings,
+    folder: DataFolder,
+    lock: FolderLock,
+    *,
+    serving: bool = True,
+    faults_of: Callable[[Settings], Sequence[str]] = settings_faults,
 ) -> AsyncIterator[Parts]:
     """Open the appliance of a data folder.
 
@@ -74,6 +89,7 @@ async def open_parts(
         folder: The data folder, made already.
         lock: Its lock, held until everything is closed again.
         serving: Whether a server runs; for a command without one, only errors go to stderr.
+        faults_of: Returns what would keep a server from starting with settings that a restore brings.
 
     Raises:
         CallistoError: a part cannot be opened; those before it are closed again.
@@ -86,6 +102,7 @@ async def open_parts(
         catalogue = _catalogue(settings)
         _finish_interrupted(folder, log)
         store = await stack.enter_async_context(_open_store(folder))
+        await asyncio.to_thread(_remove_unnamed, store, log)
         variables = _make_variables(settings, store, stack, catalogue=catalogue, clock=clock, log=log)
         captures = _make_captures(settings, folder, hub, log, stack)
         presence, audit, processes = Presence(), Audit(store, clock, log), ProcessTable()
@@ -117,7 +134,7 @@ async def open_parts(
             data=folder.path,
             tell=presence.notify_all,
         )
-        jobs = [_check_job(settings, self_check), *_restart_jobs(settings, variables, supervisor)]
+        jobs = [check_job(settings, self_check), *restart_jobs(settings, variables, supervisor)]
         schedule = await _open_schedule(
             jobs, store, stack, variables=variables, clock=clock, presence=presence, log=log
         )
@@ -169,7 +186,12 @@ async def open_parts(
             )
         )
         backup_runs.open()
-        restores = Restores(around, settings.appliance.edition, partial(_judge_settings, folder))
+        restores = Restores(
+            around,
+            settings.appliance.edition,
+            partial(faults_of_others, settings, folder.path, faults_of),
+            settings_elsewhere=settings.config,
+        )
         stack.push_async_callback(restores.close)
         yield Parts(
             identity=_identity(settings),
@@ -280,25 +302,6 @@ async def _open_schedule(
     return schedule
 
 
-def _restart_jobs(settings: Settings, variables: Registry, supervisor: Supervisor) -> list[Job]:
-    """Return a job for each service that has a plan in this edition: its plan is what the variable says."""
-
-    def plan_of(name: str) -> RestartPlan | None:
-        value = variables.value(name)
-        return value if isinstance(value, RestartPlan) else None
-
-    return [
-        restart_job(name, service.plan, partial(plan_of, service.plan), supervisor.restart_as_planned)
-        for name, service in settings.services.items()
-        if service.plan
-    ]
-
-
-def _check_job(settings: Settings, self_check: SelfCheck) -> Job:
-    plan = _check_plan(settings)
-    return Job("database check", "[database] check", lambda: plan, self_check.run_planned, _CHECK_LIMIT_S)
-
-
 def _finish_interrupted(folder: DataFolder, log: Log) -> None:
     """Finish what a crash has left of a repair or compacting, before the database is opened.
 
@@ -326,34 +329,18 @@ def _finish_interrupted(folder: DataFolder, log: Log) -> None:
         log.warning("the database's folder cannot be looked at", reason=str(error.strerror))
 
 
-def _judge_settings(folder: DataFolder, file: Path) -> None:
-    """Refuse settings that no server would start with.
-
-    Raises:
-        CallistoError: names the file, the key and what is allowed.
-    """
-    require_settings(load_settings(folder.path, file))
+def _remove_unnamed(store: Store, log: Log) -> None:
+    """Remove recordings of a restore that was cut off; that needs the database, which says what is named."""
+    if store.fault is None:
+        try:
+            remove_unnamed(store.file)
+        except StoreError as error:
+            log.warning("what an interrupted restore has left is still there", reason=str(error))
 
 
 def _open_store(folder: DataFolder) -> AbstractAsyncContextManager[Store]:
     """Open the database; one that is damaged, or was lost, keeps nobody from the shell."""
     return open_store(folder.database, make=not folder.had_database, tolerant=True)
-
-
-def _check_plan(settings: Settings) -> RestartPlan | None:
-    """Return the plan of the database's full check.
-
-    Raises:
-        SettingsError: it is none.
-    """
-    text = settings.database.check.strip()
-    try:
-        return RestartPlan.parse(text) if text else None
-    except ValueError:
-        allowed = DatabaseSettings.model_fields["check"].description
-        raise SettingsError(
-            f"{settings.file}: database.check: {quoted(text)} is not allowed; allowed: {allowed}"
-        ) from None
 
 
 def _trace_inputs(settings: Settings, folder: DataFolder, hub: Hub, log: Log) -> tuple[DatagramInput, ...]:

@@ -197,6 +197,10 @@ class ListenError(CallistoError):
     """A listener cannot be opened: address, port, permission or TLS files."""
 
 
+class PortInUseError(ListenError):
+    """Another program, or another server of ours, has the port."""
+
+
 class TraceError(CallistoError):
     """A trace cannot begin, or a captured file cannot be read."""
 

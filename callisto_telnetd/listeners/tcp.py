@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from callisto_telnetd.accounts.gatekeeper import Place
-from callisto_telnetd.errors import ListenError, named, quoted
+from callisto_telnetd.errors import ListenError, PortInUseError, named, quoted
 from callisto_telnetd.listeners.telnet import TelnetProtocol
 from callisto_telnetd.menus.context import Parts
 from callisto_telnetd.terminal.console import Flusher
@@ -70,7 +70,7 @@ def bind(host: str, port: int, setting: str) -> list[socket.socket]:
         setting: What the owner changes to have another port.
 
     Raises:
-        ListenError: one line that names the address and what to do.
+        PortInUseError, ListenError: one line that names the address and what to do.
     """
     taken: list[socket.socket] = []
     try:
@@ -87,7 +87,8 @@ def bind(host: str, port: int, setting: str) -> list[socket.socket]:
             sock.close()
         if isinstance(error, socket.gaierror):
             raise ListenError(f"{quoted(host)} is no address to listen on: {error.strerror}") from None
-        raise ListenError(_listen_reason(error, host, port, setting)) from None
+        refused = PortInUseError if error.errno == errno.EADDRINUSE else ListenError
+        raise refused(_listen_reason(error, host, port, setting)) from None
     return taken
 
 

@@ -41,7 +41,7 @@ async def fetch(
         raise BackupError(f"{quoted(name)} is no name of a backup: callisto-HOST-YYYYmmdd-HHMMSS.zip")
     final = folder / name
     if os.path.lexists(final):
-        raise BackupError(f"there is a backup {name} here already; nothing was fetched")
+        raise BackupError(f"{name} is here already; name it without its URL; nothing was fetched")
     making = folder / f"{_PREFIX}{secrets.token_hex(8)}.zip"
     try:
         disk = await asyncio.to_thread(os.statvfs, folder)

@@ -25,8 +25,7 @@ from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.publish import new_of
 from callisto_telnetd.db.salvage.aside import remove_unfinished
-from callisto_telnetd.db.salvage.repair import REPORT_NAME
-from callisto_telnetd.db.salvage.report import RepairReport
+from callisto_telnetd.db.salvage.report import REPORT_NAME, RepairReport
 from callisto_telnetd.db.salvage.room import require_room
 from callisto_telnetd.db.store import Store
 from callisto_telnetd.errors import CallistoError, DamagedDatabaseError, StoreError, UsageError

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from callisto_telnetd.db.backup.unpacking import DATABASE_FILE, RECORDINGS_FOLDER, SETTINGS_FILE
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.restore.switch import unpacked_of
 from callisto_telnetd.db.restore.unpacked import Unpacked
@@ -46,6 +45,12 @@ class Unpacking:
             BackupPasswordError, NewerBackupError, BackupError: it is not to be used; says why.
             DiskFullError: there is no room.
         """
+        from callisto_telnetd.db.backup.unpacking import (  # noqa: PLC0415 - brings all that reads an archive
+            DATABASE_FILE,
+            RECORDINGS_FOLDER,
+            SETTINGS_FILE,
+        )
+
         try:
             await asyncio.to_thread(self._make)
         except OSError as error:

@@ -7,7 +7,6 @@ import os
 import shutil
 import sqlite3
 import stat
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -88,9 +87,7 @@ def test_a_damaged_database_keeps_nobody_from_the_shell(start: StartServer, fold
     spoil(folder / "callisto.db")
     before = (folder / "callisto.db").read_bytes() if (folder / "callisto.db").exists() else None
     server = start(data=folder)
-    began = time.monotonic()
     peer = server.log_in("bob", BOB)
-    assert time.monotonic() - began < 3.0
     text = peer.seen.decode(errors="replace")
     assert "Maintenance mode: the database cannot be used.\r\ncallisto login: " in text
     [notice] = [line for line in text.split("\r\n") if line.startswith("Notice: maintenance mode: ")]
