@@ -247,7 +247,7 @@ def _forge(path: Path, *, listed: bool) -> None:
             contents = (
                 (member, [content]) for member, content in zip(members.each_recording(), recordings[:-1], strict=False)
             )
-            size = packed_bytes(members.recording_sizes[:-1])
+            size = packed_bytes(each.size for each in list(members.each_recording())[:-1])
             archive.add(PACK, size, map(deflate, pack(manifest, contents)))
         else:
             for place in range(_MEMBERS):
@@ -255,5 +255,5 @@ def _forge(path: Path, *, listed: bool) -> None:
         archive.finish(comment_before_seal(bytes(16)).ljust(COMMENT_BYTES, b"0"))
         stream.flush()
         size = path.stat().st_size
-        seal = make_seal(stream.fileno(), size, key_of(None, bytes(16)), lambda _done: None)
+        seal = make_seal(stream.fileno(), size, key_of(None, bytes(16)), lambda *_: None)
         os.pwrite(stream.fileno(), seal.encode(), size - len(seal))

@@ -24,7 +24,7 @@ from callisto_telnetd.db.backup.manifest import (
 )
 from callisto_telnetd.db.backup.pack import pack
 from callisto_telnetd.db.backup.reader import open_archive
-from callisto_telnetd.db.backup.seal import COMMENT_BYTES, comment_before_seal, key_of, make_seal
+from callisto_telnetd.db.backup.seal import COMMENT_BYTES, comment_before_seal, make_seal
 from callisto_telnetd.db.backup.writer import Created, Order, create
 from callisto_telnetd.db.backup.zip_records import (
     Directory,
@@ -179,14 +179,18 @@ class Forger:
 
     def write(self, path: Path, directory: Callable[[Directory], Directory] = lambda right: right) -> None:
         """Write the file with its seal."""
-        seal_without_password(path, self.end(directory))
+        write_sealed(path, self.end(directory))
 
 
-def seal_without_password(path: Path, whole: bytes) -> None:
-    """Write a file whose last 64 bytes are its right seal: anybody can, where there is no password."""
+def salt_of(whole: bytes) -> bytes:
+    """Return the salt of an archive's seal."""
+    return bytes.fromhex(whole[-64 - len(" seal=") - 32 : -64 - len(" seal=")].decode())
+
+
+def write_sealed(path: Path, whole: bytes, key: bytes | None = None) -> None:
+    """Write a file whose last 64 bytes are its right seal; without a password its key is the salt: anybody can."""
     path.write_bytes(whole)
     with path.open("r+b", buffering=0) as stream:
-        salt = whole[-64 - len(" seal=") - 32 : -64 - len(" seal=")]
-        seal = make_seal(stream.fileno(), len(whole), key_of(None, bytes.fromhex(salt.decode())), ignore)
+        seal = make_seal(stream.fileno(), len(whole), key or salt_of(whole), ignore)
         stream.seek(-64, os.SEEK_END)
         stream.write(seal.encode())

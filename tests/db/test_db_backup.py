@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import sqlite3
 import subprocess
 import threading
 import time
+import zipfile
 from contextlib import closing
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -26,9 +30,9 @@ from callisto_telnetd.db.backup.folder import (
 )
 from callisto_telnetd.db.backup.manifest import DATABASE, MANIFEST, PACK, RECORDINGS, SETTINGS
 from callisto_telnetd.db.backup.reader import is_protected, open_archive
-from callisto_telnetd.db.backup.unpacking import unpack
-from callisto_telnetd.db.backup.verification import verify
-from callisto_telnetd.db.backup.writer import READING, Order, create
+from callisto_telnetd.db.backup.unpacking import RECORDINGS_FOLDER, unpack
+from callisto_telnetd.db.backup.verification import INSIDE, MEMBERS, SEAL, verify
+from callisto_telnetd.db.backup.writer import COPYING, READING, VERIFYING, WRITING, Order, create
 from callisto_telnetd.errors import BackupError, BackupPasswordError, DamagedDatabaseError
 from tests.db.archives import AT, HASH, PASSWORD, ignore, make_appliance, make_archive, read_archive
 
@@ -46,6 +50,17 @@ def rows(database: bytes, path: Path, sql: str) -> list[tuple[object, ...]]:
     path.write_bytes(database)
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute(sql).fetchall()
+
+
+def add_recording(order: Order, content: bytes) -> str:
+    """Have a message of its own name a recording; return its name."""
+    name = hashlib.sha256(content).hexdigest()
+    (order.media / name).write_bytes(content)
+    with closing(sqlite3.connect(order.live)) as connection:
+        (identity,) = connection.execute("SELECT id FROM message GROUP BY recording HAVING count(*) > 1").fetchone()
+        connection.execute("UPDATE message SET recording = ? WHERE id = ?", (name, identity))
+        connection.commit()
+    return name
 
 
 @pytest.mark.parametrize("password", [PASSWORD, None])
@@ -125,21 +140,32 @@ def test_recordings_that_are_not_there_are_no_reason_to_fail(tmp_path: Path) -> 
     }
 
 
-@pytest.mark.parametrize("password", [PASSWORD, None])
-def test_a_large_recording_is_stored_piece_by_piece(tmp_path: Path, password: str | None) -> None:
-    """One that is not held in memory as a whole comes out as it went in."""
-    order = make_appliance(tmp_path / "data", recordings=1)
-    (old,) = order.media.iterdir()
-    content = bytes(range(256)) * 20_000
-    name = hashlib.sha256(content).hexdigest()
-    old.unlink()
-    (order.media / name).write_bytes(content)
+@pytest.mark.parametrize(
+    "name", ["x'ff' || recording", "x'" + "ff" * 64 + "'", "recording || char(10)", "upper(recording)"]
+)
+def test_a_row_whose_recording_has_no_name_is_no_reason_to_fail(tmp_path: Path, name: str) -> None:
+    """A damaged name, also one that is no text, names nothing; the others are in it."""
+    order = make_appliance(tmp_path / "data")
+    damaged = add_recording(order, b"whose name will be damaged")
     with closing(sqlite3.connect(order.live)) as connection:
-        connection.execute("UPDATE message SET recording = ?", (name,))
+        connection.execute(f"UPDATE message SET recording = CAST({name} AS TEXT) WHERE recording = ?", (damaged,))
         connection.commit()
-    made = make_archive(order, password)
+    made = make_archive(order)
 
-    assert read_archive(made.path, password)[RECORDINGS + name] == content
+    assert {each.sha256 for each in made.manifest.members.each_recording()} == {
+        path.name for path in order.media.iterdir()
+    } - {damaged}
+
+
+@pytest.mark.parametrize("password", [PASSWORD, None])
+def test_recordings_of_all_sizes_come_out_as_they_went_in(tmp_path: Path, password: str | None) -> None:
+    """Nothing, what is just one piece, a byte more, and what is not held in memory as a whole."""
+    order = make_appliance(tmp_path / "data", recordings=1)
+    contents = [b"", bytes(1 << 20), bytes((1 << 20) + 1), os.urandom(512), bytes(range(256)) * 20_000]
+    names = [add_recording(order, content) for content in contents]
+    found = read_archive(make_archive(order, password).path, password)
+
+    assert [found[RECORDINGS + name] for name in names] == contents
 
 
 @pytest.mark.parametrize("password", [PASSWORD, None])
@@ -163,6 +189,31 @@ def test_7_zip_tar_and_pyzipper_read_it(order: Order, tmp_path: Path, password: 
     assert {path.stat().st_mtime for path in (out / RECORDINGS).iterdir()} == {AT.timestamp()}
 
 
+def test_nothing_of_the_content_stands_in_a_protected_archive(tmp_path: Path) -> None:
+    """What cannot be deflated stands in an open one as it is, in a protected one not; names of recordings neither."""
+    order = make_appliance(tmp_path / "data")
+    content = os.urandom(60_000)
+    name = add_recording(order, content)
+    open_one, protected = (make_archive(order, word).path.read_bytes() for word in (None, PASSWORD))
+
+    assert content[1000:2000] in open_one
+    assert content[1000:1016] not in protected
+    assert name.encode() not in protected
+
+
+def test_each_member_has_keys_of_its_own(order: Order) -> None:
+    """No salt comes twice, not in one archive and not in two of the same: the key stream always begins at 1."""
+    salts = set()
+    for path in (make_archive(order, PASSWORD).path for _ in range(2)):
+        whole = path.read_bytes()
+        for info in zipfile.ZipFile(path).infolist():
+            at = info.header_offset + 30 + len(info.filename) + len(info.extra)
+            salts.add(whole[at : at + 16])
+        salts.add(bytes.fromhex(whole[-64 - len(" seal=") - 32 :][:32].decode()))
+
+    assert len(salts) == 2 * (4 + 1)
+
+
 def test_7_zip_refuses_another_password(order: Order) -> None:
     """The members are encrypted, the manifest too."""
     made = make_archive(order, PASSWORD)
@@ -172,7 +223,6 @@ def test_7_zip_refuses_another_password(order: Order) -> None:
 
     assert tried.returncode != 0
     assert "Wrong password" in tried.stdout + tried.stderr
-    assert b"before the change" not in made.path.read_bytes()
 
 
 def test_verify_says_what_an_archive_is(order: Order) -> None:
@@ -222,6 +272,27 @@ def test_a_damaged_database_gives_no_archive(tmp_path: Path) -> None:
     assert list(order.folder.iterdir()) == []
 
 
+def test_recordings_that_cannot_be_looked_for_are_said(tmp_path: Path) -> None:
+    """No folder of recordings, no archive: it would hold none of them."""
+    order = make_appliance(tmp_path / "data")
+    order.media.rename(tmp_path / "elsewhere")
+
+    with pytest.raises(BackupError, match=r"media' is no folder: is its disk mounted\?; nothing was changed"):
+        create(order, ignore)
+    assert list(order.folder.iterdir()) == []
+
+
+def test_settings_that_are_too_large_are_said(tmp_path: Path) -> None:
+    """No start takes them, and no restore would."""
+    order = make_appliance(tmp_path / "data")
+    assert order.settings is not None
+    order.settings.write_bytes(b"#" * ((1 << 20) + 1))
+
+    with pytest.raises(BackupError, match=r"callisto\.toml' has more than 1\.0 MiB; nothing was changed"):
+        make_archive(order, PASSWORD)
+    assert list(order.folder.iterdir()) == []
+
+
 def test_a_folder_that_is_not_there_is_said(order: Order, tmp_path: Path) -> None:
     """No folder, no archive: one line of ours."""
     with pytest.raises(BackupError, match="the backup cannot be made: No such file or directory; nothing was changed"):
@@ -237,6 +308,22 @@ def test_what_keeps_a_part_from_being_written_is_said(order: Order, tmp_path: Pa
         unpack(made.path, None, tmp_path, order.media, ignore)
 
 
+def test_a_damaged_recording_that_is_there_is_taken_from_the_archive(order: Order, tmp_path: Path) -> None:
+    """Its name and size are right, its content is not; those that are whole are not written again."""
+    made = make_archive(order)
+    media = shutil.copytree(order.media, tmp_path / "media")
+    linked, damaged, *_ = sorted(media.iterdir(), key=lambda path: path.stat().st_size)
+    right = damaged.read_bytes()
+    damaged.write_bytes(right[::-1])
+    linked.rename(tmp_path / "elsewhere")
+    linked.symlink_to("x" * (order.media / linked.name).stat().st_size)
+    (tmp_path / "parts").mkdir()
+    unpack(made.path, None, tmp_path / "parts", media, ignore)
+
+    assert (tmp_path / "parts" / RECORDINGS_FOLDER / damaged.name).read_bytes() == right
+    assert {path.name for path in (tmp_path / "parts" / RECORDINGS_FOLDER).iterdir()} == {damaged.name, linked.name}
+
+
 def test_a_recording_that_changes_while_it_is_read_is_said(tmp_path: Path) -> None:
     """All recordings were looked at once more, and still one is another when it is packed: no archive, one line."""
     order = make_appliance(tmp_path / "data")
@@ -249,9 +336,67 @@ def test_a_recording_that_changes_while_it_is_read_is_said(tmp_path: Path) -> No
 
     with pytest.raises(
         BackupError, match=f"{spoiled.name} has changed while it was read; nothing was changed; try again"
-    ):
+    ) as refused:
         create(order, tell)
+    assert refused.type is BackupError
     assert list(order.folder.iterdir()) == []
+
+
+def test_recordings_that_go_away_meanwhile_are_missing(tmp_path: Path) -> None:
+    """One goes when all were looked at, another when they were looked at again: the archive has the rest."""
+    order = make_appliance(tmp_path / "data")
+    gone, gone_then, *others = sorted(order.media.iterdir())
+    going = iter([gone, gone_then])
+
+    def tell(step: str, done: int, _of: int) -> None:
+        if step == WRITING and done == 0 and (path := next(going, None)):
+            path.unlink()
+
+    made = create(order, tell)
+
+    assert made.manifest.missing == (gone.name, gone_then.name)
+    assert read_archive(made.path).keys() - {DATABASE} == {RECORDINGS + path.name for path in others}
+
+
+def test_settings_that_change_meanwhile_are_taken_as_they_are_then(order: Order) -> None:
+    """An editor that saves while the archive is written costs a second try, and no backup."""
+    assert order.settings is not None
+    before = order.settings.read_bytes()
+
+    def tell(step: str, done: int, _of: int) -> None:
+        if step == WRITING and done == 0 and order.settings:
+            order.settings.write_bytes(before.upper())
+
+    try:
+        made = create(replace(order, password=PASSWORD), tell)
+    finally:
+        order.settings.write_bytes(before)
+
+    assert read_archive(made.path, PASSWORD)[SETTINGS] == before.upper()
+
+
+@pytest.mark.parametrize("password", [PASSWORD, None])
+def test_progress_rises_to_its_end(tmp_path: Path, password: str | None) -> None:
+    """Each step counts up to what it has said there is, neither beyond nor early, and in steps of some mebibytes."""
+    order = make_appliance(tmp_path / "data", recordings=9)
+    add_recording(order, bytes(12 << 20))
+    told: dict[str, list[tuple[int, int]]] = {}
+
+    def tell(step: str, done: int, of: int) -> None:
+        told.setdefault(step, []).append((done, of))
+
+    made = create(replace(order, password=password), tell)
+    verify(made.path, password, order.folder, lambda _name, _text: None, tell)
+    unpack(made.path, password, tmp_path, tmp_path / "nowhere", tell)
+
+    assert list(told) == [COPYING, READING, WRITING, VERIFYING, SEAL, MEMBERS, INSIDE]
+    for step in (WRITING, VERIFYING, MEMBERS):
+        done, of = [each[0] for each in told[step]], {each[1] for each in told[step] if each[1]}
+        assert len(of) == 1
+        assert set(done[: done.index(max(of))]).isdisjoint(of)
+        assert max(after - before for before, after in pairwise(done)) <= 4 << 20
+        assert done[-1] == max(of) == max(done)
+    assert told[SEAL][-1][0] == told[SEAL][-1][1]
 
 
 def test_the_copy_is_consistent_while_others_write(tmp_path: Path) -> None:
@@ -290,6 +435,29 @@ def test_the_copy_is_consistent_while_others_write(tmp_path: Path) -> None:
     ]
 
     assert sums == [[(1000 * len(numbers),)]] * 5
+
+
+def test_an_archive_that_is_deleted_meanwhile_is_not_listed(tmp_path: Path) -> None:
+    """Others come and go while the folder is read: that is no error."""
+    kept = tmp_path / "callisto-box-20261123-101500.zip"
+    kept.touch()
+    going = [tmp_path / f"callisto-box-20261123-1016{second:02}.zip" for second in range(60)]
+    stop = threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            for path in going:
+                path.touch()
+            for path in going:
+                path.unlink()
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        assert all(archives(tmp_path)[-1].path == kept for _ in range(300))
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_names_and_what_is_left_over(tmp_path: Path) -> None:
@@ -335,9 +503,7 @@ def test_a_host_gives_a_name_that_is_found_again(tmp_path: Path, hostname: str, 
     second.touch()
 
     assert second.name == first.name.replace(".zip", "-2.zip")
-    assert [each.path for each in archives(tmp_path)] == sorted(
-        (first, second), key=lambda path: path.name, reverse=True
-    )
+    assert [each.path for each in archives(tmp_path)] == [second, first]
 
 
 @pytest.mark.long
@@ -358,5 +524,5 @@ def test_more_than_four_gibibytes(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     found = unpack(made.path, None, tmp_path / "out", order.media, ignore)
 
-    assert found.manifest.members.recording_sizes[0] == (4 << 30) + 5
+    assert next(found.manifest.members.each_recording()).size == (4 << 30) + 5
     assert made.size_bytes < 1 << 30

@@ -97,6 +97,7 @@ def sweep(tmp_path: Path, appliance: Path, how: str, step: int) -> Counter[str]:
         outcome = outcome_of(data)
         if how.startswith("error") and code:
             assert "Error: " in said.splitlines()[-1], (point, said)
+            assert outcome == "none", (point, said)  # as it says
         elif how.startswith("error"):
             assert outcome == "whole", point
         outcomes[outcome] += 1

@@ -32,7 +32,7 @@ _WITHOUT_SECRETS = (
     "DELETE FROM quarantine WHERE origin LIKE 'account%' OR origin LIKE 'mailbox%' OR content LIKE '%$argon2%'",
 )
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NAME = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(rb"[0-9a-f]{64}")
 _CHUNK_BYTES = 1 << 20
 _ROWS = 1000
 
@@ -108,13 +108,14 @@ def recordings_of(copy: Path) -> Iterator[str]:
     uri = f"{copy.absolute().as_uri()}?mode=ro&immutable=1"
     sql = "SELECT recording FROM message UNION SELECT recording FROM greeting ORDER BY 1"
     with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+        connection.text_factory = bytes  # a damaged name is no text, and no reason to fail
         cursor = connection.execute(sql)
         while rows := cursor.fetchmany(_ROWS):
-            yield from (name for (name,) in rows if isinstance(name, str) and _NAME.fullmatch(name))
+            yield from (name.decode() for (name,) in rows if _NAME.fullmatch(name))
 
 
-def open_recording(path: Path) -> int:
-    """Return a descriptor of a recording; it is a file, and no link.
+def _open_file(path: Path) -> int:
+    """Return a descriptor of a file, and of nothing else; a link is none.
 
     Raises:
         OSError: it is not there, or something else.
@@ -126,8 +127,8 @@ def open_recording(path: Path) -> int:
     return descriptor
 
 
-class OtherContentError(BackupError):
-    """A recording's content is not what its name says."""
+class OtherContentError(Exception):
+    """A file's content is not what was said of it; the text is the file's name."""
 
 
 def size_of(path: Path) -> int | None:
@@ -145,22 +146,22 @@ def size_if_whole(path: Path) -> int | None:
     if size is None:
         return None
     try:
-        for _ in pieces_of(path, size):
+        for _ in pieces_of(path, size, path.name):
             pass
     except OtherContentError:
         return None
     return size
 
 
-def pieces_of(path: Path, size: int) -> Iterator[bytes]:
-    """Yield the content of a recording.
+def pieces_of(path: Path, size: int, sha256: str) -> Iterator[bytes]:
+    """Yield the content of a file.
 
     Raises:
-        OtherContentError: it is not what its name says, of another size, or cannot be read; after the last piece.
+        OtherContentError: it has another size or hash, or cannot be read; after the last piece.
     """
     digest, left = hashlib.sha256(), size
     try:
-        with os.fdopen(open_recording(path), "rb", buffering=0) as stream:
+        with os.fdopen(_open_file(path), "rb", buffering=0) as stream:
             while piece := stream.read(min(left + 1, _CHUNK_BYTES)):
                 digest.update(piece)
                 left -= len(piece)
@@ -168,9 +169,9 @@ def pieces_of(path: Path, size: int) -> Iterator[bytes]:
                     break
                 yield piece
     except OSError:
-        left = -1
-    if left or digest.hexdigest() != path.name:
-        raise OtherContentError(f"{path.name} has changed while it was read; nothing was changed; try again")
+        raise OtherContentError(path.name) from None
+    if left or digest.hexdigest() != sha256:
+        raise OtherContentError(path.name)
 
 
 def hash_of(path: Path) -> tuple[int, str]:
@@ -180,7 +181,7 @@ def hash_of(path: Path) -> tuple[int, str]:
         OSError: it is no file, or cannot be read.
     """
     digest, size = hashlib.sha256(), 0
-    with os.fdopen(open_recording(path), "rb", buffering=0) as stream:
+    with os.fdopen(_open_file(path), "rb", buffering=0) as stream:
         while piece := stream.read(_CHUNK_BYTES):
             digest.update(piece)
             size += len(piece)

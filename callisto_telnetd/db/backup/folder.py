@@ -41,6 +41,8 @@ class ArchiveName(NamedTuple):
     """As :func:`host_of_name` returns it."""
     at: datetime
     """When it was made: the appliance's time, without a zone."""
+    nth: int
+    """Which of that second, from 1."""
 
 
 def host_of_name(hostname: str) -> str:
@@ -78,16 +80,18 @@ def archives(folder: Path) -> list[ArchiveFile]:
     Raises:
         BackupError: the folder cannot be read.
     """
-    found: list[ArchiveFile] = []
+    found: list[tuple[int, ArchiveFile]] = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 named_so = parse_name(entry.name)
                 if named_so is not None and entry.is_file(follow_symlinks=False) and len(found) < MOST_LISTED:
-                    found.append(ArchiveFile(Path(entry.path), named_so.at, entry.stat(follow_symlinks=False).st_size))
+                    with suppress(FileNotFoundError):  # it was deleted just now
+                        size = entry.stat(follow_symlinks=False).st_size
+                        found.append((named_so.nth, ArchiveFile(Path(entry.path), named_so.at, size)))
     except OSError as error:
         raise BackupError(f"{named(folder)} cannot be read: {error.strerror}") from None
-    return sorted(found, key=lambda each: (each.at, each.path.name), reverse=True)
+    return [file for _, file in sorted(found, key=lambda each: (each[1].at, each[0], each[1].path), reverse=True)]
 
 
 def find(folder: Path, name: str) -> Path:
@@ -143,6 +147,6 @@ def parse_name(name: str) -> ArchiveName | None:
     if match is None:
         return None
     try:
-        return ArchiveName(match[1], datetime.strptime(match[2], _STAMP))  # noqa: DTZ007 - the name says no zone
+        return ArchiveName(match[1], datetime.strptime(match[2], _STAMP), int(match[3] or 1))  # noqa: DTZ007 - the name says no zone
     except ValueError:
         return None

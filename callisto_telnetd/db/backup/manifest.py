@@ -1,7 +1,7 @@
 """The manifest of an archive: what it is, of which appliance, and every member with its size and SHA-256.
 
 It is one JSON object, written in one way: the head in its first line, then a member a line. Reading takes that form
-alone and works line by line, so that a list of 200,000 members needs no more memory than their hashes.
+alone, byte for byte, and works piece by piece: a list of 200,000 members needs no more memory than their hashes.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import chain, islice
 from operator import ge
 from typing import Any, NamedTuple, NoReturn
 
 from callisto_telnetd.db.backup.tar_records import MOST_BYTES as MOST_RECORDING_BYTES
+from callisto_telnetd.db.backup.tar_records import packed_bytes
 from callisto_telnetd.errors import BackupError, NewerBackupError, quoted
 
 FORMAT, FORMAT_VERSION = "callisto-backup", 1
@@ -28,6 +29,7 @@ MOST_MANIFEST_BYTES = 40 << 20
 MOST_NAMED_MISSING = 1000
 LONGEST_NOTE = 1000
 MOST_MEMBER_BYTES = 1 << 44
+MOST_SETTINGS_BYTES = 1 << 20
 
 _HEAD_END = b',"members":[\n'
 _BETWEEN, _END = b",\n", b"\n]}\n"
@@ -45,10 +47,21 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 _FIRST_YEAR, _LAST_YEAR = 1970, 2199
 _CREATED = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z", re.ASCII)
 _TEXTS = {"product_version": 64, "edition": 32, "host": 300, "serial": 300, "created": 20, "note": LONGEST_NOTE}
+_HEAD = (
+    "product_version",
+    "schema",
+    "edition",
+    "host",
+    "serial",
+    "created",
+    "note",
+    "secrets",
+    "left_out",
+    "missing",
+    "missing_count",
+)
+"""The fields of the head in their order, behind the format and its version."""
 _LEFT_OUT = frozenset({SETTINGS})
-_KEYS = frozenset(
-    {"format", "format_version", "schema", "secrets", "left_out", "missing", "missing_count"}
-) | frozenset(_TEXTS)
 
 
 class Member(NamedTuple):
@@ -96,9 +109,14 @@ class Members:
             yield Member(RECORDINGS + name, size, name)
 
     @property
-    def recording_sizes(self) -> Sequence[int]:
-        """Bytes of each."""
-        return self._sizes
+    def zipped(self) -> dict[str, int]:
+        """The members of the ZIP file behind the manifest, in its order, with their sizes."""
+        sizes = {DATABASE: self.database.size}
+        if self.settings is not None:
+            sizes[SETTINGS] = self.settings.size
+        if self._sizes:
+            sizes[PACK] = packed_bytes(self._sizes)
+        return sizes
 
     @property
     def size_bytes(self) -> int:
@@ -140,28 +158,17 @@ class Manifest:
     @property
     def moment(self) -> int:
         """When it was made, in seconds since 1970."""
-        return int(datetime.fromisoformat(self.created).astimezone(UTC).timestamp())
+        return int(datetime.fromisoformat(self.created).timestamp())
 
     def head(self) -> dict[str, Any]:
         """Return all but the members, as the JSON has it."""
-        texts = {name: getattr(self, name) for name in _TEXTS}
-        return {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "product_version": texts.pop("product_version"),
-            "schema": self.schema,
-            **texts,
-            "secrets": self.secrets,
-            "left_out": list(self.left_out),
-            "missing": list(self.missing),
-            "missing_count": self.missing_count,
-        }
+        values = {name: getattr(self, name) for name in _HEAD}
+        return {"format": FORMAT, "format_version": FORMAT_VERSION, **values}
 
 
 def format_manifest(manifest: Manifest) -> Iterator[bytes]:
     """Yield the JSON in pieces."""
-    head = json.dumps(manifest.head(), ensure_ascii=True, separators=(",", ":"))
-    yield head.removesuffix("}").encode() + _HEAD_END
+    yield _format_head(manifest.head()) + _HEAD_END
     records = (
         f'{{"name":"{member.name}","size":{member.size},"sha256":"{member.sha256}"}}' for member in manifest.members
     )
@@ -180,12 +187,17 @@ def parse_manifest(pieces: Iterable[bytes]) -> Manifest:
         BackupError: it has another form.
     """
     rest = iter(pieces)
-    head, pending = _read_head(rest)
-    values = _checked(head)
+    text, pending = _read_head(rest)
+    values = _parse_head(text)
     return Manifest(members=_read_members(_BETWEEN + pending, rest), **values)
 
 
-def _read_head(pieces: Iterator[bytes]) -> tuple[dict[str, Any], bytes]:
+def _format_head(head: dict[str, Any]) -> bytes:
+    return json.dumps(head, ensure_ascii=True, separators=(",", ":")).removesuffix("}").encode()
+
+
+def _read_head(pieces: Iterator[bytes]) -> tuple[bytes, bytes]:
+    """Return the head, and what was read of the members behind it."""
     pending = b""
     while _HEAD_END not in pending:
         piece = next(pieces, None)
@@ -193,13 +205,18 @@ def _read_head(pieces: Iterator[bytes]) -> tuple[dict[str, Any], bytes]:
             _refuse()
         pending += piece
     text, _, pending = pending.partition(_HEAD_END)
+    return text, pending
+
+
+def _parse_head(text: bytes) -> dict[str, Any]:
+    """Return what the head says, by the names of :class:`Manifest`; the version is looked at before all the rest."""
     try:
-        head = json.loads(text + b"}", object_pairs_hook=_once)
+        head = json.loads(text + b"}")
     except (ValueError, RecursionError):
         _refuse()
-    if len(text) > _MOST_HEAD_BYTES or not isinstance(head, dict) or head.get("format") != FORMAT:
+    if not isinstance(head, dict) or head.pop("format", None) != FORMAT:
         _refuse()
-    version = head.get("format_version")
+    version = head.pop("format_version", None)
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         _refuse()
     if version > FORMAT_VERSION:
@@ -207,19 +224,12 @@ def _read_head(pieces: Iterator[bytes]) -> tuple[dict[str, Any], bytes]:
             f"the backup has format {str(version)[:20]}, this version knows {FORMAT_VERSION}:"
             " use a newer callisto-telnetd"
         )
-    return head, pending
+    return _checked(head, text)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(made := dict(pairs)) != len(pairs):
-        raise ValueError("a key stands twice")
-    return made
-
-
-def _checked(head: dict[str, Any]) -> dict[str, Any]:
-    values = {name: value for name, value in head.items() if name not in {"format", "format_version"}}
+def _checked(values: dict[str, Any], text: bytes) -> dict[str, Any]:
     fits = (
-        head.keys() == _KEYS
+        tuple(values) == _HEAD
         and all(_is_text(values[name], longest) for name, longest in _TEXTS.items())
         and _is_moment(values["created"])
         and _is_count(values["schema"])
@@ -229,6 +239,8 @@ def _checked(head: dict[str, Any]) -> dict[str, Any]:
         and set(values["left_out"]) <= _LEFT_OUT
         and _is_list(values["missing"], MOST_NAMED_MISSING)
         and all(_HASH.fullmatch(name) for name in values["missing"])
+        # No other spelling or encoding, and no key twice.
+        and _format_head({"format": FORMAT, "format_version": FORMAT_VERSION, **values}) == text
     )
     if not fits:
         _refuse()
@@ -236,7 +248,7 @@ def _checked(head: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_text(value: object, longest: int) -> bool:
-    return isinstance(value, str) and len(value) <= longest and (value.isprintable() or not value)
+    return isinstance(value, str) and len(value) <= longest and value.isprintable()
 
 
 def _is_moment(text: str) -> bool:
@@ -280,6 +292,8 @@ def _add_file(members: Members | None, match: re.Match[bytes]) -> Members:
             _refuse()
         return Members(member)
     if member.name != SETTINGS or members.settings is not None or members.recordings:
+        _refuse()
+    if member.size > MOST_SETTINGS_BYTES:
         _refuse()
     members.settings = member
     return members

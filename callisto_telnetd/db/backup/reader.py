@@ -17,12 +17,10 @@ from pathlib import Path
 
 from callisto_telnetd.db.backup.cipher import CODE_BYTES, HEAD_BYTES, SALT_BYTES, Decryption, keys_of
 from callisto_telnetd.db.backup.manifest import (
-    DATABASE,
     MANIFEST,
     MOST_MANIFEST_BYTES,
     MOST_MEMBER_BYTES,
     PACK,
-    SETTINGS,
     Manifest,
     Member,
     parse_manifest,
@@ -30,7 +28,6 @@ from callisto_telnetd.db.backup.manifest import (
 from callisto_telnetd.db.backup.pack import checked, drain, recordings
 from callisto_telnetd.db.backup.refusal import FILE, naming, reading, refuse, refuse_foreign
 from callisto_telnetd.db.backup.seal import COMMENT_BYTES, SEAL_VERSION, is_same, key_of, make_seal, parse_comment
-from callisto_telnetd.db.backup.tar_records import packed_bytes
 from callisto_telnetd.db.backup.zip_records import (
     AES_OVERHEAD_BYTES,
     END_64_BYTES,
@@ -45,19 +42,26 @@ from callisto_telnetd.db.backup.zip_records import (
 )
 from callisto_telnetd.errors import BackupError, BackupPasswordError, NewerBackupError
 
-_TAIL_BYTES = COMMENT_BYTES + END_BYTES + END_64_BYTES + 16
+_TAIL_BYTES = END_64_BYTES + END_BYTES + COMMENT_BYTES
 _FEWEST_MEMBERS, _MOST_MEMBERS = 2, 4
 _MOST_RECORD_BYTES = 256
 _CHUNK_BYTES = 256 << 10
 _MOST_RATIO, _RATIO_FREE_BYTES = 1040, 64 << 10
 """Deflate makes 1,032 bytes of one at most."""
+_MOST_ADDED_RATIO, _MOST_ADDED_BYTES = 64, 1 << 10
+"""What cannot be deflated grows by five bytes for a section of 512 bytes and more. Of blocks with nothing in them there
+could else be any number."""
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 Content = tuple[Member, Iterator[bytes]]
 
 
-def _ignore(_done: int) -> None:
+Told = Callable[[int, int], None]
+"""Told how many bytes are done, and how many there are."""
+
+
+def _ignore(_done: int, _of: int) -> None:
     """Take no notice."""
 
 
@@ -78,7 +82,7 @@ class Archive:
             refuse("no password protects it, and yet it holds accounts or settings")
         self._entry = self._fitting(entries)
 
-    def contents(self) -> Iterator[Content]:
+    def contents(self, told: Told = _ignore) -> Iterator[Content]:
         """Yield each member of the manifest, in its order, with its content piece by piece.
 
         What was yielded of a member is its content only once the last piece was taken. What the caller leaves of it
@@ -87,25 +91,30 @@ class Archive:
         Raises:
             BackupError: a content is not what the manifest says.
         """
-        members = self.manifest.members
+        members, done, of = self.manifest.members, 0, sum(self.manifest.members.zipped.values())
+
+        def content(name: str) -> Iterator[bytes]:
+            nonlocal done
+            for piece in self._content(self._entry[name]):
+                done += len(piece)
+                told(done, of)
+                yield piece
+
         for member in filter(None, (members.database, members.settings)):
-            pieces = checked(member, self._content(self._entry[member.name]))
+            pieces = checked(member, content(member.name))
             yield member, pieces
             drain(pieces)
         if members.recordings:
-            yield from recordings(self.manifest, self._content(self._entry[PACK]))
+            yield from recordings(self.manifest, content(PACK))
 
-    def verify_members(self, told: Callable[[int, int], None]) -> None:
-        """Read every member to its end; told of the bytes done, and how many there are.
+    def verify_members(self, told: Told) -> None:
+        """Read every member to its end.
 
         Raises:
             BackupError: one is not what the manifest says.
         """
-        done, of = 0, self.manifest.members.size_bytes
-        for member, pieces in self.contents():
-            drain(pieces)
-            done += member.size
-            told(done, of)
+        for _ in self.contents(told):
+            pass
 
     def _entries(self) -> list[Entry]:
         """Return the records of the directory, all of which have our form."""
@@ -134,12 +143,7 @@ class Archive:
 
     def _fitting(self, entries: list[Entry]) -> dict[str, Entry]:
         """Return the places of the members behind the manifest; what does not follow from it is refused."""
-        members = self.manifest.members
-        sizes = {DATABASE: members.database.size}
-        if members.settings is not None:
-            sizes[SETTINGS] = members.settings.size
-        if members.recordings:
-            sizes[PACK] = packed_bytes(members.recording_sizes)
+        sizes = self.manifest.members.zipped
         manifest, *others = entries
         if len(others) != len(sizes):
             refuse("its manifest does not list the members that it has")
@@ -161,6 +165,7 @@ class Archive:
             (entry.name, entry.size, entry.encrypted, entry.stamp) == (name, size, self.protected, stamp)
             and raw >= 0
             and size <= raw * _MOST_RATIO + _RATIO_FREE_BYTES
+            and raw <= size + size // _MOST_ADDED_RATIO + _MOST_ADDED_BYTES
             and not (self.protected and entry.crc)
         )
         if not fits or entry.end > self._directory.offset:
@@ -174,6 +179,8 @@ class Archive:
         unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
         left, crc = entry.size, 0
         for packed in self._decrypted(entry):
+            if unpacker.eof:  # it would gather in memory what stands behind the end
+                refuse(f"{entry.name} goes on behind its end")
             pending = packed
             while True:
                 try:
@@ -223,7 +230,7 @@ def open_archive(
     password: str | None,
     *,
     key: bytes | None = None,
-    tell: Callable[[int], None] = _ignore,
+    told: Told = _ignore,
 ) -> Iterator[Archive]:
     """Open an archive, with everything right that can be told without reading the members.
 
@@ -231,7 +238,7 @@ def open_archive(
         path: The file.
         password: Its password, None where it has none.
         key: The seal's key, where that is known already.
-        tell: Told how many bytes the seal was held against.
+        told: Told how far the seal was held against the file.
 
     Raises:
         BackupPasswordError: the password is wrong, missing, or there where none is needed.
@@ -243,7 +250,7 @@ def open_archive(
             descriptor = os.open(path, _FLAGS)
         try:
             with reading():
-                archive = _opened(descriptor, password, key, tell)
+                archive = _opened(descriptor, password, key, told)
             yield archive
         finally:
             os.close(descriptor)
@@ -263,14 +270,14 @@ def is_protected(path: Path) -> bool:
             os.close(descriptor)
 
 
-def _opened(descriptor: int, password: str | None, key: bytes | None, tell: Callable[[int], None]) -> Archive:
+def _opened(descriptor: int, password: str | None, key: bytes | None, told: Told) -> Archive:
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_MEMBER_BYTES:
         refuse_foreign()
     size = found.st_size
     tail = os.pread(descriptor, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
     comment = parse_comment(tail)
-    if comment is None:
+    if comment is None or comment.version < 1:
         refuse_foreign()
     if comment.version > SEAL_VERSION:
         raise NewerBackupError(
@@ -278,7 +285,7 @@ def _opened(descriptor: int, password: str | None, key: bytes | None, tell: Call
         )
     _require_password(descriptor, password)
     key = key_of(password, comment.salt) if key is None else key
-    if not is_same(make_seal(descriptor, size, key, tell), comment.seal):
+    if not is_same(make_seal(descriptor, size, key, told), comment.seal):
         doubt = ", or the password is wrong" if password is not None else ""
         raise BackupError(f"{FILE}: its seal is broken: it was changed, or is damaged{doubt}; nothing was changed")
     try:

@@ -20,7 +20,8 @@ _DIGITS = 64
 _FORM = re.compile(rb"callisto-backup (\d{1,9}) salt=([0-9a-f]{32}) seal=([0-9a-f]{64})", re.ASCII)
 _PERSON = b"callisto-backup1"
 _CHUNK_BYTES = 1 << 20
-# 32 MiB and some tens of milliseconds a try: what guessing a password costs.
+# 32 MiB and some tens of milliseconds a try. Who guesses at the members' own codes has it cheaper (AE-2's 1,000
+# rounds): the password's length is what protects.
 _SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 2**15, 8, 1
 _SCRYPT_BYTES = 64 << 20
 """The most that OpenSSL may take for it; 32 MiB and a little is what it needs."""
@@ -64,14 +65,14 @@ def parse_comment(comment: bytes) -> Comment | None:
     return Comment(int(match[1]), bytes.fromhex(match[2].decode()), match[3].decode())
 
 
-def make_seal(descriptor: int, file_bytes: int, key: bytes, tell: Callable[[int], None]) -> str:
+def make_seal(descriptor: int, file_bytes: int, key: bytes, told: Callable[[int, int], None]) -> str:
     """Return the seal over all of a file but its last 64 bytes.
 
     Args:
         descriptor: The file, open for reading.
         file_bytes: How large it is with its seal.
         key: From :func:`key_of`.
-        tell: Told how many bytes are done.
+        told: Told how many bytes are done, and how many there are.
 
     Raises:
         OSError: it cannot be read.
@@ -84,7 +85,7 @@ def make_seal(descriptor: int, file_bytes: int, key: bytes, tell: Callable[[int]
             break
         digest.update(data)
         at += len(data)
-        tell(at)
+        told(at, end)
     return digest.hexdigest()
 
 

@@ -1,22 +1,19 @@
 """An archive taken apart for a restore: every member is read and held against the manifest, in one go.
 
-What the appliance has already is not written again: a recording is named by its content. Members go to names that the
-caller gives; no name of the archive's becomes a path.
+What the appliance has already, and whole, is not written again: a recording is named by its content. Members go to
+names that the caller gives; no name of the archive's becomes a path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from callisto_telnetd.db.backup.content import told_as
-from callisto_telnetd.db.backup.manifest import Manifest, Member, Members
-from callisto_telnetd.db.backup.pack import drain
+from callisto_telnetd.db.backup.content import size_if_whole, size_of, told_as
+from callisto_telnetd.db.backup.manifest import Manifest, Members
 from callisto_telnetd.db.backup.reader import open_archive
-from callisto_telnetd.db.backup.verification import MEMBERS, SEAL, require_room, require_sound, write_new
-
-Tell = Callable[[str, int, int], None]
+from callisto_telnetd.db.backup.verification import MEMBERS, SEAL, Tell, require_room, require_sound, write_new
 
 DATABASE_FILE, SETTINGS_FILE, RECORDINGS_FOLDER = "callisto.db", "callisto.toml", "recordings"
 """What is in the folder then; the settings and the recordings where the archive has them."""
@@ -38,7 +35,7 @@ def unpack(path: Path, password: str | None, folder: Path, media: Path, tell: Te
         path: The archive.
         password: Its password, None where it has none.
         folder: Where its parts go; it is empty, and nobody else's.
-        media: The appliance's recordings; what is there with the same name and size is read, and not written.
+        media: The appliance's recordings; those that are there, and whole, are not written.
         tell: Told of the steps.
 
     Raises:
@@ -47,36 +44,24 @@ def unpack(path: Path, password: str | None, folder: Path, media: Path, tell: Te
     """
     with (
         told_as("the backup cannot be taken apart"),
-        open_archive(path, password, tell=lambda done: tell(SEAL, done, path.stat().st_size)) as archive,
+        open_archive(path, password, told=partial(tell, SEAL)) as archive,
     ):
         members = archive.manifest.members
         require_room(_needed(members, media), folder, "the parts of the backup")
         (folder / RECORDINGS_FOLDER).mkdir(mode=0o700)
-        done, of = 0, members.size_bytes
-        tell(MEMBERS, done, of)
-        for member, pieces in archive.contents():
+        for member, pieces in archive.contents(partial(tell, MEMBERS)):
             if member == members.database:
                 write_new(folder / DATABASE_FILE, pieces)
             elif member == members.settings:
                 write_new(folder / SETTINGS_FILE, pieces)
-            elif not _is_there(media, member):
+            elif size_if_whole(media / member.sha256) != member.size:
                 write_new(folder / RECORDINGS_FOLDER / member.sha256, pieces)
-            drain(pieces)
-            done += member.size
-            tell(MEMBERS, done, of)
         verdict = require_sound(folder / DATABASE_FILE, path, archive.manifest)
         return Parts(archive.manifest, members.settings is not None, verdict.rows)
 
 
 def _needed(members: Members, media: Path) -> int:
-    """Return how many bytes are written."""
+    """Return how many bytes are written, unless recordings that are there turn out to be damaged."""
     needed = members.database.size + (members.settings.size if members.settings else 0)
-    return needed + sum(member.size for member in members.each_recording() if not _is_there(media, member))
-
-
-def _is_there(media: Path, recording: Member) -> bool:
-    try:
-        status = (media / recording.sha256).lstat()
-    except OSError:
-        return False
-    return status.st_size == recording.size
+    recordings = members.each_recording()
+    return needed + sum(each.size for each in recordings if size_of(media / each.sha256) != each.size)

@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from callisto_telnetd.db.backup.content import one_line, told_as
 from callisto_telnetd.db.backup.folder import LOOKING_DATABASE
 from callisto_telnetd.db.backup.manifest import DATABASE, Manifest
-from callisto_telnetd.db.backup.pack import drain
 from callisto_telnetd.db.backup.reader import open_archive
 from callisto_telnetd.db.inspection import VariableFault
 from callisto_telnetd.db.inspection import inspect as inspect_values
@@ -54,20 +54,15 @@ def verify(path: Path, password: str | None, folder: Path, variable_fault: Varia
         DiskFullError: the database inside finds no room.
     """
     copy = folder / LOOKING_DATABASE
-    size = _size_of(path)
-    with open_archive(path, password, tell=lambda done: tell(SEAL, done, size)) as archive:
+    with open_archive(path, password, told=partial(tell, SEAL)) as archive:
         members = archive.manifest.members
         require_room(members.database.size, folder, f"the {DATABASE} of the backup")
-        done, of = 0, members.size_bytes
         try:
             with told_as("the database inside cannot be looked at"):
                 copy.unlink(missing_ok=True)
-                for member, pieces in archive.contents():
+                for member, pieces in archive.contents(partial(tell, MEMBERS)):
                     if member == members.database:
                         write_new(copy, pieces)
-                    drain(pieces)
-                    done += member.size
-                    tell(MEMBERS, done, of)
             tell(INSIDE, 0, 0)
             verdict = require_sound(copy, path, archive.manifest)
             found = inspect_values(copy, variable_fault, lambda *_: None, closed=True, pages=False)
@@ -115,8 +110,8 @@ def require_sound(copy: Path, path: Path, manifest: Manifest) -> Verdict:
     newest = max(migrations())
     if manifest.schema > newest:
         raise NewerBackupError(
-            f"{named(path)}: its database has schema {manifest.schema}, this version knows {newest}: use a newer"
-            " callisto-telnetd"
+            f"{named(path)}: version {manifest.product_version} has made it, with schema {manifest.schema}, and this"
+            f" version knows {newest}: use a newer callisto-telnetd; nothing was changed"
         )
     verdict = inspect(copy, whole=True)
     if not verdict.fault and verdict.schema == manifest.schema:
@@ -125,10 +120,3 @@ def require_sound(copy: Path, path: Path, manifest: Manifest) -> Verdict:
         one_line(verdict.fault) or f"its schema is {verdict.schema}, and not {manifest.schema} as the manifest says"
     )
     raise BackupError(f"{named(path)} is refused: the database inside is not sound: {reason}; nothing was changed")
-
-
-def _size_of(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise BackupError(f"{named(path)} cannot be read: {error.strerror}") from None

@@ -2,7 +2,7 @@
 
 The manifest comes first in the file and names the recordings by their content, which is read once, when it is packed:
 until then a recording is taken for what its name says. Where one is something else, all of them are looked at, and the
-archive is written again without those.
+archive is written again without those; and once more, where one changes or goes away meanwhile.
 
 The temporary names stand in :mod:`.folder`. They go when the work ends, whatever its end; what a kill leaves goes at
 the next start of the appliance, and before the next archive is made.
@@ -13,15 +13,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from callisto_telnetd.db.backup.ahead import THREADS, batches, in_order
 from callisto_telnetd.db.backup.content import (
     OtherContentError,
     hash_of,
-    open_recording,
     pieces_of,
     recordings_of,
     size_if_whole,
@@ -43,6 +44,7 @@ from callisto_telnetd.db.backup.manifest import (
     MANIFEST,
     MOST_MEMBERS,
     MOST_NAMED_MISSING,
+    MOST_SETTINGS_BYTES,
     PACK,
     SETTINGS,
     Manifest,
@@ -53,10 +55,10 @@ from callisto_telnetd.db.backup.manifest import (
 from callisto_telnetd.db.backup.pack import pack
 from callisto_telnetd.db.backup.reader import open_archive
 from callisto_telnetd.db.backup.seal import COMMENT_BYTES, comment_before_seal, key_of, make_seal, new_salt
-from callisto_telnetd.db.backup.tar_records import BLOCK_BYTES, packed_bytes
+from callisto_telnetd.db.backup.tar_records import BLOCK_BYTES
 from callisto_telnetd.db.backup.zip_writer import ZipWriter
 from callisto_telnetd.db.media import Media
-from callisto_telnetd.errors import BackupError, DiskFullError
+from callisto_telnetd.errors import BackupError, DiskFullError, named
 from callisto_telnetd.quantities import format_bytes
 
 Tell = Callable[[str, int, int], None]
@@ -71,6 +73,8 @@ _RESERVE_BYTES = 16 << 20
 _MOST_ADDED_BYTES = 3 * BLOCK_BYTES
 """To a recording: its header, what fills its last block, its line in the manifest."""
 _CHUNK_BYTES = 1 << 20
+_LOOKS = (size_of, size_if_whole, size_if_whole)
+"""How recordings are looked at before the archive is written: the first time closely enough, nearly always."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,7 @@ def create(order: Order, tell: Tell) -> Created:
     Raises:
         DiskFullError: there is no room; says how much is needed.
         DamagedDatabaseError: the database is not sound.
+        FolderError: the folder of recordings cannot be read.
         BackupError: it cannot be made. In every case nothing has changed.
     """
     with told_as("the backup cannot be made"):
@@ -118,11 +123,14 @@ def create(order: Order, tell: Tell) -> Created:
         try:
             return _Creation(order, tell).run()
         finally:
-            remove_unfinished(order.folder)
+            with suppress(OSError):  # what stays goes at the next start
+                remove_unfinished(order.folder)
 
 
 def _require_room(order: Order) -> None:
     """Refuse where the database's copy and the archive, neither of which is known yet, may find no room."""
+    if not order.media.is_dir():
+        raise BackupError(f"{named(order.media)} is no folder: is its disk mounted?; nothing was changed")
     media = Media(order.media).size()
     need = 2 * order.live.stat().st_size + media.size_bytes + media.files * _MOST_ADDED_BYTES + _RESERVE_BYTES
     disk = os.statvfs(order.folder)
@@ -151,27 +159,32 @@ class _Creation:
         order, tell = self._order, self._tell
         tell(COPYING, 0, 0)
         verdict = take_database(order.live, self._copy, secrets=order.password is not None)
-        with ThreadPoolExecutor(THREADS) as pool:
-            try:
-                manifest = self._survey(verdict.schema, pool, size_of)
-                self._write(manifest, pool)
-            except OtherContentError:
-                self._making.unlink()
-                manifest = self._survey(verdict.schema, pool, size_if_whole)
-                self._write(manifest, pool)
+        manifest = self._write_what_is_whole(verdict.schema)
         self._put_seal()
         tell(VERIFYING, 0, 0)
-        with ThreadPoolExecutor(1) as disk:  # it is read again from memory while it is on its way to the disk
-            synced = disk.submit(sync, self._making)
-            with open_archive(self._making, order.password, key=self._key) as archive:
-                if archive.manifest != manifest:
-                    raise BackupError("the backup that was made does not say what was meant; it was removed")
-                archive.verify_members(lambda done, of: tell(VERIFYING, done, of))
-            synced.result()
+        self._verify(manifest)
         path = free_name(order.folder, host_of_name(order.host), order.at)
         self._making.rename(path)
-        sync(order.folder)
+        try:
+            sync(order.folder)
+        except OSError:
+            path.unlink()
+            raise
         return Created(path, path.stat().st_size, manifest, verdict.rows)
+
+    def _write_what_is_whole(self, schema: int) -> Manifest:
+        """Write the archive and return its manifest; what goes away or changes meanwhile is looked for once more."""
+        with ThreadPoolExecutor(THREADS) as pool:
+            for look in _LOOKS:
+                manifest = self._survey(schema, pool, look)
+                try:
+                    self._write(manifest, pool)
+                except OtherContentError as error:
+                    changed = str(error)
+                    self._making.unlink()
+                else:
+                    return manifest
+        raise BackupError(f"{changed} has changed while it was read; nothing was changed; try again")
 
     def _survey(self, schema: int, pool: ThreadPoolExecutor, look: Callable[[Path], int | None]) -> Manifest:
         """Return the manifest: what there is, how large, with which hashes.
@@ -224,54 +237,65 @@ class _Creation:
         if self._order.password is None:
             return members, (SETTINGS,)
         members.settings = Member(SETTINGS, *hash_of(settings))
+        if members.settings.size > MOST_SETTINGS_BYTES:
+            raise BackupError(
+                f"{named(settings)} has more than {format_bytes(MOST_SETTINGS_BYTES)}; nothing was changed"
+            )
         return members, ()
 
     def _write(self, manifest: Manifest, pool: ThreadPoolExecutor) -> None:
-        order, members = self._order, manifest.members
+        order, sizes = self._order, manifest.members.zipped
+        done, of = 0, sum(sizes.values())
+
+        def told(count: int) -> None:
+            nonlocal done
+            done += count
+            self._tell(WRITING, done, of)
+
+        told(0)
         with open(self._making, "xb", buffering=_CHUNK_BYTES, opener=_open_new) as stream:
             archive = ZipWriter(stream, order.password, order.at)
-            done = 0
-
-            def told(count: int) -> None:
-                nonlocal done
-                done += count
-                self._tell(WRITING, min(done, members.size_bytes), members.size_bytes)
-
             archive.add(MANIFEST, 0, map(deflate, format_manifest(manifest)))
-            archive.add(DATABASE, members.database.size, _deflated(_pieces(self._copy, members.database), pool, told))
-            if members.settings is not None and order.settings is not None:
-                archive.add(SETTINGS, members.settings.size, map(deflate, _pieces(order.settings, members.settings)))
-            if members.recordings:
-                packed = pack(
-                    manifest,
-                    ((each, pieces_of(order.media / each.sha256, each.size)) for each in members.each_recording()),
-                )
-                archive.add(PACK, packed_bytes(members.recording_sizes), _deflated(packed, pool, told))
+            for name, pieces in self._contents(manifest):
+                archive.add(name, sizes[name], _deflated(pieces, pool, told))
             archive.finish(comment_before_seal(self._salt).ljust(COMMENT_BYTES, b"0"))
+
+    def _contents(self, manifest: Manifest) -> Iterator[tuple[str, Iterator[bytes]]]:
+        """Yield each member behind the manifest with its content.
+
+        Raises:
+            OtherContentError: one is not what the manifest says.
+        """
+        order, members = self._order, manifest.members
+        yield DATABASE, _pieces(self._copy, members.database)
+        if members.settings is not None and order.settings is not None:
+            yield SETTINGS, _pieces(order.settings, members.settings)
+        if members.recordings:
+            recordings = ((each, _pieces(order.media / each.sha256, each)) for each in members.each_recording())
+            yield PACK, pack(manifest, recordings)
 
     def _put_seal(self) -> None:
         descriptor = os.open(self._making, os.O_RDWR | os.O_CLOEXEC)
         try:
             size = os.fstat(descriptor).st_size
-            seal = make_seal(descriptor, size, self._key, lambda _done: None).encode()
+            seal = make_seal(descriptor, size, self._key, lambda *_: None).encode()
             os.pwrite(descriptor, seal, size - len(seal))
         finally:
             os.close(descriptor)
 
+    def _verify(self, manifest: Manifest) -> None:
+        """Read the archive as anybody's, while it is on its way from memory to the disk; return once it is there."""
+        with ThreadPoolExecutor(1) as disk:
+            synced = disk.submit(sync, self._making)
+            with open_archive(self._making, self._order.password, key=self._key) as archive:
+                if archive.manifest != manifest:
+                    raise BackupError("the backup that was made does not say what was meant; it was removed")
+                archive.verify_members(partial(self._tell, VERIFYING))
+            synced.result()
+
 
 def _pieces(path: Path, member: Member) -> Iterator[bytes]:
-    """Yield a file's content.
-
-    Raises:
-        BackupError: it has not the size that it had before.
-    """
-    left = member.size
-    with os.fdopen(open_recording(path), "rb", buffering=0) as stream:
-        while (data := stream.read(_CHUNK_BYTES)) and left >= 0:
-            left -= len(data)
-            yield data
-    if left:
-        raise BackupError(f"{path.name} has changed while it was read; nothing was changed; try again")
+    return pieces_of(path, member.size, member.sha256)
 
 
 def _deflated(pieces: Iterable[bytes], pool: ThreadPoolExecutor, told: Callable[[int], None]) -> Iterator[Section]:

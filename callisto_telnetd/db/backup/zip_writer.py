@@ -39,16 +39,13 @@ class ZipWriter:
         self.written = 0
         """Bytes up to now."""
 
-    def add(self, name: str, size: int, sections: Iterable[Section]) -> int:
+    def add(self, name: str, size: int, sections: Iterable[Section]) -> None:
         """Add a member section by section; its header is written once more when all is known.
 
         Args:
             name: Its name.
-            size: Its size, or a bound that is not too low.
+            size: Its size; any that needs no ZIP64 either, where it is not known yet.
             sections: Its content.
-
-        Returns:
-            Its size.
         """
         begin = self.written
         self._put(pack_local(self._entry(name, 0, 0, size)))
@@ -67,7 +64,6 @@ class ZipWriter:
         self._stream.seek(self.written)
         self._central += pack_central(entry)
         self._members += 1
-        return done
 
     def finish(self, comment: bytes) -> None:
         """Write the directory, and what ends the file."""
