@@ -99,6 +99,9 @@ async def open_connection(file: Path, *, make: bool) -> aiosqlite.Connection:
     except sqlite3.Error as error:
         await connection.close()
         raise type(translate(error))(f"database {named(file)} cannot be opened: {translate(error)}") from None
+    except UnicodeDecodeError:  # what SQLite says of a damaged schema quotes it
+        await connection.close()
+        raise DamagedDatabaseError(f"database {named(file)} cannot be opened: its schema is not readable") from None
     except OSError as error:
         await connection.close()
         raise StoreError(f"database {named(file)} cannot be made the owner's alone: {error.strerror}") from None

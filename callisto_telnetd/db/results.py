@@ -3,8 +3,26 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import Any
 
 from callisto_telnetd.errors import DamagedDatabaseError, DiskFullError, HeldError, StoreError
+
+
+class Connection(sqlite3.Connection):
+    """A connection whose errors are SQLite's, also where one quotes damaged text of the schema that is no UTF-8."""
+
+    def execute(self, *words: Any) -> sqlite3.Cursor:
+        """Run a statement."""
+        try:
+            return super().execute(*words)
+        except UnicodeDecodeError:
+            raise _unreadable() from None
+
+
+def _unreadable() -> sqlite3.DatabaseError:
+    error = sqlite3.DatabaseError("the schema is not readable")
+    error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_CORRUPT, "SQLITE_CORRUPT"
+    return error
 
 
 def translate(error: sqlite3.Error) -> StoreError:

@@ -23,6 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from callisto_telnetd.db.results import Connection
 from callisto_telnetd.db.schema import APPLICATION_ID, migrations, require_known, statements
 from callisto_telnetd.errors import DamagedDatabaseError, DiskFullError, StoreError, named
 from callisto_telnetd.quantities import format_bytes
@@ -159,7 +160,7 @@ def inspect(path: Path, *, whole: bool = False) -> Verdict:
 def _reading(path: Path, most_s: float) -> Iterator[sqlite3.Connection]:
     """Open a file that may be hostile: nothing is written, nothing of its schema runs, everything is bounded."""
     uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-    with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(uri, uri=True, isolation_level=None, factory=Connection)) as connection:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
         end = time.monotonic() + most_s
         connection.set_progress_handler(lambda: time.monotonic() > end, 100_000)

@@ -200,6 +200,17 @@ def test_a_lost_first_page_has_cost_no_row(live: Path) -> None:
     assert report.lost_text == "0"
 
 
+def test_a_damaged_letter_of_the_schema_has_cost_no_row(live: Path) -> None:
+    """SQLite quotes it, and what it says is no text then."""
+    right = b"INDEX variable_change_name ON variable_change"
+    assert right in live.read_bytes()
+    live.write_bytes(live.read_bytes().replace(right, b"INDEX variable_change_name ON variable_\xffhange"))
+    report = mend(live)
+
+    assert report.outcome == "recovered"
+    assert report.lost_text == "0"
+
+
 def test_a_lost_first_page_and_another_one_are_not_played_down(live: Path) -> None:
     """With one more page gone nobody says that nothing is lost."""
     wipe(live, 1, leaves_of(live, "audit")[1].page)

@@ -146,6 +146,13 @@ def _hostile_sql(statement: str) -> Callable[[Path, Path], None]:
     return make
 
 
+def _hostile_letter(folder: Path, live: Path) -> None:
+    right, wrong = b"INDEX variable_change_name ON variable_change", b"INDEX variable_change_name ON variable_\xffhange"
+    content = live.read_bytes()
+    assert right in content
+    (folder / "database-20261201-000000.db").write_bytes(content.replace(right, wrong))
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -164,6 +171,7 @@ def _hostile_sql(statement: str) -> Callable[[Path, Path], None]:
         _hostile_sql("CREATE VIEW evil AS SELECT load_extension('/tmp/evil.so')"),
         _hostile_sql("CREATE INDEX evil ON user (abs(number))"),
         _hostile_sql("DROP TABLE quarantine"),
+        _hostile_letter,
     ],
 )
 async def test_a_hostile_file_is_no_copy(

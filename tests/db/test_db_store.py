@@ -293,6 +293,19 @@ async def test_a_damaged_schema_is_told_at_the_start(file: Path) -> None:
     assert file.read_bytes()[100:4096] == b"\xff" * 3996
 
 
+async def test_a_damaged_letter_of_the_schema_is_told_at_the_start(file: Path) -> None:
+    """SQLite quotes it, and what it says is no text then; the start fails with our error all the same."""
+    async with open_store(file):
+        pass
+    right = b"INDEX variable_change_name ON variable_change"
+    assert right in file.read_bytes()
+    file.write_bytes(file.read_bytes().replace(right, b"INDEX variable_change_name ON variable_\xffhange"))
+
+    with pytest.raises(DamagedDatabaseError, match="its schema is not readable"):
+        async with open_store(file):
+            pass
+
+
 async def test_a_damage_that_is_met_later_is_our_error(file: Path, look: Look) -> None:
     """A reading or a change that meets a damaged page says so; other tables go on working."""
     async with open_store(file) as store:

@@ -19,6 +19,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from callisto_telnetd.db.results import Connection
 from callisto_telnetd.db.salvage.report import TableReport
 from callisto_telnetd.db.salvage.survey import Leaf
 from callisto_telnetd.db.schema import APPLICATION_ID, migrations, statements
@@ -53,7 +54,7 @@ class Row(NamedTuple):
 
 def open_new(file: Path) -> sqlite3.Connection:
     """Return a connection to a new database with the newest schema, without its indexes and triggers."""
-    connection = sqlite3.connect(file.absolute().as_uri(), uri=True, isolation_level=None)
+    connection = sqlite3.connect(file.absolute().as_uri(), uri=True, isolation_level=None, factory=Connection)
     connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
     for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}").fetchall()
