@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from contextlib import suppress
 
@@ -43,7 +44,8 @@ async def dial(host: str, port: int, seconds: float, place: str) -> socket.socke
             except TimeoutError:
                 refusal = "no answer"
             except OSError as error:
-                refusal = error.strerror or "refused"
+                # asyncio's own text of a failed connect repeats the address, and names no reason
+                refusal = os.strerror(error.errno) if error.errno else "refused"
     raise TransferInterruptedError(f"{place} cannot be connected to: {refusal}")
 
 

@@ -45,6 +45,7 @@ _SFTP_VERSION = 3
 _REQUEST_BYTES = 32 * 1024
 """Of one read or write: what every server takes (draft-ietf-secsh-filexfer-02, section 3)."""
 _MAX_PACKET_BYTES = 256 * 1024
+_OWNER_ONLY = asyncssh.SFTPAttrs(permissions=0o600)
 _WINDOW = 32
 """Requests on their way at once: 1 MiB, which fills 20 MB/s at a round trip of 50 ms."""
 _T = TypeVar("_T")
@@ -108,7 +109,7 @@ class SftpWire:
         pending: deque[asyncio.Task[int]] = deque()
         async with translated(self._place, "sending"):
             async with self._step("making a file"):
-                file = await self._client.open(self._path(name), "xb", block_size=0, encoding=None)
+                file = await self._client.open(self._path(name), "xb", _OWNER_ONLY, encoding=None, block_size=0)
             try:
                 offset = 0
                 while block := await source():

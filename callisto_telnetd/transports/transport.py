@@ -167,7 +167,7 @@ class WiredTransport:
         async with self._whole("download"):
             size = await self._size_of(name)
             if size > most_bytes:
-                raise TransferError(f"{quoted(name)} has {size:,} bytes, and at most {most_bytes:,} are taken")
+                raise TransferError(f"{quoted(name)} has {size:,} bytes, and there is room for {most_bytes:,} here")
             descriptor = _create(local)
             try:
                 moved = await self._fetch(name, descriptor, local, size, told)

@@ -40,7 +40,9 @@ with warnings.catch_warnings():  # of asyncore, which this server is made of
     from pyftpdlib.servers import FTPServer
 
 USER, PASSWORD = "backup", "Carry-it-safely-1"
-SERVER_ADDRESS, RELAY_ADDRESS = "127.0.0.2", "127.0.0.1"
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+# Of each worker of the tests its own: ports that are free at both stay free.
+SERVER_ADDRESS, RELAY_ADDRESS = f"127.0.{_WORKER + 1}.2", f"127.0.{_WORKER + 1}.1"
 """A relay listens on the same ports as the server behind it: FTP's data connections then go through it too."""
 SHORT = Patience(connect_s=5, login_s=10, step_s=10, whole_s=120, tidy_s=2)
 

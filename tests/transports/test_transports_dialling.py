@@ -4,6 +4,9 @@ import asyncio
 import socket
 from asyncio import StreamReader, StreamWriter
 
+import pytest
+
+from callisto_telnetd.errors import TransferInterruptedError
 from callisto_telnetd.transports.dialling import dial
 from tests.transports.sites import SERVER_ADDRESS, scripted_server
 
@@ -23,3 +26,11 @@ async def test_a_silent_connection_is_kept_alive() -> None:
             assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) <= 60
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_a_refused_connection_is_told_as_the_system_does() -> None:
+    """The line names the place once, and the reason in plain words."""
+    with pytest.raises(TransferInterruptedError) as refused:
+        await dial(SERVER_ADDRESS, 1, 5, "nas.example:22")
+
+    assert str(refused.value) == "nas.example:22 cannot be connected to: Connection refused"

@@ -305,6 +305,16 @@ async def test_a_packet_beyond_any_reason_is_refused(tmp_path: Path) -> None:
             await transport.list()
 
 
+async def test_a_copy_is_its_owners_alone(tmp_path: Path, local: Path) -> None:
+    """Whatever the server's own way is, the file has mode 0600 from its beginning."""
+    if not can_run_openssh():
+        pytest.skip("no sshd here")
+    with openssh_site(tmp_path) as site:
+        async with open_transport(site.target, site.credentials, SHORT) as transport:
+            await transport.upload(local, "a.zip", nothing_told)
+        assert (site.folder / "a.zip").stat().st_mode & 0o777 == 0o600
+
+
 async def test_a_folder_below_the_home_is_found(sftp: Site, local: Path) -> None:
     """``/~/folder`` is relative to where the user lands, ``/~`` is that place."""
     (sftp.folder / "below").mkdir()
