@@ -6,13 +6,12 @@ Rules:
   schedule's last good run has brought. Here they go too where the target fails: its disk is not to fill up.
 * At a target only files go whose names are ours and of this host; here only those that a schedule has made.
 * A failure stands at every prompt until a run succeeds. It stops no other schedule.
+* A run is kept as failed while it goes on: one that a killed or stopped server never ended is told by the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,9 +23,10 @@ from callisto_telnetd.accounts.audit import Audit
 from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.backup.folder import host_of_name, parse_name
-from callisto_telnetd.errors import BackupScheduleError, CallistoError, FolderError, TransferError, named, quoted
+from callisto_telnetd.errors import BackupScheduleError, CallistoError, FolderError, TransferError, quoted
 from callisto_telnetd.maintenance.alarm import Alarm
 from callisto_telnetd.maintenance.backup_schedules import MOST_SCHEDULES, BackupSchedule, Outcome, ScheduleFile
+from callisto_telnetd.maintenance.backup_trial import prove, remove_trials
 from callisto_telnetd.maintenance.backups import Backups
 from callisto_telnetd.maintenance.retention import Dated, surplus
 from callisto_telnetd.maintenance.workshop import Progress
@@ -42,8 +42,8 @@ from callisto_telnetd.transports.wire import RemoteFile, parted_name
 _LIMIT_S = 12 * 3600.0
 """A run may make five tries of six hours; whatever takes half a day is not a nightly backup."""
 _MOST_TEXT = 400
-_TRIAL_BYTES = 4096
-_TRIAL = ".making-trial-"
+_CUT_OFF = "it was stopped before its end"
+_CUT_OFF_EARLIER = "the server had stopped before its end"
 Tell = Callable[[Progress], None]
 
 
@@ -75,17 +75,20 @@ class BackupRuns:
         self._schedules: dict[str, BackupSchedule] = {}
         self._outcomes: dict[str, Outcome] = {}
         self._unreadable = ""
-        self._running: set[str] = set()
+        self._running: dict[str, Outcome] = {}
+        """What is kept of each run that is under way, for the next server."""
         self._writing = asyncio.Lock()
+        self._telling: asyncio.Task[None] | None = None
 
-    def open(self) -> None:
+    def open(self, *, serving: bool = True) -> None:
         """Read the schedules and put them on the appliance's; a file that cannot be read is told, and left alone.
 
         The small files of a killed server's tests go.
+
+        Args:
+            serving: Whether a server runs: it runs the owner's command for what an earlier one has not ended.
         """
-        with suppress(OSError):
-            for path in self._around.folder.glob(f"{_TRIAL}*.txt"):
-                path.unlink(missing_ok=True)
+        remove_trials(self._around.folder)
         try:
             self._schedules, self._outcomes = self._around.file.read()
         except FolderError as error:
@@ -96,6 +99,20 @@ class BackupRuns:
         for schedule in self._schedules.values():
             self._around.schedule.add(self._job(schedule))
             self._tell(schedule.name)
+        cut_off = [name for name in self._schedules if name in self._outcomes and self._outcomes[name].text == _CUT_OFF]
+        if serving and cut_off:
+            self._telling = asyncio.create_task(self._tell_cut_off(cut_off))
+
+    async def close(self) -> None:
+        """Return once nothing is told any more."""
+        if self._telling is not None:
+            self._telling.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._telling
+
+    async def _tell_cut_off(self, names: Sequence[str]) -> None:
+        for name in names:
+            await self._fail(name, self._outcomes[name].at, _CUT_OFF_EARLIER)
 
     def all(self) -> list[BackupSchedule]:
         """Return the schedules by name."""
@@ -183,22 +200,10 @@ class BackupRuns:
         Raises:
             HostKeyUnknownError: an SFTP server's key was never accepted; has the fingerprint.
             TransferError: why it would not work.
+            FolderError: the small file cannot be made here.
         """
         schedule = self.require(name)
-        once = secrets.token_hex(4)
-        trial = self._around.folder / f"{_TRIAL}{once}.txt"
-        remote = f"callisto-{host_of_name(self._around.host)}-trial-{once}.txt"
-        try:
-            await asyncio.to_thread(_write_trial, trial)
-            async with open_transport(schedule.place, _credentials(schedule)) as transport:
-                await transport.upload(trial, remote, _ignore)
-                listed = {file.name for file in await transport.list()}
-                await transport.delete(remote)
-            if remote not in listed:
-                raise TransferError(f"{schedule.place.place} takes files, but does not list them")
-        finally:
-            with suppress(OSError):
-                trial.unlink(missing_ok=True)
+        await prove(schedule.place, _credentials(schedule), self._around.folder, self._around.host)
 
     async def run(self, name: str, origin: Origin, told: Tell = lambda _progress: None) -> Outcome:
         """Run a schedule now.
@@ -210,18 +215,31 @@ class BackupRuns:
         schedule = self.require(name)
         if name in self._running:
             raise BackupScheduleError(f"{name} runs already")
-        self._running.add(name)
         begun = self._around.clock.now().isoformat(timespec="seconds")
+        before = self._outcomes.get(name)
+        self._running[name] = Outcome(at=begun, failed=True, text=_CUT_OFF, archive=before.archive if before else "")
         try:
+            await self._note_begun(name)
             archive, text = await self._work(schedule, origin, told)
         except CallistoError as error:
             await self._fail(name, begun, str(error))
             raise
+        except asyncio.CancelledError:
+            self._outcomes[name] = self._running[name]
+            self._tell(name)
+            raise
         finally:
-            self._running.discard(name)
+            self._running.pop(name, None)
         outcome = Outcome(at=begun, failed=False, text=_line(text), archive=archive)
         await self._note(name, outcome)
         return outcome
+
+    async def _note_begun(self, name: str) -> None:
+        async with self._writing:
+            try:
+                await self._keep(self._schedules, self._outcomes)
+            except FolderError as error:
+                self._around.log.warning("the outcome of a backup is not kept", schedule=name, reason=str(error))
 
     async def _fail(self, name: str, begun: str, reason: str) -> None:
         """Keep and tell that a run has failed; which one was the last good one stays known."""
@@ -237,8 +255,9 @@ class BackupRuns:
         made = await around.backups.create(
             origin,
             password=_revealed(schedule.password),
-            note=_note_of(schedule.name),
+            note=f"schedule {schedule.name}",
             told=told,
+            schedule=schedule.name,
             patient=True,
         )
         name = str(made["file"])
@@ -260,31 +279,34 @@ class BackupRuns:
         text = f"{name} delivered to {target}{tries}"
         try:
             good = set((arrived | {schedule.name: name}).values())
-            gone = await self._retain_there(schedule, good) + await self._retain_here(schedule, good)
+            there = await self._retain_there(schedule, good)
+            here = await self._retain_here(schedule, good)
         except CallistoError as error:
             around.log.warning("older backups stay", schedule=schedule.name, reason=str(error))
             return name, f"{text}; older ones stay: {error}"
-        return name, f"{text}; {gone} older removed" if gone else text
+        gone = [f"{count} {where}" for count, where in ((there, "there"), (here, "here")) if count]
+        return name, f"{text}; older removed: {', '.join(gone)}" if gone else text
 
     async def _retain_there(self, schedule: BackupSchedule, good: Collection[str]) -> int:
         """Remove at the target what the schedule does not keep; return how many files went."""
         if schedule.keep.everything or self._is_here(schedule):
             return 0
-        gone = 0
+        gone: list[str] = []
         async with open_transport(schedule.place, _credentials(schedule)) as transport:
             there = await transport.list()
             for each in self._surplus(self._own(there), schedule, good):
                 await transport.delete(each.name)
-                gone += 1
+                gone.append(each.name)
             for name in self._own_parts(there):  # of runs that were cut off for good
                 await transport.delete(name)
-        return gone
+        await self._around.backups.note_removal(gone, str(schedule.place))
+        return len(gone)
 
     async def _retain_here(self, schedule: BackupSchedule, good: Collection[str]) -> int:
         """Remove of what the schedule has made here what it does not keep; return how many files went."""
         listed = await self._around.backups.list()
-        made = [each for each in listed if each.known.note == _note_of(schedule.name)]
-        mine = [Dated(each.path.name, each.at.replace(tzinfo=None)) for each in made]
+        made = [each for each in listed if each.known.schedule == schedule.name]
+        mine = self._own([RemoteFile(each.path.name, each.size_bytes) for each in made])
         gone = self._surplus(mine, schedule, good)
         for each in gone:
             await self._around.backups.delete(SYSTEM, each.name, patient=True)
@@ -297,7 +319,7 @@ class BackupRuns:
         """Return those whose names are ours, and of this host: others may keep theirs in the same folder."""
         host = host_of_name(self._around.host)
         known = [(file.name, parse_name(file.name)) for file in files]
-        return [Dated(name, parsed.at) for name, parsed in known if parsed is not None and parsed.host == host]
+        return [Dated(name, own.at, own.nth) for name, own in known if own is not None and own.host == host]
 
     def _own_parts(self, files: Sequence[RemoteFile]) -> list[str]:
         """Return the names of what has arrived of ours in part alone."""
@@ -328,6 +350,7 @@ class BackupRuns:
             if name not in self._schedules:
                 return
             outcomes = {**self._outcomes, name: outcome}
+            self._running.pop(name, None)
             try:
                 await self._keep(self._schedules, outcomes)
             except FolderError as error:
@@ -336,7 +359,7 @@ class BackupRuns:
             self._tell(name)
 
     async def _keep(self, schedules: dict[str, BackupSchedule], outcomes: dict[str, Outcome]) -> None:
-        await asyncio.to_thread(self._around.file.write, schedules.values(), outcomes)
+        await asyncio.to_thread(self._around.file.write, schedules.values(), {**outcomes, **self._running})
         self._schedules, self._outcomes = schedules, outcomes
 
     def _tell(self, name: str) -> None:
@@ -358,11 +381,6 @@ def _notice(name: str) -> str:
     return f"backup schedule {name}"
 
 
-def _note_of(name: str) -> str:
-    """Return the note that stands in the archives of a schedule."""
-    return f"schedule {name}"
-
-
 def _revealed(secret: SecretStr | None) -> str | None:
     return secret.get_secret_value() if secret is not None else None
 
@@ -374,19 +392,6 @@ def _credentials(schedule: BackupSchedule) -> Credentials:
         host_key=schedule.host_key,
         ca_file=Path(schedule.ca_file) if schedule.ca_file else None,
     )
-
-
-def _write_trial(path: Path) -> None:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(b"A trial of a backup's target; it may be removed.\n" + secrets.token_bytes(_TRIAL_BYTES))
-    except OSError as error:
-        raise BackupScheduleError(f"{named(path)} cannot be written: {error.strerror}; nothing was sent") from None
-
-
-def _ignore(_step: str, _done: int, _of: int) -> None:
-    """Take no notice."""
 
 
 def _line(text: str) -> str:

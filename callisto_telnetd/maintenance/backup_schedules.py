@@ -36,7 +36,10 @@ _LONGEST_SECRET, _LONGEST_PATH, _LONGEST_KEY, _LONGEST_REASON = 1024, 1000, 4000
 
 
 def _plan(text: str) -> str:
-    plan = RestartPlan.parse(text)
+    try:
+        plan = RestartPlan.parse(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; allowed: days and a time, such as 127,02:00 or mon-fri 02:00") from None
     if not plan.days:
         raise ValueError("a schedule needs at least one day: 127,02:00 or mon-fri 02:00")
     return plan.format()

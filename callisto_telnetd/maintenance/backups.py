@@ -11,9 +11,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import secrets
-import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -30,6 +28,7 @@ from callisto_telnetd.db.backup.manifest import LONGEST_NOTE
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.store import Store
 from callisto_telnetd.errors import BackupError, CallistoError, StoreError, UsageError
+from callisto_telnetd.maintenance.backup_password import require_password
 from callisto_telnetd.maintenance.fetching import remove_unfetched
 from callisto_telnetd.maintenance.workshop import Progress, Workshop
 from callisto_telnetd.origin import Origin
@@ -41,10 +40,6 @@ VERSION_STATE = "backed_up_version"
 """The key under which it is kept which version of the product has a backup; that of the first start needs none."""
 BACKUP_STATE = "backups"
 """The key under which it is kept what is known of the archives, and which was the last good one."""
-SHORTEST_PASSWORD, LONGEST_PASSWORD = 12, 99
-PASSWORD_RULE = f"{SHORTEST_PASSWORD} to {LONGEST_PASSWORD} printable characters"
-_GENERATED_LENGTH = 24
-_LETTERS = "".join(sorted(set(string.ascii_letters + string.digits) - set("0O1Il")))
 _MOST_KNOWN = 300
 _MOST_STATE = 300_000
 _NOTE_KEPT, _TARGET_KEPT = 100, 300
@@ -70,6 +65,8 @@ class Known:
     note: str = ""
     target: str = ""
     """Where a copy of it was delivered."""
+    schedule: str = ""
+    """Which schedule has made it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,21 +95,6 @@ class Listed:
     protected: bool | None
     """Whether a password protects it; None for what is no archive inside."""
     known: Known
-
-
-def require_password(password: str) -> None:
-    """Refuse a password that an archive must not have.
-
-    Raises:
-        UsageError: says the rule; never holds the password.
-    """
-    if not (SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD and password.isprintable()):
-        raise UsageError(f"the password is outside the rule: {PASSWORD_RULE}; nothing was changed")
-
-
-def generate_password() -> str:
-    """Return a password with 140 bits of chance, without letters that look alike."""
-    return "".join(secrets.choice(_LETTERS) for _ in range(_GENERATED_LENGTH))
 
 
 class Backups:
@@ -186,6 +168,7 @@ class Backups:
         note: str,
         told: Callable[[Progress], None],
         patient: bool = False,
+        schedule: str = "",
     ) -> dict[str, Any]:
         """Make an archive, and return what the worker says of it; it is whole, verified and on the disk.
 
@@ -193,6 +176,7 @@ class Backups:
             origin: Who wants it.
             password: It protects the archive; None: nothing does, and secrets are left out.
             note: A line that stands in it.
+            schedule: The name of the schedule that wants it.
             patient: Whether to wait while something else works on the whole database, not to refuse.
             told: Told how far it has come.
 
@@ -222,7 +206,7 @@ class Backups:
         async with self._one_at_a_time:
             made = await self._work("backup", order, told)
             version, verified = self._identified.product_version, self._clock.now().isoformat()
-            known = Known(now.isoformat(), verified, version, note[:_NOTE_KEPT])
+            known = Known(now.isoformat(), verified, version, note[:_NOTE_KEPT], schedule=schedule)
             last = LastGood(made["file"], now.isoformat(timespec="seconds"), version)
             await self._keep({made["file"]: known}, last)
             await self._end_update()
@@ -300,6 +284,14 @@ class Backups:
         """Remember where a copy of an archive is."""
         known = (await self._state())[0].get(name, Known())
         await self._keep({name: replace(known, target=target[:_TARGET_KEPT])}, None)
+
+    async def note_removal(self, names: Collection[str], target: str) -> None:
+        """Remember that the copies of these archives are no longer there."""
+        known = (await self._state())[0]
+        gone = {name: replace(known[name], target="") for name in names if name in known}
+        await self._keep(
+            {name: each for name, each in gone.items() if known[name].target == target[:_TARGET_KEPT]}, None
+        )
 
     async def delete(self, origin: Origin, name: str, *, patient: bool = False) -> None:
         """Remove an archive for good; ``patient`` as for :meth:`create`.

@@ -48,6 +48,8 @@ class Dated:
     name: str
     at: datetime
     """When it was made: the appliance's time, without a zone."""
+    nth: int = 1
+    """Which of that second."""
 
 
 def surplus(backups: Iterable[Dated], keep: Keep, now: datetime, good: Collection[str]) -> list[Dated]:
@@ -62,7 +64,7 @@ def surplus(backups: Iterable[Dated], keep: Keep, now: datetime, good: Collectio
     """
     if keep.everything:
         return []
-    newest_first = sorted(backups, key=lambda each: (each.at <= now, each.at, each.name), reverse=True)
+    newest_first = sorted(backups, key=lambda each: (each.at <= now, each.at, each.nth), reverse=True)
     kept = {each.name for each in newest_first[: keep.last]} | set(good)
     kept |= _newest_of_each(newest_first, [each.at.date() for each in newest_first], keep.daily)
     kept |= _newest_of_each(newest_first, [each.at.isocalendar()[:2] for each in newest_first], keep.weekly)

@@ -94,6 +94,35 @@ async def test_a_failure_stands_until_a_run_succeeds(parts: Parts, target: Path)
     assert parts.presence.standing() == []
 
 
+async def test_a_run_that_is_cut_off_is_a_failure(folder: DataFolder, target: Path) -> None:
+    """The next server tells it, whether or not this one had the time to; the last good one stays known."""
+    async with appliance(folder) as parts:
+        await parts.backup_runs.add(schedule(target), SYSTEM)
+        good = await parts.backup_runs.run("nightly", SYSTEM)
+        under_way = asyncio.Event()
+        task = asyncio.create_task(parts.backup_runs.run("nightly", SYSTEM, lambda _progress: under_way.set()))
+        await under_way.wait()
+        left = (folder.path / "backup-schedules.json").read_bytes()
+        assert parts.backup_runs.outcome("nightly") == good
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        (text,) = parts.presence.standing()
+        assert "failed: it was stopped before its end" in text
+    (folder.path / "backup-schedules.json").write_bytes(left)
+    async with appliance(folder, serving=True) as parts:
+        async with asyncio.timeout(20):
+            while (outcome := parts.backup_runs.outcome("nightly")) is None or outcome.text.startswith("it was"):
+                await asyncio.to_thread(lambda: None)
+        assert outcome.text == "the server had stopped before its end"
+    async with appliance(folder, serving=True) as parts:  # which has nothing new to tell
+        assert parts.backup_runs.outcome("nightly") == outcome
+        assert (outcome.failed, outcome.archive) == (True, good.archive)
+        assert len(parts.presence.standing()) == 1
+        await parts.backup_runs.run("nightly", SYSTEM)
+        assert parts.presence.standing() == []
+
+
 async def test_the_schedule_runs_it(parts: Parts, target: Path) -> None:
     """When its time has come the appliance's schedule makes it, without anybody."""
     move(parts, 1)
@@ -115,7 +144,7 @@ async def test_older_ones_go_and_nobody_elses(parts: Parts, target: Path) -> Non
         (target / name).write_bytes(b"x")
     (target / "callisto-callisto-20200101-000000.zip").write_bytes(b"old")
     (target / f"callisto-callisto-20200101-000000.zip.part-{'0' * 16}").write_bytes(b"half")
-    by_hand = await parts.backups.create(SYSTEM, password=None, note="", told=lambda _progress: None)
+    by_hand = await parts.backups.create(SYSTEM, password=None, note="schedule nightly", told=lambda _progress: None)
     await parts.backup_runs.add(schedule(target, keep_last=2), SYSTEM)
     made = []
     for hours in (24, 25, 26):
@@ -124,6 +153,23 @@ async def test_older_ones_go_and_nobody_elses(parts: Parts, target: Path) -> Non
 
     assert sorted(path.name for path in target.iterdir()) == sorted([*others, *made[1:]])
     assert sorted(parts.backups.names()) == sorted([by_hand["file"], *made[1:]])
+    outcome = parts.backup_runs.outcome("nightly")
+    assert outcome is not None
+    assert outcome.text.endswith("; older removed: 1 there, 1 here")
+
+
+async def test_a_copy_that_went_is_listed_no_more(parts: Parts, target: Path) -> None:
+    """What another schedule lets go at a target that both share is not said to be there any longer."""
+    await parts.backup_runs.add(schedule(target), SYSTEM)
+    await parts.backup_runs.add(schedule(target, name="weekly", keep_last=1), SYSTEM)
+    made = []
+    for hours, name in ((24, "nightly"), (25, "nightly"), (26, "weekly")):
+        move(parts, hours)
+        made.append((await parts.backup_runs.run(name, SYSTEM)).archive)
+    listed = {each.path.name: each.known.target for each in await parts.backups.list()}
+
+    assert sorted(path.name for path in target.iterdir()) == sorted(made[1:])
+    assert listed == {made[0]: "", made[1]: f"file://{target}", made[2]: f"file://{target}"}
 
 
 async def test_a_target_that_is_the_folder_of_backups_keeps_those_made_by_hand(parts: Parts) -> None:
@@ -167,7 +213,7 @@ async def test_no_room_for_the_small_file_is_said(parts: Parts, target: Path) ->
     await parts.backup_runs.add(schedule(target), SYSTEM)
     parts.folder.backup.rmdir()
 
-    with pytest.raises(BackupScheduleError, match="cannot be written: No such file or directory; nothing was sent"):
+    with pytest.raises(FolderError, match="cannot be written: No such file or directory; nothing was sent"):
         await parts.backup_runs.test("nightly")
     assert list(target.iterdir()) == []
 

@@ -13,12 +13,14 @@ import pytest
 from callisto_telnetd.assembly import open_parts
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.errors import BackupError, BackupPasswordError, StoreError, UsageError
-from callisto_telnetd.maintenance.backups import (
-    BACKUP_STATE,
+from callisto_telnetd.maintenance.backup_password import (
     LONGEST_PASSWORD,
     SHORTEST_PASSWORD,
     generate_password,
     require_password,
+)
+from callisto_telnetd.maintenance.backups import (
+    BACKUP_STATE,
 )
 from callisto_telnetd.maintenance.workshop import Progress
 from callisto_telnetd.menus.context import Parts
@@ -80,7 +82,9 @@ async def test_what_a_killed_server_left_is_removed_at_the_start(parts: Parts) -
     assert list(parts.folder.backup.iterdir()) == []
 
 
-@pytest.mark.parametrize("password", ["", "short", "x" * (LONGEST_PASSWORD + 1), "with\nanother line"])
+@pytest.mark.parametrize(
+    "password", ["", "short", "x" * (LONGEST_PASSWORD + 1), "ä" * 50, "with\nanother line", "\udcff" * 12]
+)
 def test_a_password_outside_the_rule_is_refused(password: str) -> None:
     """Too short, too long for 7-Zip, not printable: the rule is said, the password never."""
     with pytest.raises(UsageError, match="12 to 99 printable characters") as refused:

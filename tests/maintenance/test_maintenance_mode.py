@@ -30,13 +30,13 @@ def folder(tmp_path: Path) -> DataFolder:
 
 
 @asynccontextmanager
-async def appliance(folder: DataFolder) -> AsyncIterator[Parts]:
+async def appliance(folder: DataFolder, *, serving: bool = False) -> AsyncIterator[Parts]:
     """Open the appliance of the folder; the log of libraries is left as it was."""
     root, library = logging.getLogger(), logging.getLogger("telnetlib3")
     before = root.handlers[:], root.level, library.level
     try:
         with folder.lock() as lock:
-            async with open_parts(Settings(), folder, lock, serving=False) as parts:
+            async with open_parts(Settings(), folder, lock, serving=serving) as parts:
                 yield parts
     finally:
         root.handlers[:], root.level, library.level = before
