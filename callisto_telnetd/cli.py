@@ -178,7 +178,7 @@ def backup(
     flags = [
         name for name, wanted in (("target-password", target_password_stdin), ("password", password_stdin)) if wanted
     ]
-    secrets = [_read_line() for _ in flags]
+    secrets = [_read_password(name) for name in flags]
     if words[:2] == ["schedule", "add"]:
         words += flags  # which passwords there are is said in the line
     elif target_password_stdin:
@@ -258,11 +258,17 @@ def _command(
         "input": text,
         "secrets": secrets,
         "terminal": terminal,
-        "size": list(os.get_terminal_size(1)) if sys.stdout.isatty() else None,
+        "size": _terminal_size(),
     }
     code = _call_or_run(settings, folder, request)
     if code:
         raise typer.Exit(code)
+
+
+def _terminal_size() -> list[int] | None:
+    """Return columns and rows of the terminal that the answers go to; None without one, or where it does not say."""
+    size = list(os.get_terminal_size(1)) if sys.stdout.isatty() else [0]
+    return size if all(size) else None
 
 
 def _finish_restore(folder: Path) -> None:
@@ -335,7 +341,18 @@ def _ask(question: str, secret: bool) -> str:
 
 
 def _read_line() -> str:
-    return sys.stdin.readline(_MAX_SECRET).rstrip("\r\n")
+    line = sys.stdin.buffer.readline(_MAX_SECRET).rstrip(b"\r\n")
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        raise UsageError("the password on standard input is not UTF-8 text; nothing was changed") from None
+
+
+def _read_password(flag: str) -> str:
+    """Return a password that is there: an empty file must not make a backup that nothing protects."""
+    if password := _read_line():
+        return password
+    raise UsageError(f"--{flag}-stdin: no password on standard input; nothing was changed")
 
 
 def _read_text(name: str) -> str:

@@ -6,11 +6,13 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from callisto_telnetd.errors import UsageError
-from callisto_telnetd.maintenance.backups import PASSWORD_RULE, Listed, generate_password, require_password
+from callisto_telnetd.maintenance.backup_password import PASSWORD_RULE, generate_password, require_password
+from callisto_telnetd.maintenance.backups import Listed
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
 from callisto_telnetd.menus.arguments import require_count, take_options, take_yes
 from callisto_telnetd.menus.backup_restore import PLAN, RESTORE, UNDO
 from callisto_telnetd.menus.backup_schedule import BACKUP_SCHEDULE_MENU
+from callisto_telnetd.menus.backup_source import ask_password
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.progress import follow
 from callisto_telnetd.menus.tree import Command, Menu
@@ -58,9 +60,7 @@ async def verify(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
     """Look at all of an archive without restoring it."""
     require_count(words, 1, 1, "backup verify FILE; a password is asked for where one is needed")
     backups = context.parts.backups
-    password: str | None = None
-    if backups.is_protected(words[0]):
-        password = await context.dialogue.ask(f"Password of {words[0]}: ", secret=True) or None
+    password = await ask_password(context, words[0])
     found: dict[str, Any] = {}
     async for step in follow(lambda told: backups.verify(context.origin, words[0], password=password, told=told)):
         if isinstance(step, str):

@@ -12,7 +12,7 @@ from callisto_telnetd.maintenance.restores import KEEP_SETTINGS, RestoreRun
 from callisto_telnetd.maintenance.unpacking import Opened, Unpacking
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
 from callisto_telnetd.menus.arguments import require_count, take_yes
-from callisto_telnetd.menus.backup_source import SOURCE, take_source
+from callisto_telnetd.menus.backup_source import SOURCE, ask_password, take_source
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.progress import follow
 from callisto_telnetd.menus.tree import Command
@@ -111,15 +111,7 @@ async def _unpacking(context: Context, name: str) -> Unpacking:
     """Return the archive of that name, with the password that it needs."""
     parts = context.parts
     path = parts.backups.require(name)
-    password: str | None = None
-    if parts.backups.is_protected(name):
-        password = await context.dialogue.ask(f"Password of {name}: ", secret=True)
-        if not password:
-            raise UsageError(
-                f"{name} is protected by a password; give it at the question or with --password-stdin;"
-                " nothing was changed"
-            )
-    return Unpacking(parts.folder, parts.workshop, path, password)
+    return Unpacking(parts.folder, parts.workshop, path, await ask_password(context, name))
 
 
 async def _followed(run: RestoreRun) -> AsyncGenerator[Answer, None]:

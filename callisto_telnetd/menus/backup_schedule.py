@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import SecretStr
 
 from callisto_telnetd.errors import HostKeyUnknownError, UsageError
+from callisto_telnetd.maintenance.backup_password import PASSWORD_RULE, require_password
 from callisto_telnetd.maintenance.backup_schedules import NAME_RULE, BackupSchedule, Outcome, make_schedule
-from callisto_telnetd.maintenance.backups import PASSWORD_RULE, require_password
 from callisto_telnetd.maintenance.retention import MOST_KEPT
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
 from callisto_telnetd.menus.arguments import parse_whole, require_count, take_options, take_yes

@@ -75,6 +75,26 @@ async def confirm_host_key(context: Context, *, accepted: bool) -> None:
         raise UsageError(f"the host key was not accepted, nothing was sent; {ACCEPT!r} accepts it") from None
 
 
+async def ask_password(context: Context, name: str) -> str | None:
+    """Return the password of an archive of the folder; None where nothing protects it.
+
+    Raises:
+        BackupError: there is none of that name, or it is none inside.
+        UsageError: none is given; or nothing protects it, and one is: somebody may have put it in another's place.
+    """
+    if context.parts.backups.is_protected(name):
+        password = await context.dialogue.ask(f"Password of {name}: ", secret=True)
+        if not password:
+            raise UsageError(
+                f"{name} is protected by a password; give it at the question or with --password-stdin;"
+                " nothing was changed"
+            )
+        return password
+    if context.dialogue.brings_password:
+        raise UsageError(f"no password protects {name}, but one was given: is it the right file?; nothing was changed")
+    return None
+
+
 def take_source(words: Sequence[str]) -> tuple[Source, list[str]]:
     """Return which archive the words mean, and the words that say something else.
 

@@ -123,6 +123,10 @@ class Dialogue(Protocol):
         """Whether somebody types the answers: a new password is then asked for twice."""
 
     @property
+    def brings_password(self) -> bool:
+        """Whether a password has come with the command, and no question has taken it yet."""
+
+    @property
     def wants_json(self) -> bool:
         """Whether the caller takes JSON Lines."""
 

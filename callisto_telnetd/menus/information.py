@@ -121,7 +121,7 @@ async def _database(context: Context) -> dict[str, Any]:
         values.update(await _checks(context))
     except (StoreError, OSError) as error:
         values["State"] = context.parts.mode.text or str(error)
-    values["Newest good backup"] = await _newest_copy(context)
+    values["Newest database copy"] = await _newest_copy(context)
     values["Last good backup"] = await _last_backup(context)
     values["Unusable variables"] = len(context.parts.variables.faults)
     return values

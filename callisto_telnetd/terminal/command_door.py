@@ -140,6 +140,11 @@ class CommandDoor:
         return self.request.terminal
 
     @property
+    def brings_password(self) -> bool:
+        """Whether a password of the request is left; an empty one is none."""
+        return any((self.request.secrets or ())[self._secrets_given :])
+
+    @property
     def wants_json(self) -> bool:
         """Whether ``--json`` was given."""
         return self.request.as_json

@@ -334,6 +334,11 @@ class Session:
         return True
 
     @property
+    def brings_password(self) -> bool:
+        """Nobody gives a password before he is asked."""
+        return False
+
+    @property
     def wants_json(self) -> bool:
         """People read lines."""
         return False

@@ -68,6 +68,22 @@ def test_a_confirmation_is_asked_at_a_terminal(appliance: Path, answer: str, cod
     assert last in shown
 
 
+def test_a_terminal_without_a_size_is_served(own_server: Server) -> None:
+    """A program that drives the command line, expect for one, gives its terminal no size."""
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "callisto_telnetd", "sessions", "--data", str(own_server.data)],
+        cwd=str(ROOT),
+        env=_environment(),
+        encoding="utf-8",
+        timeout=DEADLINE_S,
+        dimensions=(0, 0),
+    )
+    status, shown = _end(child)
+
+    assert (status, shown.strip()) == (0, "OK 0 sessions")
+
+
 def test_ctrl_c_at_a_question_ends_the_command(appliance: Path) -> None:
     """Ctrl-C at a question exits 1 at once with one line and no traceback."""
     with _at_terminal(appliance, "repair") as child:

@@ -64,7 +64,7 @@ def test_two_passwords_that_differ_change_nothing(filled: Server) -> None:
     assert peer.send(PASSWORD + "!\r\n").answer() == ["Error: the two are not the same; nothing was changed"]
     peer.send("backup create\r\n").expect(b"empty for none: ")
     assert peer.send("short\r\n").answer() == [
-        "Error: the password is outside the rule: 12 to 99 printable characters; nothing was changed"
+        "Error: the password is outside the rule: 12 to 99 printable characters, 99 bytes at most; nothing was changed"
     ]
     assert sorted((filled.data / "backup").iterdir()) == before
 
@@ -102,6 +102,31 @@ def test_the_command_line_takes_the_password_from_standard_input(filled: Server)
     assert filled.command("backup", "delete", name).returncode == 2
     assert filled.command("backup", "delete", name, "yes").returncode == 0
     assert not (filled.data / "backup" / name).exists()
+
+
+@pytest.mark.parametrize("given", [b"", b"\n", b"a long p\xe4ssword\n"])
+def test_a_password_that_is_none_makes_no_open_backup(tmp_path: Path, given: bytes) -> None:
+    """An empty file, an empty line or what is no text is refused where --password-stdin is said."""
+    words = ["backup", "create", "--password-stdin", "--data", str(tmp_path)]
+    ended = subprocess.run(
+        [sys.executable, "-m", "callisto_telnetd", *words], cwd=ROOT, input=given, capture_output=True, check=False
+    )
+
+    assert ended.returncode == 2
+    assert ended.stderr.count(b"\n") == 1
+    assert b"password" in ended.stderr
+    assert b"nothing was changed" in ended.stderr
+    assert list(tmp_path.glob("backup/*")) == []
+
+
+def test_a_password_for_what_none_protects_is_refused(filled: Server) -> None:
+    """Whoever gives one expects a protected file: another may have been put in its place."""
+    name = json.loads(filled.command("backup", "create", "--json").stdout)["file"]
+    ended = filled.command("backup", "verify", name, "--password-stdin", text=PASSWORD + "\n")
+
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"Error: no password protects {name}, but one was given")
+    assert filled.command("backup", "verify", name).returncode == 0
 
 
 @pytest.mark.long

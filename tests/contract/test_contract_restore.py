@@ -91,7 +91,7 @@ def test_a_copy_from_before_a_restore_says_so(start: StartServer) -> None:
     restored = server.command("backup", "restore", name, "yes", "--password-stdin", text=f"{PASSWORD}\n")
     assert restored.returncode == 0, restored.stderr
 
-    (told,) = (line for line in peer.run("information") if line.startswith("Newest good backup: "))
+    (told,) = (line for line in peer.run("information") if line.startswith("Newest database copy: "))
     assert "; from before the restore of 20" in told
     peer.send("repair backup=NEWEST\r\n").expect(b"[y/N]: ")
     (told,) = (line for line in peer.seen.decode(errors="replace").splitlines() if f"Note: {copy.name} " in line)
