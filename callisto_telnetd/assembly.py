@@ -185,7 +185,8 @@ async def open_parts(
                 alarm=Alarm(settings.backup.on_failure, log),
             )
         )
-        backup_runs.open()
+        backup_runs.open(serving=serving)
+        stack.push_async_callback(backup_runs.close)
         restores = Restores(
             around,
             settings.appliance.edition,

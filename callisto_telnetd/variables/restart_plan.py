@@ -37,7 +37,7 @@ class RestartPlan:
 
     def __post_init__(self) -> None:
         if not (0 <= self.days <= EVERY_DAY and 0 <= self.hour <= 23 and 0 <= self.minute <= 59):
-            raise ValueError(f"no restart plan: {self.days},{self.hour}:{self.minute}")
+            raise ValueError(f"no restart plan: {self.days},{self.hour:02}:{self.minute:02}")
 
     @classmethod
     def parse(cls, text: str) -> Self:
