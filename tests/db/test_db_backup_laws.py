@@ -19,6 +19,7 @@ from callisto_telnetd.db.backup.deflation import END, deflate
 from callisto_telnetd.db.backup.manifest import (
     DATABASE,
     MANIFEST,
+    MOST_SETTINGS_BYTES,
     PACK,
     SETTINGS,
     Manifest,
@@ -57,7 +58,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
     digest = _DIGEST.map(bytes.hex)
     members = Members(Member(DATABASE, draw(_SIZE), draw(digest)))
     if draw(st.booleans()):
-        members.settings = Member(SETTINGS, draw(_SIZE), draw(digest))
+        members.settings = Member(SETTINGS, draw(st.integers(0, MOST_SETTINGS_BYTES)), draw(digest))
     for each in sorted(draw(st.sets(_DIGEST, max_size=20))):
         members.add_recording(each.hex(), draw(_RECORDING_SIZE))
     missing = tuple(draw(st.lists(digest, max_size=5)))

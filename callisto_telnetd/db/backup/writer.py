@@ -163,14 +163,19 @@ class _Creation:
         self._put_seal()
         tell(VERIFYING, 0, 0)
         self._verify(manifest)
-        path = free_name(order.folder, host_of_name(order.host), order.at)
-        self._making.rename(path)
+        created = Created(
+            free_name(order.folder, host_of_name(order.host), order.at),
+            self._making.stat().st_size,
+            manifest,
+            verdict.rows,
+        )
+        self._making.rename(created.path)
         try:
             sync(order.folder)
         except OSError:
-            path.unlink()
+            created.path.unlink()
             raise
-        return Created(path, path.stat().st_size, manifest, verdict.rows)
+        return created
 
     def _write_what_is_whole(self, schema: int) -> Manifest:
         """Write the archive and return its manifest; what goes away or changes meanwhile is looked for once more."""
