@@ -87,7 +87,7 @@ def read_past(live: Path) -> PastState | None:
         note.restored,
         note.mark,
         Unpacked(
-            name=f"the state before {note.at}",
+            name="the state before the last restore",
             database=folder / live.name,
             settings=settings if is_plain_file(settings) else None,
             recordings=None,

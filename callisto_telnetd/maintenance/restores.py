@@ -150,7 +150,11 @@ class Restores:
 
     async def past(self) -> PastState | None:
         """Return the state before the last restore, None where there is none."""
-        return await asyncio.to_thread(read_past, self._around.folder.database)
+        past = await asyncio.to_thread(read_past, self._around.folder.database)
+        if past is None:
+            return None
+        name = f"the state before {self._around.clock.format_stamp(past.at)}"
+        return replace(past, backup=replace(past.backup, name=name))
 
     async def since(self, at: datetime) -> PastState | None:
         """Return the state that gave way to the last restore, None where none is known, or all came before ``at``.
