@@ -33,6 +33,7 @@ test: $(VENV)/.dev ## Run every check: format, lint, types, layers, tests with b
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m compileall -q callisto_telnetd  # once, and not by each server that the tests start
 	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile --cov --cov-report term
 
 test-long: $(VENV)/.dev ## Run the tests that take minutes, and the laws with many more examples
