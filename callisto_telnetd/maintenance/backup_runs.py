@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,12 +106,13 @@ class BackupRuns:
         """Return once nothing is told any more."""
         if self._telling is not None:
             self._telling.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._telling
+            await asyncio.wait((self._telling,))
 
     async def _tell_cut_off(self, names: Sequence[str]) -> None:
         for name in names:
-            await self._fail(name, self._outcomes[name].at, _CUT_OFF_EARLIER)
+            outcome = self._outcomes.get(name)  # the command before may take a minute: it may have run, or be gone
+            if outcome is not None and outcome.text == _CUT_OFF and name not in self._running:
+                await self._fail(name, outcome.at, _CUT_OFF_EARLIER)
 
     def all(self) -> list[BackupSchedule]:
         """Return the schedules by name."""
