@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from callisto_telnetd.db.durable import sync
 from callisto_telnetd.errors import DiskFullError, FolderError, UsageError, named
 
 _NAME = re.compile(r"[0-9a-f]{64}")
@@ -91,11 +92,11 @@ class Media:
                     _write_new(making[name], content)
                     size += len(content)
             for path in making.values():
-                _sync(path)
+                sync(path)
             for name, path in making.items():
                 path.rename(self.path(name))
             if making:
-                _sync(self.folder)
+                sync(self.folder)
         except OSError as error:
             raise _fault(self.folder, error) from None
         finally:
@@ -137,14 +138,6 @@ def _write_new(path: Path, content: bytes) -> None:
         path, "wb", opener=lambda name, _: os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     ) as stream:
         stream.write(content)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _fault(folder: Path, error: OSError) -> DiskFullError | FolderError:

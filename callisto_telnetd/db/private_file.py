@@ -7,6 +7,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from callisto_telnetd.db.durable import sync
 from callisto_telnetd.errors import FolderError, named
 
 
@@ -45,7 +46,7 @@ class PrivateFile:
                 stream.flush()
                 os.fsync(descriptor)
             making.rename(self.path)
-            _sync(self.path.parent)
+            sync(self.path.parent)
         except OSError as error:
             with suppress(OSError):
                 making.unlink(missing_ok=True)
@@ -62,11 +63,3 @@ class PrivateFile:
         if len(content) > self._most_bytes:
             raise FolderError(f"{named(self.path)} is larger than {self._most_bytes >> 10} KiB")
         return content
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,6 +18,7 @@ import os
 import stat
 from pathlib import Path
 
+from callisto_telnetd.db.durable import sync
 from callisto_telnetd.db.schema import APPLICATION_ID
 from callisto_telnetd.errors import DiskFullError, StoreError, UnfinishedError, named
 
@@ -54,7 +55,7 @@ def publish(new: Path, live: Path) -> None:
     """
     try:
         new.chmod(0o600)
-        _sync(new)
+        sync(new)
         new.rename(new_of(live))
     except OSError as error:
         kind = DiskFullError if error.errno in _FULL else StoreError
@@ -117,13 +118,13 @@ def _refuse(live: Path, new: Path) -> Path:
         other = live.with_name(f"{live.name}.refused" + (f"-{count}" if count > 1 else ""))
         if not os.path.lexists(other):
             new.rename(other)
-            _sync(new.parent)
+            sync(new.parent)
             return other
     raise FileExistsError(errno.EEXIST, "there are too many files that were refused")
 
 
 def _roll_forward(live: Path) -> None:
-    _sync(live.parent)  # the name callisto.db.new lasts before anything of the old database goes
+    sync(live.parent)  # the name callisto.db.new lasts before anything of the old database goes
     gone = False
     for suffix in _JOURNALS:
         try:
@@ -132,15 +133,6 @@ def _roll_forward(live: Path) -> None:
         except FileNotFoundError:
             continue
     if gone:
-        _sync(live.parent)
+        sync(live.parent)
     new_of(live).rename(live)
-    _sync(live.parent)
-
-
-def _sync(path: Path) -> None:
-    """Return once the file, or the names in the folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(live.parent)

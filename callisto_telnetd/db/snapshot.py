@@ -23,7 +23,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from callisto_telnetd.db.results import Connection
+from callisto_telnetd.db.durable import sync
+from callisto_telnetd.db.results import Connection, code_of
 from callisto_telnetd.db.schema import APPLICATION_ID, migrations, require_known, statements
 from callisto_telnetd.errors import DamagedDatabaseError, DiskFullError, StoreError, named
 from callisto_telnetd.quantities import format_bytes
@@ -111,13 +112,13 @@ def make_snapshot(live: Path, folder: Path, now: datetime, known: Known | None =
         making.touch(mode=0o600, exist_ok=False)
         try:
             copy_database(live, making)
-            _sync(making)
+            sync(making)
             verdict = inspect(making, whole=True)
             if verdict.fault:
                 raise DamagedDatabaseError(f"the copy of the database is not sound: {verdict.fault}; it was removed")
             path, at = _free_name(folder, now)
             making.rename(path)
-            _sync(folder)
+            sync(folder)
         finally:
             making.unlink(missing_ok=True)
         found = path.lstat()
@@ -129,7 +130,7 @@ def make_snapshot(live: Path, folder: Path, now: datetime, known: Known | None =
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorname", "").startswith("SQLITE_FULL"):
             raise DiskFullError("the database cannot be copied: the disk is full") from None
-        raise StoreError(f"the database cannot be copied: {_code_of(error)}") from None
+        raise StoreError(f"the database cannot be copied: {code_of(error)}") from None
     return Snapshot(path, at, max(0.0, (now - at).total_seconds()), found.st_size, verdict.schema, verdict.rows)
 
 
@@ -153,7 +154,7 @@ def inspect(path: Path, *, whole: bool = False) -> Verdict:
     except OSError as error:
         return Verdict(error.strerror or "not readable")
     except sqlite3.Error as error:
-        return Verdict(_code_of(error))
+        return Verdict(code_of(error))
 
 
 @contextmanager
@@ -308,15 +309,3 @@ def _give_up_late() -> Callable[[int, int, int], None]:
             raise _RestlessError
 
     return look
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _code_of(error: sqlite3.Error) -> str:
-    return getattr(error, "sqlite_errorname", None) or type(error).__name__

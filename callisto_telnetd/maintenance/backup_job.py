@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from callisto_telnetd.db.backup.folder import remove_unfinished
+from callisto_telnetd.db.backup.manifest import Manifest
 from callisto_telnetd.db.backup.unpacking import unpack
 from callisto_telnetd.db.backup.verification import verify
 from callisto_telnetd.db.backup.writer import Order, create
@@ -73,14 +74,7 @@ def verify_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
         "missing": manifest.missing_count,
         "left_out": list(manifest.left_out),
         "faults": list(found.faults),
-        "product_version": manifest.product_version,
-        "schema": manifest.schema,
-        "edition": manifest.edition,
-        "host": manifest.host,
-        "serial": manifest.serial,
-        "created": manifest.created,
-        "note": manifest.note,
-        "secrets": manifest.secrets,
+        **_said(manifest),
     }
 
 
@@ -90,14 +84,7 @@ def unpack_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
     parts = unpack(Path(order["file"]), order["password"], Path(order["folder"]), Path(order["media"]), tell)
     manifest = parts.manifest
     return {
-        "product_version": manifest.product_version,
-        "schema": manifest.schema,
-        "edition": manifest.edition,
-        "host": manifest.host,
-        "serial": manifest.serial,
-        "created": manifest.created,
-        "note": manifest.note,
-        "secrets": manifest.secrets,
+        **_said(manifest),
         "settings": parts.has_settings,
         "missing": manifest.missing_count,
     }
@@ -107,3 +94,17 @@ def _variable_fault(name: str, text: str) -> str | None:
     """Return what the server says is wrong with the value of a system variable, None where nothing is."""
     fault: str | None = ask(name, text)
     return fault
+
+
+def _said(manifest: Manifest) -> dict[str, Any]:
+    """Return what an archive says of itself."""
+    return {
+        "product_version": manifest.product_version,
+        "schema": manifest.schema,
+        "edition": manifest.edition,
+        "host": manifest.host,
+        "serial": manifest.serial,
+        "created": manifest.created,
+        "note": manifest.note,
+        "secrets": manifest.secrets,
+    }

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from callisto_telnetd.db.backup.folder import is_archive_name, sync
+from callisto_telnetd.db.backup.folder import is_archive_name
+from callisto_telnetd.db.durable import sync
 from callisto_telnetd.errors import BackupError, named, quoted
 from callisto_telnetd.maintenance.workshop import Progress
 from callisto_telnetd.transports.credentials import Credentials

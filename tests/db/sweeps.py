@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sqlite3
@@ -16,6 +17,7 @@ import pytest
 
 from callisto_telnetd.db.publish import settle
 
+ROOT = Path(__file__).resolve().parents[2]
 CALLS = "openat,open,write,pwrite64,fsync,fdatasync,rename,unlink,ftruncate,chmod,fchmod,close,lseek,newfstatat,pread64"
 
 
@@ -54,6 +56,24 @@ def run_traced(folder: Path, script: str, arguments: Sequence[str], inject: str 
     )
     lines = [line for line in log.read_text(errors="replace").splitlines() if "(" in line]
     return child.returncode, lines
+
+
+def run_under(words: Sequence[str], log: Path, script: str, *arguments: str) -> tuple[int, str, list[str]]:
+    """Run a Python script under strace, started with these words; return its exit code, what it said, and the calls."""
+    child = subprocess.run(
+        [*words, sys.executable, "-B", "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    return (
+        child.returncode,
+        child.stderr,
+        [line for line in log.read_text(errors="replace").splitlines() if "(" in line],
+    )
 
 
 def points(lines: Sequence[str], wanted: Callable[[str], bool] = lambda _line: True) -> list[str]:

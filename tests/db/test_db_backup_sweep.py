@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +11,7 @@ import pytest
 from callisto_telnetd.db.backup.folder import archives, remove_unfinished
 from callisto_telnetd.db.backup.reader import open_archive
 from tests.db.archives import ignore, make_appliance
-from tests.db.sweeps import points, require_strace
+from tests.db.sweeps import points, require_strace, run_under
 
 ROOT = Path(__file__).resolve().parents[2]
 CALLS = "openat,write,pwrite64,pread64,read,fsync,rename,unlink,ftruncate,lseek,newfstatat,close"
@@ -51,20 +48,7 @@ def run(data: Path, inject: str = "") -> tuple[int, str, list[str]]:
     words = ["strace", "-f", "-q", "-o", str(log), "-e", f"trace={CALLS}"]
     words += [word for path in names for word in ("-P", str(path))]
     words += ["-e", f"inject={inject}"] if inject else []
-    child = subprocess.run(
-        [*words, sys.executable, "-B", "-c", CREATE, str(data)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-    )
-    return (
-        child.returncode,
-        child.stderr,
-        [line for line in log.read_text(errors="replace").splitlines() if "(" in line],
-    )
+    return run_under(words, log, CREATE, str(data))
 
 
 def outcome_of(data: Path) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +10,7 @@ import pytest
 from callisto_telnetd.db.inspection import inspect
 from callisto_telnetd.db.salvage.aside import remove_unfinished
 from tests.db.plausible import Plausible
-from tests.db.sweeps import points, require_strace, rows_of, settled
+from tests.db.sweeps import points, require_strace, rows_of, run_under, settled
 from tests.db.test_db_repair_corpus import AT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,20 +60,7 @@ def run(live: Path, inject: str = "") -> tuple[int, str, list[str]]:
         f"trace={CALLS}",
         *(("-e", f"inject={inject}") if inject else ()),
     ]
-    child = subprocess.run(
-        [*words, sys.executable, "-B", "-c", REPAIR, str(live), AT],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-    )
-    return (
-        child.returncode,
-        child.stderr,
-        [line for line in log.read_text(errors="replace").splitlines() if "(" in line],
-    )
+    return run_under(words, log, REPAIR, str(live), AT)
 
 
 def require_old_or_new(live: Path, damaged: bytes, point: str) -> str:

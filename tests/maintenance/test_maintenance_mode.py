@@ -32,6 +32,7 @@ def folder(tmp_path: Path) -> DataFolder:
 @asynccontextmanager
 async def appliance(folder: DataFolder, *, serving: bool = False) -> AsyncIterator[Parts]:
     """Open the appliance of the folder; the log of libraries is left as it was."""
+    folder.make()
     root, library = logging.getLogger(), logging.getLogger("telnetlib3")
     before = root.handlers[:], root.level, library.level
     try:

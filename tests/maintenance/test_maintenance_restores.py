@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from callisto_telnetd.assembly import SCHEDULE_STATE, open_parts
+from callisto_telnetd.assembly import SCHEDULE_STATE
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.restore.recordings import list_of
 from callisto_telnetd.db.restore.switch import unpacked_of
@@ -29,9 +28,9 @@ from callisto_telnetd.maintenance.restores import Restored, RestoreRun, Restores
 from callisto_telnetd.maintenance.workshop import Workshop
 from callisto_telnetd.menus.context import Parts
 from callisto_telnetd.origin import Origin
-from callisto_telnetd.settings import Settings
 from callisto_telnetd.variables.exchange import Difference
 from tests.db.restoring import RECORDINGS, litter, make_backup, make_folder, state_of
+from tests.maintenance.test_maintenance_mode import appliance
 
 ADA = Origin("ada", "telnet", "192.0.2.7")
 
@@ -55,21 +54,6 @@ async def parts(folder: DataFolder) -> AsyncIterator[Parts]:
     """The appliance of the folder."""
     async with appliance(folder) as parts:
         yield parts
-
-
-@asynccontextmanager
-async def appliance(folder: DataFolder) -> AsyncIterator[Parts]:
-    """Open the appliance of the folder; the log of libraries is left as it was."""
-    folder.make()
-    root, library = logging.getLogger(), logging.getLogger("telnetlib3")
-    before = root.handlers[:], root.level, library.level
-    try:
-        with folder.lock() as lock:
-            async with open_parts(Settings(), folder, lock, serving=False) as parts:
-                yield parts
-    finally:
-        root.handlers[:], root.level, library.level = before
-        logging.captureWarnings(capture=False)
 
 
 def change(backup: Unpacked, *statements: str) -> None:

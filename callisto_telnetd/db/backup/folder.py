@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from callisto_telnetd.db.durable import sync
 from callisto_telnetd.errors import BackupError, named, quoted
 
 _NAME = re.compile(r"callisto-([A-Za-z0-9](?:[A-Za-z0-9-]{0,62}))-(\d{8}-\d{6})(?:-([1-9]\d{0,3}))?\.zip", re.ASCII)
@@ -130,15 +131,6 @@ def remove_unfinished(folder: Path) -> None:
     """
     for name in _LEFT_OVER:
         (folder / name).unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Return once a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def parse_name(name: str) -> ArchiveName | None:

@@ -37,7 +37,6 @@ from callisto_telnetd.db.backup.folder import (
     free_name,
     host_of_name,
     remove_unfinished,
-    sync,
 )
 from callisto_telnetd.db.backup.manifest import (
     DATABASE,
@@ -57,6 +56,7 @@ from callisto_telnetd.db.backup.reader import open_archive
 from callisto_telnetd.db.backup.seal import COMMENT_BYTES, comment_before_seal, key_of, make_seal, new_salt
 from callisto_telnetd.db.backup.tar_records import BLOCK_BYTES
 from callisto_telnetd.db.backup.zip_writer import ZipWriter
+from callisto_telnetd.db.durable import sync
 from callisto_telnetd.db.media import Media
 from callisto_telnetd.errors import BackupError, DiskFullError, named
 from callisto_telnetd.quantities import format_bytes

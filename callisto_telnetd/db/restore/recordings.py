@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
+from callisto_telnetd.db.durable import sync
 from callisto_telnetd.db.media import Media
 from callisto_telnetd.db.quiet import open_quietly
 from callisto_telnetd.db.restore.switch import is_plain_file, new_of, undo_of
@@ -64,7 +65,7 @@ def note(live: Path, making: Path, added: Iterable[str]) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     unfinished.rename(list_of(live))
-    _sync(live.parent)
+    sync(live.parent)
 
 
 def remove_unnamed(live: Path) -> None:
@@ -103,7 +104,7 @@ def _remove_unnamed(live: Path, media: Media) -> None:
     for name in sorted(left - kept):
         media.path(name).unlink(missing_ok=True)
     if left:
-        _sync(media.folder)
+        sync(media.folder)
     if not kept:
         list_of(live).unlink()
 
@@ -147,11 +148,3 @@ def _named_by(database: Path, *, closed: bool) -> set[str]:
             for (content,) in connection.execute("SELECT content FROM quarantine"):
                 names.update(_NAME.findall(str(content)))
     return names
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

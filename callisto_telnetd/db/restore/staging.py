@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from callisto_telnetd.db.durable import sync
 from callisto_telnetd.db.inspection import inspect
 from callisto_telnetd.db.media import Media
 from callisto_telnetd.db.quiet import open_quietly
@@ -90,7 +91,7 @@ def stage(live: Path, backup: Unpacked, tell: Tell) -> None:
                 _drop_secrets(new)
             _stage_settings(live, backup, making)
             _require_sound(new, backup, tell)
-            _sync(new)  # now, and not while everybody waits for the switch
+            sync(new)  # now, and not while everybody waits for the switch
     except BaseException:
         discard(live)
         raise
@@ -246,10 +247,10 @@ def _add(media: Path, sources: Sequence[Path]) -> None:
                     " nothing was changed"
                 )
         for path in making.values():
-            _sync(path)
+            sync(path)
         for source, path in making.items():
             path.rename(media / source.name)
-        _sync(media)
+        sync(media)
     finally:
         for path in making.values():
             with suppress(OSError):  # else the next start removes it
@@ -343,11 +344,3 @@ def _translated(what: str) -> Iterator[None]:
         raise kind(f"{what}: {code_of(error)}; nothing was changed") from None
     except OSError as error:
         raise failure(what, error) from None
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

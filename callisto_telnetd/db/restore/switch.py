@@ -27,6 +27,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from callisto_telnetd.db.durable import sync, write
 from callisto_telnetd.db.publish import is_complete
 from callisto_telnetd.errors import DiskFullError, StoreError, UnfinishedError, named
 
@@ -140,8 +141,8 @@ def switch(live: Path, note: bytes) -> None:
     try:
         for entry in sorted(making.iterdir()):
             entry.chmod(0o600)
-            _sync(entry)
-        _sync(making)
+            sync(entry)
+        sync(making)
         _set_aside(live, note)
         making.rename(new_of(live))
     except OSError as error:
@@ -167,7 +168,7 @@ def switch_back(live: Path) -> None:
             if is_plain_file(undo / name):
                 _keep(undo / name, making / name, link=name != SETTINGS_FILE)
         making.joinpath(_AS_IT_WAS).touch(mode=0o600)
-        _sync(making)
+        sync(making)
         making.rename(new_of(live))
     except OSError as error:
         discard(live)
@@ -231,9 +232,9 @@ def _set_aside(live: Path, note: bytes) -> None:
             _keep(settings, aside / SETTINGS_FILE, link=False)
         else:
             leave_without_settings(aside)
-    _write(aside / UNDO_NOTE, note)
-    _sync(aside)
-    _sync(aside.parent)
+    write(aside / UNDO_NOTE, note)
+    sync(aside)
+    sync(aside.parent)
 
 
 def _counts(journal: Path) -> bool:
@@ -247,7 +248,7 @@ def _keep(file: Path, kept: Path, *, link: bool) -> None:
     if not (link and _link(file, kept)):
         shutil.copyfile(file, kept)
         kept.chmod(0o600)
-    _sync(kept)
+    sync(kept)
 
 
 def _link(file: Path, kept: Path) -> bool:
@@ -270,15 +271,15 @@ def _finish(live: Path) -> None:
 def _roll_forward(live: Path) -> None:
     """Put every file of ``restore.new`` in its place; whatever is done already is found done."""
     new, settings = new_of(live), live.with_name(SETTINGS_FILE)
-    _sync(live.parent)  # the name restore.new lasts before anything of the old state goes
+    sync(live.parent)  # the name restore.new lasts before anything of the old state goes
     if (aside := _undo_making(live)).is_dir():
         _remove(undo_of(live))
         aside.rename(undo_of(live))
-        _sync(aside.parent)
+        sync(aside.parent)
     if (new / live.name).exists():
         for suffix in _JOURNALS:  # SQLite would roll it back into the new file
             Path(f"{live}{suffix}").unlink(missing_ok=True)
-        _sync(live.parent)
+        sync(live.parent)
         (new / live.name).rename(live)
     if (journal := new / f"{live.name}-journal").exists():
         journal.rename(f"{live}-journal")
@@ -286,10 +287,10 @@ def _roll_forward(live: Path) -> None:
         (new / SETTINGS_FILE).rename(settings)
     if (new / _GONE).exists():
         settings.unlink(missing_ok=True)
-    _sync(live.parent)
-    _sync(new)
+    sync(live.parent)
+    sync(new)
     _remove(new)
-    _sync(live.parent)
+    sync(live.parent)
 
 
 def _is_new_state(live: Path, new: Path) -> bool:
@@ -312,7 +313,7 @@ def _refuse(new: Path) -> Path:
         other = new.with_name("restore.refused" + (f"-{count}" if count > 1 else ""))
         if not os.path.lexists(other):
             new.rename(other)
-            _sync(new.parent)
+            sync(new.parent)
             return other
     raise FileExistsError(errno.EEXIST, "there are too many folders that were refused")
 
@@ -327,22 +328,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
-
-
-def _write(file: Path, content: bytes) -> None:
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        while content:  # a disk that fills up takes a part, and refuses the rest
-            content = content[os.write(descriptor, content) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync(path: Path) -> None:
-    """Return once the file, or the names in the folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

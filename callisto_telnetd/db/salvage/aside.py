@@ -17,6 +17,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from callisto_telnetd.db.durable import sync
 from callisto_telnetd.errors import DiskFullError, StoreError, named
 
 _PARTS = ("", "-journal", "-wal", "-shm")
@@ -78,7 +79,7 @@ def set_aside(live: Path, damaged: Path, stamp: str) -> Aside:
         folder = _make_folder(damaged, stamp)
         kept = {suffix: _keep(Path(f"{live}{suffix}"), folder) for suffix in _PARTS}
         for each in (folder, damaged, damaged.parent):
-            _sync(each)
+            sync(each)
     except OSError as error:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -144,13 +145,5 @@ def _keep(file: Path, folder: Path) -> Path | None:
             raise
         shutil.copyfile(file, kept)
         kept.chmod(0o600)
-    _sync(kept)
+    sync(kept)
     return kept
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

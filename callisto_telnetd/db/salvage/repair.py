@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import sqlite3
 import time
@@ -21,6 +20,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from callisto_telnetd.db.durable import sync, write
 from callisto_telnetd.db.format.carve import Tally, carve
 from callisto_telnetd.db.format.forest import Survey as Forest
 from callisto_telnetd.db.format.forest import survey as survey_of
@@ -286,7 +286,8 @@ class _Repair:
         )
         if faults := [fault for step in left.values() for fault in step]:
             raise StoreError(f"the repaired database is not sound ({faults[0]}); nothing was changed")
-        _write(self._aside.folder / REPORT_NAME, json.dumps(report.as_data(), indent=1).encode() + b"\n")
+        write(self._aside.folder / REPORT_NAME, json.dumps(report.as_data(), indent=1).encode() + b"\n", over=True)
+        sync(self._aside.folder)
         publish(self._making, self._order.live)
 
     def _keep_state(self, report: RepairReport) -> None:
@@ -347,19 +348,3 @@ def _require_rows(pages: PageFile, mapped: Survey) -> None:
     has_content = any(any(pages.page(number)) for number in range(1, min(pages.count, _LOOKED_AT) + 1))
     if has_content and next(carve(pages), None) is None:
         raise ForeignDatabaseError("nothing of Callisto's can be found in the file; nothing was changed")
-
-
-def _write(file: Path, content: bytes) -> None:
-    """Write a file, durably, with its name."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        while content:  # a disk that fills up takes a part, and refuses the rest
-            content = content[os.write(descriptor, content) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    folder = os.open(file.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
