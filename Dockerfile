@@ -9,11 +9,16 @@ WORKDIR /src
 RUN python -m venv --copies /opt/callisto
 # The pinned packages come first, in a layer of their own that a change of the source does not touch. All of them are
 # wheels: the slim image has no compiler.
-COPY requirements.lock ./
-RUN /opt/callisto/bin/pip install --require-hashes --only-binary :all: -r requirements.lock
+COPY requirements.lock requirements-build.lock ./
+RUN /opt/callisto/bin/pip install --no-deps --require-hashes --only-binary :all: -r requirements.lock \
+    && /opt/callisto/bin/pip check
+# The build tools stay behind in this stage.
+RUN python -m venv /opt/build \
+    && /opt/build/bin/pip install --no-deps --require-hashes --only-binary :all: -r requirements-build.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY callisto_telnetd ./callisto_telnetd
-RUN /opt/callisto/bin/pip install --no-deps --no-build-isolation .
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /src/dist . \
+    && /opt/callisto/bin/pip install --no-deps --no-index /src/dist/*.whl
 
 FROM python:${PYTHON_TAG}
 # Ports 23 and 80 without root: the environment's own copies of the interpreter (venv --copies) carry the capability, and no other

@@ -10,7 +10,12 @@ LOCK ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
+# A stamp names the Python that the environment was made with: another one makes it anew.
+MADE := $(VENV)/.made-$(shell $(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null)
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# A lock file is a closure. It is installed as it stands, and never resolved: a later release of anything changes nothing.
+INSTALL := $(PIP) install --no-deps --require-hashes
+EDITABLE := $(PIP) install --no-deps --no-build-isolation --editable .
 COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header $(LOCK)
 # What the installed script and its metadata are made from.
@@ -46,29 +51,33 @@ format: $(VENV)/.dev ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: $(VENV)/.dev ## Pin the closure of pyproject.toml again (LOCK=--upgrade: the newest releases)
-	$(COMPILE) --group build --output-file requirements.lock pyproject.toml
-	$(COMPILE) --group dev --constraints requirements.lock --output-file requirements-dev.lock pyproject.toml
+lock: $(VENV)/.dev ## Pin the closures of pyproject.toml again (LOCK=--upgrade: the newest releases)
+	$(COMPILE) --output-file requirements.lock pyproject.toml
+	$(COMPILE) --group build --constraints requirements.lock --output-file requirements-build.lock
+	$(COMPILE) --group dev --constraints requirements.lock --constraints requirements-build.lock \
+		--output-file requirements-dev.lock pyproject.toml
 
 clean: ## Remove what make made; the data folder stays
 	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
 		.pytest_cache .ruff_cache
 	find bench callisto_telnetd tests -type d -name __pycache__ -exec rm -rf {} +
 
-$(VENV)/.made:
+$(MADE):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "callisto-telnetd: $(PYTHON) is not Python 3.11 or newer; name one that is, as in: make run PYTHON=python3.11" >&2; \
 		exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-$(VENV)/.runtime: $(VENV)/.made requirements.lock $(PROJECT)
-	$(PIP) install --require-hashes -r requirements.lock
-	$(PIP) install --no-deps --no-build-isolation --editable .
+$(VENV)/.runtime: $(MADE) requirements.lock requirements-build.lock $(PROJECT)
+	$(INSTALL) -r requirements.lock -r requirements-build.lock
+	$(EDITABLE)
+	$(PIP) check
 	@touch $@
 
-# The development closure holds the one of run time, pinned alike.
-$(VENV)/.dev: $(VENV)/.made requirements-dev.lock $(PROJECT)
-	$(PIP) install --require-hashes -r requirements-dev.lock
-	$(PIP) install --no-deps --no-build-isolation --editable .
+# The development closure holds the other two, pinned alike.
+$(VENV)/.dev: $(MADE) requirements-dev.lock $(PROJECT)
+	$(INSTALL) -r requirements-dev.lock
+	$(EDITABLE)
+	$(PIP) check
 	@touch $@ $(VENV)/.runtime
