@@ -70,7 +70,7 @@ def _write(file: Path, making: Path, tell: Tell) -> dict[str, object]:
 
         connection.set_progress_handler(look, _OPCODES)
         try:
-            connection.execute("VACUUM INTO ?", (str(making),))
+            connection.execute("VACUUM INTO ?", (making.absolute().as_uri(),))  # a URI: no text may be the name
         except sqlite3.Error:
             checked.result()  # says what is damaged, where it knows
             raise

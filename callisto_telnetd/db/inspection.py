@@ -145,8 +145,9 @@ def _is_missing(connection: sqlite3.Connection, reference: tuple[str, str, str, 
 
 
 def _check_variables(judge: VariableFault, connection: sqlite3.Connection) -> list[str]:
-    rows = connection.execute("SELECT name, value FROM variable").fetchall()
-    return [f"system variable {fault}" for row in rows if not VARIABLES.faults(row) and (fault := judge(*row))]
+    rows = connection.execute("SELECT name, value FROM variable")
+    faults = (f"system variable {fault}" for row in rows if not VARIABLES.faults(row) and (fault := judge(*row)))
+    return list(islice(faults, MOST_FAULTS))
 
 
 def _check_table(table: Table, connection: sqlite3.Connection) -> list[str]:

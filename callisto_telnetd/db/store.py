@@ -49,6 +49,7 @@ class Store:
         self.on_fault: list[Callable[[StoreError], None]] = []
         """Called on the loop each time the database is found unusable."""
         self._suspect = False
+        self._closed = False
         self._connection = connection
         self._lock = asyncio.Lock()
         self._free = asyncio.Event()
@@ -190,6 +191,9 @@ class Store:
     async def _reopen(self) -> None:
         """Open the file anew; what cannot be opened is the new fault."""
         async with self._lock:  # a hold that was given up at once may still be closing
+            if self._closed:  # a connection that nobody closes is a thread that keeps the process from ending
+                self._set_free()
+                return
             suspect, self._suspect = self._suspect, False
             try:
                 self._connection = await open_connection(self.file, make=False)
@@ -202,13 +206,16 @@ class Store:
                     self._connection = None
                     self._suspect = True
                 self.fault = error
-            self.held = ""
-            self._free.set()
+            self._set_free()
         if self.fault is None:
             for tell in self.on_return:
                 tell()
         else:
             self._tell_fault()
+
+    def _set_free(self) -> None:
+        self.held = ""
+        self._free.set()
 
     def _tell_fault(self) -> None:
         if self.fault is not None:
@@ -270,7 +277,8 @@ class Store:
             )
 
     async def close(self) -> None:
-        """Wait for what runs, then close the file."""
+        """Wait for what runs, then close the file; a hold that ends later does not open it again."""
+        self._closed = True
         while self._running:
             await asyncio.wait(self._running)
         if self._connection is not None:

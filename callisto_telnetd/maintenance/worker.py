@@ -3,6 +3,7 @@
 A damaged file can then bring down no server, and work in Python holds up no session. The order is one line of JSON on
 standard input; what is told goes to standard output, a line of JSON each: ``step`` with ``done`` and ``of``, and at the
 end ``result`` or ``error``. What only the server knows is asked for: a line on standard input answers each ``ask``.
+The lines are ASCII (:func:`packed`) and read as bytes: no locale has a say in them.
 
 Rules:
 
@@ -14,6 +15,7 @@ Rules:
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import sys
@@ -22,8 +24,6 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from threading import Lock
 from typing import Any
-
-import orjson
 
 from callisto_telnetd.errors import CallistoError
 
@@ -67,11 +67,20 @@ def find_job(place: str) -> Job:
     return job
 
 
+def packed(message: object) -> bytes:
+    """Return a message as a line of the worker's pipe; ``json.loads`` reads it.
+
+    Every letter beyond ASCII is escaped, so that a path whose bytes are no text in this locale (Python has them as lone
+    surrogates) comes through as it is. orjson refuses those.
+    """
+    return json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n"
+
+
 def ask(*words: str) -> Any:
     """Return the server's answer to a question; where the server is gone, so is this process."""
     with _asking:
         _say({"ask": words})
-        return orjson.loads(sys.stdin.buffer.readline(_MAX_LINE_BYTES))
+        return json.loads(sys.stdin.buffer.readline(_MAX_LINE_BYTES))
 
 
 class Teller:
@@ -90,7 +99,7 @@ class Teller:
 
 
 def _say(message: Mapping[str, Any]) -> None:
-    sys.stdout.buffer.write(orjson.dumps(message) + b"\n")
+    sys.stdout.buffer.write(packed(message))
     sys.stdout.buffer.flush()
 
 
@@ -98,7 +107,7 @@ def main(jobs: Mapping[str, str] = JOBS) -> None:
     """Do the one of the jobs that standard input orders."""
     die_with(int(sys.argv[1]))
     os.nice(_NICE)
-    order = orjson.loads(sys.stdin.buffer.readline(_MAX_LINE_BYTES))
+    order = json.loads(sys.stdin.buffer.readline(_MAX_LINE_BYTES))
     try:
         _say({"result": find_job(jobs[order["job"]])(order["order"], Teller())})
     except CallistoError as error:

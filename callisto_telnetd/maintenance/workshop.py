@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
-
-import orjson
 
 from callisto_telnetd import errors
 from callisto_telnetd.db.folder import FolderLock
 from callisto_telnetd.errors import CallistoError, StoreError
 from callisto_telnetd.interpreter import module_command, module_environment
+from callisto_telnetd.maintenance.worker import packed
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.trace.sanitiser import clean
 
@@ -83,8 +83,7 @@ class Workshop:
             )
             complaint = asyncio.create_task(_read_complaint(worker))
             try:
-                order_line = orjson.dumps({"job": job, "order": order}) + b"\n"
-                outcome = await _follow(worker, order_line, told, asked, self._most_silent_s)
+                outcome = await _follow(worker, packed({"job": job, "order": order}), told, asked, self._most_silent_s)
                 code = await worker.wait()
                 said = await complaint
             finally:
@@ -114,13 +113,13 @@ async def _follow(
     await _send(stdin, order)
     while line := await _next_line(stdout, most_silent_s):
         try:
-            message = orjson.loads(line)
-        except orjson.JSONDecodeError:  # cut off by its end
+            message = json.loads(line)
+        except ValueError:  # cut off by its end
             return {}
         if "step" in message:
             told(Progress(message["step"], message["done"], message["of"]))
         elif "ask" in message:
-            await _send(stdin, orjson.dumps(asked(message["ask"])) + b"\n")
+            await _send(stdin, packed(asked(message["ask"])))
         else:
             return dict(message)
     return {}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,24 @@ async def test_the_faults_named_are_bounded(grown: Path, look: Look) -> None:
 
     async with open_store(grown) as store:
         assert len(await check_foreign_keys(store)) == 20
+
+
+async def test_a_file_of_broken_references_costs_no_memory(store: Store, look: Look) -> None:
+    """Of 20,000 broken references no more are fetched than are told."""
+    look(
+        "PRAGMA foreign_keys = OFF",
+        "INSERT INTO variable_change WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 20000)"
+        " SELECT i, 1, 'now', 'g', NULL, '30', 'ada', 'telnet', '192.0.2.7', '', 99999 FROM n",
+    )
+    tracemalloc.start()
+    try:
+        faults = await check_foreign_keys(store)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert len(faults) == 20
+    assert peak_bytes < 256 << 10
 
 
 async def test_rows_are_counted_by_table(store: Store) -> None:

@@ -57,6 +57,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+def test_a_folder_whose_name_is_no_text(made: Path, tmp_path: Path) -> None:
+    """A name of bytes that are no UTF-8 is a folder like any other."""
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/d\xe9"))
+    folder.mkdir()
+    file = folder / "callisto.db"
+    shutil.copyfile(made, file)
+    sizes = compact({"file": str(file)}, nothing)
+
+    assert sizes["after_bytes"] == file.stat().st_size < sizes["before_bytes"]
+
+
 @pytest.fixture
 def file(made: Path, tmp_path: Path) -> Path:
     """A copy of it in a folder of its own."""

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +194,17 @@ async def test_a_stray_write_ahead_log_is_not_replayed(file: Path) -> None:
     async with open_store(file, tolerant=True) as store:
         assert "another program's" in str(store.fault)
     assert (file.read_bytes(), log.read_bytes()) == (before, b"x" * 5000)
+
+
+async def test_a_hold_that_outlives_the_store_opens_nothing(file: Path) -> None:
+    """Work that was left alone ends after the store is closed: the file stays closed, and no thread is left."""
+    before = set(threading.enumerate())
+    async with AsyncExitStack() as outlived:
+        async with open_store(file) as store:
+            await outlived.enter_async_context(store.hold("compacted"))
+        await outlived.aclose()
+
+        assert not opened(file)
+        assert set(threading.enumerate()) <= before
+        with pytest.raises(StoreError, match="closed"):
+            await store.fetch("SELECT 1")

@@ -69,6 +69,31 @@ async def test_a_job_tells_and_returns(workshop: Workshop) -> None:
     assert told == [("first", 1, 2), ("first", 2, 2), ("second", 0, 0)]
 
 
+async def test_the_pipe_knows_no_locale(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an ASCII locale letters, and a path whose bytes are no text, go there and come back as they are."""
+    for name, value in (("LC_ALL", "C"), ("PYTHONCOERCECLOCALE", "0"), ("PYTHONUTF8", "0")):
+        monkeypatch.setenv(name, value)
+    order = {"file": "/srv/d\udce9/callisto.db", "note": "Grüße … ✓", "\udcff": 1}
+
+    assert await workshop.run("echo", order) == order
+    assert await workshop.run("ask", {"words": ["…"]}, asked=lambda words: f"{words[0]}\udce9") == {
+        "answers": ["…\udce9"]
+    }
+
+
+async def test_progress_that_cannot_be_shown_ends_the_worker(workshop: Workshop) -> None:
+    """An error while a step is told is the caller's error, and the worker is gone when it is raised."""
+    before = psutil.Process().children()
+
+    def tell(_progress: Progress) -> None:
+        raise UnicodeEncodeError("ascii", "…", 0, 1, "ordinal not in range(128)")
+
+    with pytest.raises(UnicodeEncodeError):
+        await workshop.run("wait", {}, tell)
+
+    assert set(psutil.Process().children()) <= set(before)
+
+
 async def test_a_job_asks_the_server(workshop: Workshop) -> None:
     """Each question is answered by the caller's function, in its turn, whatever characters are in it."""
     answers = {"one": None, "zwei\u2028\n": "wrong"}
