@@ -90,8 +90,9 @@ class Parts:
     workshop: Workshop
     """Where work on the closed database is done."""
     repairs: Repairs
-    restores: Restores
     """Where a repair is begun."""
+    restores: Restores
+    """Where a restore is begun."""
     mode: MaintenanceMode
     """Whether the appliance works without its database, and the way back."""
     backups: Backups
@@ -163,10 +164,16 @@ class Context:
     dialogue: Dialogue
     menu: Menu
     """The menu whose words are understood now."""
+    main: Menu = field(init=False)
+    """The main menu, in which the caller begins; its words are understood everywhere."""
     session: int | None = None
     """The number of the session in the list of those present."""
     input: str | None = field(default=None)
     """Text that came with the command: the file of an import at the command line."""
+
+    def __post_init__(self) -> None:
+        """Begin in the main menu."""
+        self.main = self.menu
 
     async def confirm(self, question: str, *, confirmed: bool) -> None:
         """Return if the caller has confirmed by the last word of his line, or does so now.

@@ -9,7 +9,7 @@ from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, Move
 from callisto_telnetd.menus.arguments import parse_words, require_count
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.resolver import find_entry
-from callisto_telnetd.menus.tree import Command, Entry, Menu
+from callisto_telnetd.menus.tree import Command, Entry, Menu, Run
 from callisto_telnetd.quantities import counted
 
 _USAGE_WIDTH = 34
@@ -36,7 +36,7 @@ def _worded(entries: Iterable[Entry]) -> Iterator[str]:
 async def show_help(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Show the menu and its words, or explain one word."""
     if words:
-        entry = find_entry(context.menu, EVERYWHERE, words)
+        entry = find_entry(context.menu, EVERYWHERE, words, context.main)
         for line in _explanation(entry):
             yield Line(line)
         yield Done(f"help for {entry.word}")
@@ -108,15 +108,19 @@ async def switch_notices(context: Context, words: list[str]) -> AsyncGenerator[A
     yield Done("notices are shown at once" if chosen == "on" else "notices are shown before the next prompt")
 
 
-async def go_up(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
-    """Leave the menu; from the main menu, log out."""
-    require_count(words, 0, 0, "back")
-    if context.menu.word == "main":
-        yield Done("logged out")
-        yield Move.LOGOUT
-    else:
-        yield Done("main menu")
-        yield Move.UP
+def _leave_by(word: str) -> Run:
+    """Return what leaves the menu by that word; from the main menu, it logs out."""
+
+    async def leave(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+        require_count(words, 0, 0, word)
+        if context.menu.word == "main":
+            yield Done("logged out")
+            yield Move.LOGOUT
+        else:
+            yield Done("main menu")
+            yield Move.UP
+
+    return leave
 
 
 async def log_out(_context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -129,7 +133,7 @@ async def log_out(_context: Context, words: list[str]) -> AsyncGenerator[Answer,
 def _complete_help(context: Context, words: Sequence[str]) -> Sequence[str]:
     if not words:
         return [entry.word for entry in (*context.menu.entries, *EVERYWHERE)]
-    entry = find_entry(context.menu, EVERYWHERE, words)
+    entry = find_entry(context.menu, EVERYWHERE, words, context.main)
     return [each.word for each in entry.entries] if isinstance(entry, Menu) else ()
 
 
@@ -158,7 +162,8 @@ EVERYWHERE: tuple[Command, ...] = (
         run=switch_notices,
         complete=_complete_switch,
     ),
-    Command(word="back", number="0", help="leave the menu; from the main menu, log out", run=go_up),
-    Command(word="exit", help="leave the menu; from the main menu, log out", run=go_up),
+    Command(word="back", number="0", help="leave the menu; from the main menu, log out", run=_leave_by("back")),
+    Command(word="exit", help="leave the menu; from the main menu, log out", run=_leave_by("exit")),
+    Command(word="quit", help="the same as exit", run=_leave_by("quit")),
     Command(word="logout", help="end the session", run=log_out),
 )

@@ -1,18 +1,28 @@
 """From a typed line to the command it means: pure, no I/O.
 
-An entry is chosen by its number, its word or any unambiguous beginning of it, in upper or lower case.
+An entry is chosen by its number, its word or any unambiguous beginning of it, in upper or lower case. A word that the
+menu does not know is looked for in the main menu, so that every command can be given everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import lru_cache
 
 from callisto_telnetd.errors import UsageError, listed, quoted
 from callisto_telnetd.menus.tree import Command, Entry, Menu, Run
 
 _QUOTES = frozenset("\"'")
+_HELP = "help"
+_ASKS_FOR_HELP = frozenset({"?", "--help"})
+"""The last words of a line that ask for the help of the words before."""
+_MOST_HINTS = 3
+_LONGEST_WORD = 32
+"""Characters of a mistyped word that are compared: no word of the tree has more."""
+_LIKE = 0.7
+"""How alike two words are for one to be taken for the other, mistyped: 1 is the same (difflib)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,39 +74,68 @@ def _quoted_word(line: str, at: int) -> tuple[str, int]:
     return word, at
 
 
-def resolve(menu: Menu, everywhere: Sequence[Command], words: Sequence[str]) -> Resolution:
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """Where words are looked for: in the menu first, then everywhere, then in the main menu."""
+
+    menu: Menu
+    everywhere: Sequence[Command]
+    main: Menu
+
+    def choose(self, word: str) -> Entry:
+        """Return what the first word of a line means."""
+        own = (*self.menu.entries, *self.everywhere)
+        if self.main is not self.menu and not word.isdigit() and not _matches(word, own):
+            if found := _matches(word, self.main.entries):
+                return _only(word, found)
+            own = (*own, *self.main.entries)
+        return _choose(word, own, self.menu.word, _paths(self.main))
+
+
+def resolve(menu: Menu, everywhere: Sequence[Command], words: Sequence[str], main: Menu | None = None) -> Resolution:
     """Return what the words mean in ``menu``.
 
     Args:
         menu: The menu whose prompt was shown.
         everywhere: The commands that work in every menu; the menu's own words come first.
         words: At least one.
+        main: The main menu, where a word that ``menu`` does not know is looked for; ``menu`` itself where it is None.
 
     Raises:
-        UsageError: no such word, or more than one begins with it.
+        UsageError: no such word, or more than one begins with it; names what is near.
     """
-    if len(words) > 1 and words[-1] == "?":
-        words = ["help", *words[:-1]]
+    if len(words) > 1 and words[-1] in _ASKS_FOR_HELP:
+        words = [_HELP, *words[:-1]]
     first, rest = words[0], list(words[1:])
     if first.isdigit() and menu.pick is not None and first != "0":
         return Resolution(f"{menu.word} {menu.pick.word}", menu.pick, menu.pick.run, [first, *rest])
-    entry = _choose(first, (*menu.entries, *everywhere), menu.word)
-    return _descend(entry, rest, "", by_number=first.isdigit())
+    tree = _Tree(menu, everywhere, main or menu)
+    return _descend(tree, tree.choose(first), rest, "", by_number=first.isdigit())
 
 
-def _descend(entry: Entry, rest: list[str], path: str, *, by_number: bool) -> Resolution:
+def _descend(tree: _Tree, entry: Entry, rest: list[str], path: str, *, by_number: bool) -> Resolution:
     path = f"{path} {entry.word}".strip()
     if isinstance(entry, Command):
         return _run(entry, rest, path, by_number=by_number)
     if rest:
         if rest[0].isdigit() and entry.pick is not None:
             return Resolution(f"{path} {entry.pick.word}", entry.pick, entry.pick.run, rest)
+        if rest[0].lower() == _HELP and (own := _help_of(tree, path, rest[1:])):
+            return own
         if entry.bare is None or _matches(rest[0], entry.entries):
-            chosen = _choose(rest[0], entry.entries, entry.word)
-            return _descend(chosen, rest[1:], path, by_number=rest[0].isdigit())
+            chosen = _choose(rest[0], entry.entries, entry.word, _paths(tree.main), path)
+            return _descend(tree, chosen, rest[1:], path, by_number=rest[0].isdigit())
     if entry.bare is not None:
         return _run(entry.bare, rest, path, by_number=by_number)
     return Resolution(path, entry, None, rest)
+
+
+def _help_of(tree: _Tree, path: str, rest: list[str]) -> Resolution | None:
+    """Return ``help MENU WORD`` for ``MENU help WORD``; None where there is no such command."""
+    for command in tree.everywhere:
+        if command.word == _HELP:
+            return Resolution(_HELP, command, command.run, [*path.split(), *rest])
+    return None
 
 
 def _run(command: Command, rest: list[str], path: str, *, by_number: bool) -> Resolution:
@@ -129,35 +168,83 @@ def _by_word_and_number(entries: tuple[Entry, ...]) -> dict[str, Entry]:
     return table
 
 
-def _choose(word: str, entries: tuple[Entry, ...], place: str) -> Entry:
-    found = _matches(word, entries)
+def _choose(word: str, entries: tuple[Entry, ...], place: str, paths: Sequence[str] = (), before: str = "") -> Entry:
+    """Return the one entry that a word means.
+
+    Args:
+        word: As it was typed.
+        entries: Those of the place.
+        place: The word of the menu that they are in.
+        paths: All that the tree has, for a hint.
+        before: The words that were typed before, for a hint.
+    """
+    if found := _matches(word, entries):
+        return _only(word, found)
+    where = "" if place == "main" else f" in the {place} menu"
+    hints = _near(word, [f"{before} {entry.word}".strip() for entry in entries], paths)
+    told = f"did you mean {listed(hints)}?" if hints else "'help' lists the commands"
+    raise UsageError(f"no command {quoted(word)}{where}; {told}")
+
+
+def _only(word: str, found: Sequence[Entry]) -> Entry:
     if len(found) == 1:
         return found[0]
-    if found:
-        raise UsageError(f"{quoted(word)} is ambiguous: {listed([entry.word for entry in found])}")
-    where = "" if place == "main" else f" in the {place} menu"
-    raise UsageError(f"no command {quoted(word)}{where}; 'help' lists the commands")
+    raise UsageError(f"{quoted(word)} is ambiguous: {listed([entry.word for entry in found])}")
 
 
-def _find_anywhere(menu: Menu, everywhere: Sequence[Command], word: str) -> Entry:
-    """Return the menu's own entry, or the one that only a single menu below it has."""
-    entries = (*menu.entries, *everywhere)
-    below = [each for entry in menu.entries if isinstance(entry, Menu) for each in entry.entries]
+def _near(word: str, own: Sequence[str], paths: Sequence[str]) -> list[str]:
+    """Return what was meant, in quotes: a word of the place that is nearly the same, else the word at other places."""
+    lower = word.lower()
+    if not lower or len(lower) > _LONGEST_WORD:
+        return []
+    found = _alike(lower, own) or [path for path in paths if _last_word(path) == lower] or _alike(lower, paths)
+    return [repr(path) for path in found[:_MOST_HINTS]]
+
+
+def _alike(word: str, paths: Sequence[str]) -> list[str]:
+    best = get_close_matches(word, {_last_word(path) for path in paths}, 1, _LIKE)
+    return [path for path in dict.fromkeys(paths) if _last_word(path) in best]
+
+
+def _last_word(path: str) -> str:
+    return path.rpartition(" ")[2]
+
+
+@lru_cache(maxsize=64)
+def _paths(menu: Menu) -> tuple[str, ...]:
+    """Return the words that lead to each entry of the tree below ``menu``: ``backup schedule add``."""
+    return tuple(_walk(menu, ""))
+
+
+def _walk(menu: Menu, before: str) -> Iterator[str]:
+    for entry in menu.entries:
+        path = f"{before} {entry.word}".strip()
+        yield path
+        if isinstance(entry, Menu):
+            yield from _walk(entry, path)
+
+
+def _find_anywhere(tree: _Tree, word: str) -> Entry:
+    """Return the menu's own entry, or the one that only a single menu below it has, or the main menu's."""
+    own = (*tree.menu.entries, *tree.everywhere)
+    below = [each for entry in tree.menu.entries if isinstance(entry, Menu) for each in entry.entries]
     found = [each for each in below if each.word == word.lower()]
-    if not _matches(word, entries) and len(found) == 1:
+    if not _matches(word, own) and len(found) == 1:
         return found[0]
-    return _choose(word, entries, menu.word)
+    return tree.choose(word)
 
 
-def find_entry(menu: Menu, everywhere: Sequence[Command], words: Sequence[str]) -> Entry:
-    """Return the entry that the words name, for its help.
+def find_entry(menu: Menu, everywhere: Sequence[Command], words: Sequence[str], main: Menu | None = None) -> Entry:
+    """Return the entry that the words name, for its help; looked for as :func:`resolve` does.
 
     Raises:
         UsageError: there is none.
     """
-    entry = _find_anywhere(menu, everywhere, words[0])
+    tree = _Tree(menu, everywhere, main or menu)
+    entry, path = _find_anywhere(tree, words[0]), words[0]
     for word in words[1:]:
         if isinstance(entry, Command):
             raise UsageError(f"{entry.word} has no command {quoted(word)}")
-        entry = _choose(word, entry.entries, entry.word)
+        entry = _choose(word, entry.entries, entry.word, _paths(tree.main), path)
+        path = f"{path} {word}"
     return entry

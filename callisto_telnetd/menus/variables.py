@@ -21,6 +21,18 @@ _MOST_HISTORY = 1000
 _MOST_IMPORT_LINES = 2000
 
 
+def _find(context: Context, word: str) -> Variable:
+    """Return the variable of a name, or of its number in the menu.
+
+    Raises:
+        UsageError: there is none; names one that is written much the same, or the range of numbers.
+    """
+    variables = context.parts.variables
+    if not word.isdigit():
+        return variables.find(word)
+    return variables.variables[parse_whole(word, "number", 1, len(variables.variables)) - 1]
+
+
 def _value_line(context: Context, variable: Variable) -> str:
     variables = context.parts.variables
     mark = "" if variables.is_default(variable.name) else " *"
@@ -61,7 +73,7 @@ async def list_differing(context: Context, words: list[str]) -> AsyncGenerator[A
 async def show_variable(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Yield all that is known of one variable."""
     require_count(words, 1, 1, "show NAME")
-    variable = context.parts.variables.find(words[0])
+    variable = _find(context, words[0])
     yield _description(context, variable)
     yield Done(_value_line(context, variable).removesuffix(" *"))
 
@@ -165,7 +177,7 @@ async def set_variable(context: Context, words: list[str]) -> AsyncGenerator[Ans
     elif plain[1:2] == ["="]:
         del plain[1]
     require_count(plain, 2, 16, 'set NAME VALUE [note=TEXT]; VALUE "" is blank')
-    variable = context.parts.variables.find(plain[0])
+    variable = _find(context, plain[0])
     text = " ".join(plain[1:])
     note = options.get("note", "")
     change = await context.parts.variables.assign(variable.name, text, by=context.origin, note=note)
@@ -188,18 +200,19 @@ async def reset_variable(context: Context, words: list[str]) -> AsyncGenerator[A
     """Give a variable its default again."""
     plain, options = take_options(words, {"note"})
     require_count(plain, 1, 1, "reset NAME [note=TEXT]")
-    variable = context.parts.variables.find(plain[0])
+    variable = _find(context, plain[0])
     change = await context.parts.variables.reset(variable.name, by=context.origin, note=options.get("note", ""))
     for answer in _answers(context, variable, change):
         yield answer
 
 
 async def pick_variable(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
-    """Show the variable of a number and ask for its new value; an empty answer keeps it."""
-    variables = context.parts.variables.variables
-    require_count(words, 1, 1, "a number alone picks a variable; set NAME VALUE changes one")
-    number = parse_whole(words[0], "number", 1, len(variables))
-    variable = variables[number - 1]
+    """Show the variable of a number and ask for its new value; a value behind the number is set at once."""
+    if len(words) > 1:
+        async for outcome in set_variable(context, words):
+            yield outcome
+        return
+    variable = _find(context, words[0])
     yield _description(context, variable)
     now = context.parts.variables.text(variable.name)
     answer = await context.dialogue.ask(
@@ -220,7 +233,8 @@ async def show_history(context: Context, words: list[str]) -> AsyncGenerator[Ans
     plain, options = take_options(words, {"limit"})
     require_count(plain, 0, 1, "history [NAME] [limit=NUMBER]")
     limit = parse_whole(options.get("limit", "50"), "limit", 1, _MOST_HISTORY)
-    changes = await context.parts.variables.history(plain[0] if plain else None, limit)
+    name = _find(context, plain[0]).name if plain else None
+    changes = await context.parts.variables.history(name, limit)
     for change in changes:
         yield Fact(_change_data(change), (_change_line(change, context.parts.clock),))
     yield Done(counted(len(changes), "change"))
@@ -294,7 +308,7 @@ def _complete_value(context: Context, words: Sequence[str]) -> Sequence[str]:
     if len(words) != 1:
         return _complete_name(context, words)
     try:
-        return context.parts.variables.find(words[0]).kind.completions()
+        return _find(context, words[0]).kind.completions()
     except UsageError:
         return ()
 

@@ -27,7 +27,7 @@ def _words_at(context: Context, before: list[str]) -> Sequence[str]:
     if not before:
         own = [entry.word for entry in context.menu.entries]
         return own + [command.word for command in EVERYWHERE]
-    resolution = resolve(context.menu, EVERYWHERE, before)
+    resolution = resolve(context.menu, EVERYWHERE, before, context.main)
     if isinstance(resolution.entry, Menu):
         return [entry.word for entry in resolution.entry.entries]
     return [

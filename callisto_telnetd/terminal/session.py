@@ -236,7 +236,7 @@ class Session:
 
     async def _run_line(self, context: Context, line: str) -> None:
         try:
-            resolution = resolve(context.menu, EVERYWHERE, split(line))
+            resolution = resolve(context.menu, EVERYWHERE, split(line), MAIN_MENU)
             entry = resolution.entry
             if isinstance(entry, Command) and entry.private:
                 self.console.editor.history.forget_last()

@@ -241,6 +241,26 @@ def test_the_menu_numbers_the_variables(peer: Peer) -> None:
     assert peer.run("18")[0].startswith("Error: ")
 
 
+def test_a_number_does_for_a_name_wherever_one_stands(peer: Peer) -> None:
+    """The numbers of the menu are taken by ``show``, ``set``, ``reset`` and ``history``; ``17 20`` sets."""
+    assert peer.run("set 17 35") == ["OK gWebTimeout = 35 (was 20)"]
+    assert peer.run("17 36") == ["OK gWebTimeout = 36 (was 35)"]
+    assert peer.run("show 17")[-1] == "OK gWebTimeout = 36"
+    assert "gWebTimeout = 36" in peer.run("history 17")[-2]
+    assert peer.run("reset 17") == ["OK gWebTimeout = 20 (was 36)"]
+    assert peer.run("set 18 1") == ["Error: number: '18' is not a whole number from 1 to 17"]
+
+
+def test_other_menus_commands_are_understood_here(peer: Peer) -> None:
+    """In the menu of the variables the main menu's words work, and the session stays where it is."""
+    assert peer.run("user list")[-1] == "OK 1 account"
+    assert peer.run("date")[0].startswith("Time: ")
+    assert peer.run("help audit")[-1] == "OK help for audit"
+    assert peer.run("exit now") == ["Error: usage: exit"]
+    assert peer.run("sett gWebTimeout 3") == ["Error: no command 'sett' in the variables menu; did you mean 'set'?"]
+    assert peer.at(b"callisto(variables)# ")
+
+
 @pytest.mark.parametrize("line", ["variables set gWebTimeout 30", "3 set gWebTimeout 30", "VAR SET gwebtimeout 30"])
 def test_one_line_from_the_main_menu_does_it_too(peer: Peer, line: str) -> None:
     """What the sub-menu does step by step, one line does, and the session stays in the main menu."""

@@ -154,6 +154,67 @@ def test_what_is_wrong_is_said_in_one_line(line: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "path", "arguments"),
+    [
+        ("repair yes", "repair", ["yes"]),
+        ("trace list", "trace list", []),
+        ("date z Asia/Tokyo", "date zone", ["Asia/Tokyo"]),
+        ("user added", "user added", []),
+        ("set a b", "set", ["a", "b"]),
+    ],
+)
+def test_every_command_can_be_given_in_every_menu(line: str, path: str, arguments: list[str]) -> None:
+    """A word that the menu does not know is looked for in the main menu; the menu's own words come first."""
+    resolution = resolve(VARIABLES, EVERYWHERE, split(line), MAIN)
+
+    assert (resolution.path, resolution.arguments) == (path, arguments)
+
+
+@pytest.mark.parametrize("line", ["2", "5", "99"])
+def test_the_numbers_of_the_main_menu_are_its_own(line: str) -> None:
+    """In a sub-menu a number never means an entry of the main menu."""
+    with pytest.raises(UsageError):
+        resolve(USER, EVERYWHERE, split(line), MAIN)
+
+
+@pytest.mark.parametrize(
+    ("menu", "line", "reason"),
+    [
+        (MAIN, "set gWebTimeout 3", "no command 'set'; did you mean 'variables set'?"),
+        (MAIN, "varibles", "no command 'varibles'; did you mean 'variables'?"),
+        (MAIN, "zoen x", "no command 'zoen'; did you mean 'date zone'?"),
+        (MAIN, "list", "no command 'list'; did you mean 'trace list' or 'variables list'?"),
+        (MAIN, "variables sow", "no command 'sow' in the variables menu; did you mean 'variables show'?"),
+        (VARIABLES, "sow x", "no command 'sow' in the variables menu; did you mean 'show'?"),
+        (VARIABLES, "zone x", "no command 'zone' in the variables menu; did you mean 'date zone'?"),
+        (VARIABLES, "nonsense", "no command 'nonsense' in the variables menu; 'help' lists the commands"),
+    ],
+)
+def test_what_is_near_an_unknown_word_is_named(menu: Menu, line: str, reason: str) -> None:
+    """A mistyped word, or one of another menu, is answered with the words that it may have meant."""
+    with pytest.raises(UsageError) as refused:
+        resolve(menu, EVERYWHERE, split(line), MAIN)
+
+    assert str(refused.value) == reason
+
+
+@pytest.mark.parametrize(
+    ("line", "arguments"),
+    [
+        ("variables help", ["variables"]),
+        ("variables help set", ["variables", "set"]),
+        ("variables set --help", ["variables", "set"]),
+        ("variables set ?", ["variables", "set"]),
+    ],
+)
+def test_help_stands_behind_what_it_explains_too(line: str, arguments: list[str]) -> None:
+    """``MENU help WORD``, and a line that ends with ``?`` or ``--help``, are ``help MENU WORD``."""
+    resolution = resolve(MAIN, EVERYWHERE, split(line))
+
+    assert (resolution.entry, resolution.arguments) == (EVERYWHERE[0], arguments)
+
+
+@pytest.mark.parametrize(
     ("line", "run"),
     [
         ("5", talk),
