@@ -84,7 +84,7 @@ def _require_port(host: str, port: int, setting: str) -> None:
 
 
 async def serve(settings: Settings, data: Path, ready: Ready) -> None:
-    """Serve until SIGTERM or SIGINT, then close everything in reverse order.
+    """Serve until SIGTERM, SIGINT or SIGHUP, then close everything in reverse order.
 
     Args:
         settings: All settings.
@@ -230,7 +230,10 @@ async def _no_drain() -> None:
 
 
 def _stop_signals() -> asyncio.Event:
-    """Return an event that SIGTERM and SIGINT set; a second one ends the process at once."""
+    """Return an event that SIGTERM, SIGINT and SIGHUP set; a second SIGTERM or SIGINT ends the process at once.
+
+    A terminal that is closed may send SIGHUP twice, by its shell and by the kernel. Under nohup it stays ignored.
+    """
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
 
     def stop() -> None:
@@ -240,6 +243,8 @@ def _stop_signals() -> asyncio.Event:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, stopped.set)
     return stopped
 
 

@@ -1,4 +1,4 @@
-"""This interpreter: how a process of our own is started with it, and what its garbage collector is spared.
+"""This interpreter: how processes are started by it, and what its garbage collector is spared.
 
 A process of our own has this interpreter, this package, and nothing from the folder it is started in.
 """
@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 _PACKAGE_PARENT = str(Path(__file__).resolve().parent.parent)
+_RESTORED = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
+"""Ignored by every Python; what starts a process gives it back their default actions (``restore_signals``)."""
 
 
 def module_command(module: str, *arguments: str) -> Sequence[str]:
@@ -24,6 +27,24 @@ def module_environment(environment: Mapping[str, str] = os.environ) -> dict[str,
     """Return the environment with the place of this very package first, however the server has found it."""
     before = environment.get("PYTHONPATH")
     return {**environment, "PYTHONPATH": os.pathsep.join((_PACKAGE_PARENT, before) if before else (_PACKAGE_PARENT,))}
+
+
+def free_signals() -> None:
+    """Have every process that is started from now on begin with the default action of each signal, and none blocked.
+
+    A process inherits what is ignored, such as SIGHUP under nohup, and what is blocked; what is caught goes back to its
+    default (POSIX, "exec"). A signal that is ignored here is therefore caught from now on, by a function that does
+    nothing. To be called right before each start of a process, in the main thread.
+    """
+    for number in signal.valid_signals() - _RESTORED:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, _do_nothing)
+            signal.siginterrupt(number, False)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _do_nothing(_number: int, _frame: object) -> None:
+    """Stand for SIG_IGN."""
 
 
 @contextmanager

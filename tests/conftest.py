@@ -282,6 +282,25 @@ class Server:
 
 StartServer = Callable[..., Server]
 
+SIGNALS_OF = ("grep", "-e", "^SigBlk", "-e", "^SigIgn", "/proc/self/status")
+"""A command that tells which signals it was started with blocked, and which ignored."""
+NO_SIGNALS = ["SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000"]
+
+
+@pytest.fixture
+def held_signals() -> Iterator[None]:
+    """Signals that the server was started with ignored, as nohup and careless parents do, and blocked."""
+    ignored, blocked = (
+        (signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD, signal.SIGRTMIN),
+        {signal.SIGTERM, signal.SIGUSR2},
+    )
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
 
 @contextlib.contextmanager
 def servers(folder: Path) -> Iterator[StartServer]:

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Sequence
 from contextlib import suppress
 
+from callisto_telnetd.interpreter import free_signals
 from callisto_telnetd.settings.models import ENVIRONMENT_PREFIX
 from callisto_telnetd.trace.logs import Log
 
@@ -33,6 +34,7 @@ class Alarm:
         if not self._words:
             return
         own = {key: value for key, value in os.environ.items() if not key.upper().startswith(ENVIRONMENT_PREFIX)}
+        free_signals()
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._words,

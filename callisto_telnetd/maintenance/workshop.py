@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from callisto_telnetd import errors
 from callisto_telnetd.db.folder import FolderLock
 from callisto_telnetd.errors import CallistoError, StoreError
-from callisto_telnetd.interpreter import module_command, module_environment
+from callisto_telnetd.interpreter import free_signals, module_command, module_environment
 from callisto_telnetd.maintenance.worker import packed
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.trace.sanitiser import clean
@@ -72,6 +72,7 @@ class Workshop:
             StoreError: the worker ended without a result, why stands in the log; or it told nothing for too long.
         """
         async with self._free:
+            free_signals()
             worker = await asyncio.create_subprocess_exec(
                 *module_command(self._worker, str(os.getpid())),
                 env=module_environment(),
@@ -80,6 +81,7 @@ class Workshop:
                 stderr=asyncio.subprocess.PIPE,
                 pass_fds=(self._lock.descriptor,),
                 limit=_MAX_LINE_BYTES,
+                start_new_session=True,  # Ctrl-C and a closed terminal are for this process to judge
             )
             complaint = asyncio.create_task(_read_complaint(worker))
             try:

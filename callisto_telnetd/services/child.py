@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from callisto_telnetd.errors import ServiceError, quoted
+from callisto_telnetd.interpreter import free_signals
 from callisto_telnetd.services.recipe import MARKER, Recipe
 from callisto_telnetd.services.strays import Known, end_all, find_marked, members, start_ticks
 from callisto_telnetd.trace.hub import Hub
@@ -56,6 +57,7 @@ def spawn(recipe: Recipe, *, traced: bool) -> subprocess.Popen[bytes]:
     """
     output = subprocess.PIPE if traced else subprocess.DEVNULL
     account = recipe.account
+    free_signals()
     try:
         return subprocess.Popen(  # noqa: S603 - words of the owner's own settings; no shell reads them
             recipe.words if recipe.memory_bytes is None else _limited(recipe, recipe.memory_bytes),

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from callisto_telnetd.interpreter import free_signals
 from tests.conftest import OFFERS, PASSWORD, PROMPT, ROOT, Peer, Server, StartServer, servers
 
 # Information and date
@@ -105,9 +106,10 @@ def test_repair_is_told_step_by_step(appliance: Server) -> None:
 # Stopping
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_stop_tells_the_sessions_and_is_quick(start: StartServer, number: signal.Signals) -> None:
     """Sessions are told, a running trace is saved whole, and the exit code is 0 within three seconds."""
+    free_signals()  # where the tests themselves run under nohup
     server = start()
     waiting, tracing, pending, asked = server.log_in(), server.log_in(), server.connect(), server.log_in()
     tracing.send("trace\r\n").expect(b"ends the trace.\r\n")
@@ -122,6 +124,20 @@ def test_a_stop_tells_the_sessions_and_is_quick(start: StartServer, number: sign
     (file,) = (server.data / "trace").iterdir()
     assert file.read_text().endswith("\n")
     assert "Traceback" not in server.log()
+
+
+def test_a_server_under_nohup_outlives_its_terminal(start: StartServer) -> None:
+    """SIGHUP, ignored when it was started, ends neither the server nor a session."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        server = start()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    peer = server.log_in()
+    server.process.send_signal(signal.SIGHUP)
+
+    assert peer.run("whoami")[-1].startswith("OK ")
+    assert server.stop() == 0
 
 
 def test_a_peer_that_reads_nothing_does_not_hold_up_a_stop(start: StartServer) -> None:

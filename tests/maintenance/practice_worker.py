@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from callisto_telnetd.errors import DiskFullError
 from callisto_telnetd.maintenance.worker import Tell, ask, main
+from tests.conftest import SIGNALS_OF
 
 
 def echo(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
@@ -41,6 +43,12 @@ def fail(_order: Mapping[str, Any], _tell: Tell) -> Mapping[str, Any]:
     raise ZeroDivisionError("a fault of our own")
 
 
+def tell_signals(_order: Mapping[str, Any], _tell: Tell) -> Mapping[str, Any]:
+    """Return the lines of what a process of this one's begins with, and the session that this one is in."""
+    lines = subprocess.run(SIGNALS_OF, capture_output=True, text=True, check=True).stdout.splitlines()
+    return {"lines": lines, "session": os.getsid(0)}
+
+
 def wait(_order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
     """Tell its number and work for ever."""
     tell(str(os.getpid()), 0, 0)
@@ -52,4 +60,4 @@ if __name__ == "__main__":
     here = sys.modules["__main__"]
     sys.modules["practice"] = here
     jobs = {name: f"practice:{name}" for name in ("echo", "refuse", "die", "fail", "wait")}
-    main({**jobs, "ask": "practice:put_questions"})
+    main({**jobs, "ask": "practice:put_questions", "signals": "practice:tell_signals"})

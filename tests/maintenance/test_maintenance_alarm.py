@@ -11,6 +11,7 @@ from callisto_telnetd.clock import Clock
 from callisto_telnetd.maintenance.alarm import Alarm
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.logs import Log, open_log
+from tests.conftest import NO_SIGNALS, SIGNALS_OF
 
 
 @pytest.fixture
@@ -35,6 +36,15 @@ async def test_the_command_is_told_what_has_failed(
 
     assert (tmp_path / "told").read_text() == "BACKUP_REASON=no route; $(false)\nBACKUP_SCHEDULE=nightly\n"
     assert logged.getvalue() == ""
+
+
+@pytest.mark.usefixtures("held_signals")
+async def test_the_command_begins_with_no_signal_ignored_or_blocked(log: Log, tmp_path: Path) -> None:
+    """Its signals are the usual ones, whatever the server was started with."""
+    script = f'{" ".join(SIGNALS_OF)} > "$0"'
+    await Alarm(("sh", "-c", script, str(tmp_path / "told")), log).raise_for("nightly", "no route")
+
+    assert (tmp_path / "told").read_text().splitlines() == NO_SIGNALS
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from callisto_telnetd.origin import SYSTEM
 from callisto_telnetd.services.strays import Ledger, boot_id, start_ticks
 from callisto_telnetd.services.supervisor import Pace, ServiceView, State, Supervisor
 from callisto_telnetd.settings import ServiceSettings, load_settings
+from tests.conftest import NO_SIGNALS, SIGNALS_OF
 
 DEADLINE_S = 10.0
 QUICK = Pace(settled_s=5.0, most_pause_s=0.2, most_early=3, slow_s=60.0, close_s=1.0)
@@ -153,6 +154,18 @@ print("umask", oct(os.umask(0)), signal.getsignal(signal.SIGHUP) == signal.SIG_D
             "env ['CALLISTO_DATA', 'CALLISTO_SERVICE']",
             "umask 0o22 True True",
         ]
+
+
+@pytest.mark.usefixtures("held_signals")
+@pytest.mark.parametrize("limit", [{}, {"memory": "64M"}])
+async def test_a_child_begins_with_no_signal_ignored_or_blocked(house: OpenHouse, limit: dict[str, str]) -> None:
+    """Whatever the server was started with, nohup for one; and its exit code is known all the same."""
+    command = ["sh", "-c", f"{' '.join(SIGNALS_OF)}; exit 7"]
+    async with house(box={"command": command, "restart": "never", **limit}) as home:
+        view = await home.until("box", lambda now: now.last_exit != "")
+
+        assert view.last_exit == "exit code 7"
+        assert [line.replace("\\x09", "\t") for line in home.texts("box")] == NO_SIGNALS
 
 
 async def test_one_that_dies_at_once_does_not_spin(house: OpenHouse) -> None:
