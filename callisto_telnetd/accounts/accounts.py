@@ -22,6 +22,7 @@ from callisto_telnetd.db.store import Statement, Store
 from callisto_telnetd.errors import AccountError, DiskFullError, FolderError, StoreError, quoted
 from callisto_telnetd.origin import SYSTEM, Origin
 from callisto_telnetd.trace.logs import Log
+from callisto_telnetd.work import Tasks
 
 FIRST_NAME = "admin"
 NAME_RULE = "a letter, then at most 31 letters, digits, '.', '_' or '-'"
@@ -67,7 +68,7 @@ class Accounts:
         self._removing = asyncio.Lock()
         self._file = AccountFile(store.file.with_name("accounts.json"))
         self._writing = asyncio.Lock()
-        self._filing: set[asyncio.Task[None]] = set()
+        self._filing = Tasks()
         self.mended: list[str] = []
         """What readings have put right in the database, a line each; a repair clears it before, and tells it after."""
         self.replaced = False
@@ -154,14 +155,11 @@ class Accounts:
 
     def _file_changes(self) -> None:
         """Begin to write the account file: a caller who is cancelled cannot leave it behind."""
-        task = asyncio.create_task(self._write_file())
-        self._filing.add(task)
-        task.add_done_callback(self._filing.discard)
+        self._filing.begin(self._write_file())
 
     async def _filed(self) -> None:
         """Wait until the account file is up to date."""
-        while self._filing:
-            await asyncio.wait(self._filing)
+        await self._filing.ended()
 
     async def _write_file(self) -> None:
         async with self._writing:

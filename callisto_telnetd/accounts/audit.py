@@ -18,6 +18,7 @@ from callisto_telnetd.errors import HeldError, StoreError
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.trace.sanitiser import clean
+from callisto_telnetd.work import Tasks
 
 _MOST_ROWS = 100_000
 _MAX_DETAIL = 200
@@ -55,6 +56,7 @@ class Audit:
         self._log = log
         self._waiting: deque[_Waiting] = deque()
         self._lost = 0
+        self._tasks = Tasks()
         self._writing: asyncio.Task[None] | None = None
         self._closing = False
         store.on_return.append(self._begin_writing)
@@ -80,7 +82,7 @@ class Audit:
         ]
 
     async def note(self, event: str, origin: Origin, detail: str = "", *, also: tuple[Statement, ...] = ()) -> None:
-        """Log the event, and keep it (with ``also``) as far as the database can."""
+        """Log the event, and keep it (with ``also``) as far as the database can, also where the caller is cancelled."""
         self._log.info(
             event, who=origin.who, source=origin.source, door=origin.door, **({"detail": detail} if detail else {})
         )
@@ -88,12 +90,15 @@ class Audit:
         if self._waiting or not self._store.usable:
             self._keep_waiting(entry)
             return
+        await self._tasks.finish(self._write(entry))
+
+    async def _write(self, entry: _Waiting) -> None:
         try:
             await self._store.apply(entry.statements, patient=False)
         except HeldError:
             self._keep_waiting(entry)
         except StoreError as error:
-            self._log.warning("not kept in the audit", event_kind=event, reason=str(error))
+            self._log.warning("not kept in the audit", event_kind=entry.event, reason=str(error))
 
     def _keep_waiting(self, entry: _Waiting) -> None:
         if len(self._waiting) < MOST_WAITING:
@@ -108,7 +113,7 @@ class Audit:
     def _begin_writing(self) -> None:
         """Write what waits, now that the database is back."""
         if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._write_waiting())
+            self._writing = self._tasks.begin(self._write_waiting())
 
     async def _write_waiting(self) -> None:
         count = _BATCH
@@ -136,8 +141,7 @@ class Audit:
     async def close(self) -> None:
         """Return once what waits is written, where it can be; say in the log what cannot."""
         self._closing = True
-        if self._writing is not None:
-            await asyncio.wait((self._writing,))
+        await self._tasks.ended()
         if missing := len(self._waiting) + self._lost:
             self._log.warning("entries missing in the audit: the database did not come back", count=missing)
 

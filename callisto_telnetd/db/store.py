@@ -26,6 +26,7 @@ import aiosqlite
 from callisto_telnetd.db.opening import is_missing, open_connection, require_sound_pages
 from callisto_telnetd.db.results import code_of, translate
 from callisto_telnetd.errors import DiskFullError, ForeignDatabaseError, HeldError, NewerSchemaError, StoreError
+from callisto_telnetd.work import Tasks
 
 Statement = tuple[str, Sequence[object]]
 Row = tuple[Any, ...]
@@ -54,7 +55,7 @@ class Store:
         self._lock = asyncio.Lock()
         self._free = asyncio.Event()
         self._free.set()
-        self._running: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks()
 
     @property
     def usable(self) -> bool:
@@ -96,7 +97,7 @@ class Store:
             HeldError: the file is held; nothing has changed.
             StoreError: nothing has changed.
         """
-        return await asyncio.shield(self._keep(self._transact(statements, then, grows=grows, patient=patient)))
+        return await self._tasks.finish(self._transact(statements, then, grows=grows, patient=patient))
 
     async def get_state(self, key: str) -> str | None:
         """Return what the appliance remembers under ``key``."""
@@ -130,22 +131,15 @@ class Store:
         self.held = what
         self._free.clear()
         try:
-            await asyncio.shield(self._keep(self._let_go()))
+            await self._tasks.finish(self._let_go())
             yield
         finally:
-            await asyncio.shield(self._keep(self._reopen()))
+            await self._tasks.finish(self._reopen())
 
     def give_up(self, fault: StoreError) -> None:
         """Take the database for unusable: it is open, but what the appliance is made of cannot be read from it."""
         self.fault = fault
         self._tell_fault()
-
-    def _keep(self, work: Any) -> asyncio.Task[Any]:
-        """Return the work as a task of the store's own, which :meth:`close` waits for."""
-        task = asyncio.create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return task
 
     @asynccontextmanager
     async def _turn(self, *, patient: bool = True) -> AsyncIterator[aiosqlite.Connection]:
@@ -279,8 +273,7 @@ class Store:
     async def close(self) -> None:
         """Wait for what runs, then close the file; a hold that ends later does not open it again."""
         self._closed = True
-        while self._running:
-            await asyncio.wait(self._running)
+        await self._tasks.ended()
         if self._connection is not None:
             await self._connection.close()
 

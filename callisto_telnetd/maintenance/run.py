@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Generic, TypeVar
 
 from callisto_telnetd.maintenance.workshop import Progress
@@ -37,7 +37,7 @@ class Run(Generic[Result]):
         """Let the followers go."""
         self._wake()
 
-    async def follow(self) -> AsyncIterator[Progress]:
+    async def follow(self) -> AsyncGenerator[Progress, None]:
         """Yield each step as it begins, and how far it has come at most once a second, until the work has ended."""
         loop = asyncio.get_running_loop()
         news = asyncio.Event()

@@ -14,7 +14,7 @@ from callisto_telnetd.menus.backup_restore import PLAN, RESTORE, UNDO
 from callisto_telnetd.menus.backup_schedule import BACKUP_SCHEDULE_MENU
 from callisto_telnetd.menus.backup_source import ask_password
 from callisto_telnetd.menus.context import Context
-from callisto_telnetd.menus.progress import follow
+from callisto_telnetd.menus.progress import progress
 from callisto_telnetd.menus.tree import Command, Menu
 from callisto_telnetd.quantities import counted, format_bytes, format_duration
 
@@ -32,12 +32,10 @@ async def create(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
     if password is None:
         yield Line(_UNPROTECTED)
     backups, note = context.parts.backups, options.get("note", "")
-    made: dict[str, Any] = {}
-    async for step in follow(lambda told: backups.create(context.origin, password=password, note=note, told=told)):
-        if isinstance(step, str):
-            yield Line(step)
-        else:
-            made = step
+    async with progress(lambda told: backups.create(context.origin, password=password, note=note, told=told)) as steps:
+        async for line in steps:
+            yield Line(line)
+        made = steps.result
     lines = [f"{counted(made['missing'], 'recording')} missing or damaged, not in it"] if made["missing"] else []
     if plain:
         lines.append(f"The password is {password} and is shown this once; without it nobody can read the backup")
@@ -61,12 +59,10 @@ async def verify(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
     require_count(words, 1, 1, "backup verify FILE; a password is asked for where one is needed")
     backups = context.parts.backups
     password = await ask_password(context, words[0])
-    found: dict[str, Any] = {}
-    async for step in follow(lambda told: backups.verify(context.origin, words[0], password=password, told=told)):
-        if isinstance(step, str):
-            yield Line(step)
-        else:
-            found = step
+    async with progress(lambda told: backups.verify(context.origin, words[0], password=password, told=told)) as steps:
+        async for line in steps:
+            yield Line(line)
+        found = steps.result
     yield Fact({"file": words[0], **found}, tuple(_lines_of(found)))
     sealed = "its seal is the password's" if found["protected"] else "no password: its seal tells accidents alone"
     content = f"{counted(found['rows'], 'row')} and {counted(found['recordings'], 'recording')}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
 from callisto_telnetd.menus.arguments import require_count, take_yes
 from callisto_telnetd.menus.backup_source import SOURCE, ask_password, take_source
 from callisto_telnetd.menus.context import Context
-from callisto_telnetd.menus.progress import follow
+from callisto_telnetd.menus.progress import progress
 from callisto_telnetd.menus.tree import Command
 from callisto_telnetd.quantities import counted, format_bytes
 
@@ -27,21 +28,22 @@ async def plan(context: Context, words: list[str]) -> AsyncGenerator[Answer, Non
     words, keep_settings = _take_keep_settings(words)
     source, rest = take_source(words)
     require_count(rest, 0, 0, f"backup plan {SOURCE} [{KEEP_SETTINGS}]")
-    async for answer in source.fetched(context):
-        yield answer
+    async with aclosing(source.fetched(context)) as answers:
+        async for answer in answers:
+            yield answer
     unpacking = await _unpacking(context, source.name)
     try:
-        async for step in follow(unpacking.open):
-            if isinstance(step, str):
-                yield Line(step)
-                continue
-            backup = replace(step.backup, settings=None) if keep_settings else step.backup
-            found = await context.parts.restores.plan(backup)
-            yield Fact({"file": source.name, **_plan_data(found, step.facts)}, tuple(_plan_lines(found, step)))
-            if not found.fits:
-                raise found.refusals[0]
-            words = [source.name, KEEP_SETTINGS] if keep_settings else [source.name]
-            yield Done(f"backup {source.name} fits; 'backup restore {' '.join(words)}' puts it in place")
+        async with progress(unpacking.open) as steps:
+            async for line in steps:
+                yield Line(line)
+            opened = steps.result
+        backup = replace(opened.backup, settings=None) if keep_settings else opened.backup
+        found = await context.parts.restores.plan(backup)
+        yield Fact({"file": source.name, **_plan_data(found, opened.facts)}, tuple(_plan_lines(found, opened)))
+        if not found.fits:
+            raise found.refusals[0]
+        words = [source.name, KEEP_SETTINGS] if keep_settings else [source.name]
+        yield Done(f"backup {source.name} fits; 'backup restore {' '.join(words)}' puts it in place")
     finally:
         await unpacking.close()
 
@@ -52,18 +54,15 @@ async def restore(context: Context, words: list[str]) -> AsyncGenerator[Answer, 
     plain, confirmed = take_yes(words)
     source, rest = take_source(plain)
     require_count(rest, 0, 0, f"backup restore {SOURCE} [{KEEP_SETTINGS}] [yes]")
-    async for answer in source.fetched(context):
-        yield answer
+    async with aclosing(source.fetched(context)) as answers:
+        async for answer in answers:
+            yield answer
     unpacking = await _unpacking(context, source.name)
     try:
-        opened: Opened | None = None
-        async for step in follow(unpacking.open):
-            if isinstance(step, str):
-                yield Line(step)
-            else:
-                opened = step
-        if opened is None:
-            return
+        async with progress(unpacking.open) as steps:
+            async for line in steps:
+                yield Line(line)
+            opened = steps.result
         backup = replace(opened.backup, settings=None) if keep_settings else opened.backup
         found = await context.parts.restores.plan(backup)
         data = {"plan": {"file": source.name, **_plan_data(found, opened.facts)}}
@@ -75,8 +74,9 @@ async def restore(context: Context, words: list[str]) -> AsyncGenerator[Answer, 
         run = context.parts.restores.begin(backup, context.origin, context.session)
         if run.task is not None:
             unpacking.keep_for(run.task)
-        async for answer in _followed(run):
-            yield answer
+        async with aclosing(_followed(run)) as answers:
+            async for answer in answers:
+                yield answer
     finally:
         await unpacking.close()
 
@@ -97,8 +97,9 @@ async def undo(context: Context, words: list[str]) -> AsyncGenerator[Answer, Non
         raise found.refusals[0]
     await context.confirm("Go back to it", confirmed=confirmed)
     context.dialogue.commit()
-    async for answer in _followed(restores.begin_undo(context.origin, context.session)):
-        yield answer
+    async with aclosing(_followed(restores.begin_undo(context.origin, context.session))) as answers:
+        async for answer in answers:
+            yield answer
 
 
 def _take_keep_settings(words: Sequence[str]) -> tuple[list[str], bool]:
@@ -117,8 +118,9 @@ async def _unpacking(context: Context, name: str) -> Unpacking:
 async def _followed(run: RestoreRun) -> AsyncGenerator[Answer, None]:
     if run.task is None:
         raise AssertionError
-    async for progress in run.follow():
-        yield Line(f"{progress.step} …")
+    async with aclosing(run.follow()) as told:
+        async for step in told:
+            yield Line(f"{step.step} …")
     done = await run.task
     yield Fact({"restored": {"name": done.name, "rows": done.rows, "notes": list(done.notes)}}, done.notes)
     yield Done(f"{done.name} is in place, {counted(done.rows, 'row')}; 'backup undo' goes back")

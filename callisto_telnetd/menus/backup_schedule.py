@@ -16,7 +16,7 @@ from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
 from callisto_telnetd.menus.arguments import parse_whole, require_count, take_options, take_yes
 from callisto_telnetd.menus.backup_source import ACCEPT, confirm_host_key
 from callisto_telnetd.menus.context import Context
-from callisto_telnetd.menus.progress import follow
+from callisto_telnetd.menus.progress import progress
 from callisto_telnetd.menus.tree import Command, Menu
 from callisto_telnetd.quantities import counted
 
@@ -119,12 +119,12 @@ async def run(context: Context, words: list[str]) -> AsyncGenerator[Answer, None
     require_count(words, 1, 1, "backup schedule run NAME")
     runs, name = context.parts.backup_runs, words[0]
     runs.require(name)
-    async for step in follow(lambda told: runs.run(name, context.origin, told)):
-        if isinstance(step, str):
-            yield Line(step)
-        else:
-            yield Fact({"name": name, "archive": step.archive, "outcome": step.text}, ())
-            yield Done(step.text)
+    async with progress(lambda told: runs.run(name, context.origin, told)) as steps:
+        async for line in steps:
+            yield Line(line)
+        done = steps.result
+    yield Fact({"name": name, "archive": done.archive, "outcome": done.text}, ())
+    yield Done(done.text)
 
 
 async def remove(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:

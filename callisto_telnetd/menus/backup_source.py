@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from callisto_telnetd.maintenance.fetching import fetch
 from callisto_telnetd.menus.answers import Answer, Line
 from callisto_telnetd.menus.arguments import take_options
 from callisto_telnetd.menus.context import Context
-from callisto_telnetd.menus.progress import follow
+from callisto_telnetd.menus.progress import progress
 from callisto_telnetd.transports.credentials import Credentials
 from callisto_telnetd.transports.target import Target, parse_remote_file
 
@@ -48,19 +49,23 @@ class Source:
             ca_file=self.ca_file,
         )
         try:
-            async for line in self._steps(context, self.target, credentials):
-                yield line
+            async with aclosing(self._steps(context, self.target, credentials)) as lines:
+                async for line in lines:
+                    yield line
         except HostKeyUnknownError as error:
             yield Line(f"Host key of {self.target.place}: {error.fingerprint}")
             await confirm_host_key(context, accepted=ACCEPT in self.flags)
-            async for line in self._steps(context, self.target, replace(credentials, host_key=error.key_line)):
-                yield line
+            known = replace(credentials, host_key=error.key_line)
+            async with aclosing(self._steps(context, self.target, known)) as lines:
+                async for line in lines:
+                    yield line
 
     async def _steps(self, context: Context, target: Target, credentials: Credentials) -> AsyncGenerator[Line, None]:
         folder = context.parts.folder.backup
-        async for step in follow(partial(fetch, folder, target, credentials, self.name)):
-            if isinstance(step, str):
-                yield Line(step)
+        async with progress(partial(fetch, folder, target, credentials, self.name)) as steps:
+            async for line in steps:
+                yield Line(line)
+            _ = steps.result
 
 
 async def confirm_host_key(context: Context, *, accepted: bool) -> None:

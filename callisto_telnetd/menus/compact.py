@@ -9,11 +9,11 @@ from collections.abc import AsyncGenerator
 from functools import partial
 
 from callisto_telnetd.errors import UsageError
-from callisto_telnetd.maintenance.compact import Compacted, compact
+from callisto_telnetd.maintenance.compact import compact
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
 from callisto_telnetd.menus.arguments import require_count
 from callisto_telnetd.menus.context import Context
-from callisto_telnetd.menus.progress import Quarters, follow
+from callisto_telnetd.menus.progress import Quarters, progress
 from callisto_telnetd.menus.tree import Command
 from callisto_telnetd.quantities import format_bytes
 
@@ -26,15 +26,11 @@ async def run_compact(context: Context, words: list[str]) -> AsyncGenerator[Answ
         raise UsageError("the database is being checked, repaired or compacted already; nothing was changed")
     async with parts.repairing:
         parts.log.info("compact begun", who=context.origin.who, source=context.origin.source)
-        done: Compacted | None = None
         work = partial(compact, parts.store, parts.workshop, parts.clock, parts.log)
-        async for step in follow(work, Quarters()):
-            if isinstance(step, Compacted):
-                done = step
-            else:
-                yield Line(step)
-        if done is None:
-            return
+        async with progress(work, Quarters()) as steps:
+            async for line in steps:
+                yield Line(line)
+            done = steps.result
         parts.log.info(
             "compact ended",
             who=context.origin.who,

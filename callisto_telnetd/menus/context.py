@@ -92,7 +92,7 @@ class Parts:
     repairs: Repairs
     """Where a repair is begun."""
     restores: Restores
-    """Where a restore is begun."""
+    """Where a restore is planned and begun, and undone."""
     mode: MaintenanceMode
     """Whether the appliance works without its database, and the way back."""
     backups: Backups

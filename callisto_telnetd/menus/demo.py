@@ -65,8 +65,9 @@ async def fill(context: Context, words: list[str]) -> AsyncGenerator[Answer, Non
         stopped = asyncio.Event()
         begun = time.monotonic()
         with context.dialogue.watch(stopped.set, until_end_of_input=False):
-            async with aclosing(demo.fill(parts.clock.now(), first=audit)) as progress:
-                async for line in _progress(progress, stopped):
+            filling = demo.fill(parts.clock.now(), first=audit)
+            async with aclosing(filling), aclosing(_progress(filling, stopped)) as lines:
+                async for line in lines:
                     yield line
         took_s = time.monotonic() - begun
         parts.log.info("demonstration data ended", who=context.origin.who, made=str(demo.made))

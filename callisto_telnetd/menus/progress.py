@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Generic, Self, TypeVar
 
 from callisto_telnetd.maintenance.workshop import Progress
 from callisto_telnetd.quantities import format_bytes, format_duration
+from callisto_telnetd.work import end
 
 _MOST_STEPS = 100
 _TELL_S = 1.0
@@ -57,32 +59,62 @@ class Quarters:
         return f"{progress.step}: {quarter * 25} % done" if quarter else f"{progress.step} …"
 
 
-async def follow(
-    begin: Callable[[Callable[[Progress], None]], Awaitable[Outcome]], shown: Pace | Quarters | None = None
-) -> AsyncIterator[str | Outcome]:
-    """Yield lines of progress, then the outcome. A caller who goes away ends the work, and waits for its end.
+class Steps(Generic[Outcome]):
+    """The lines of work that goes on, then its result."""
+
+    def __init__(self, shown: Pace | Quarters) -> None:
+        self._shown = shown
+        self._lines: deque[str] = deque(maxlen=_MOST_STEPS)
+        self._news = asyncio.Event()
+        self._work: asyncio.Task[Outcome] | None = None
+
+    def follow(self, work: asyncio.Task[Outcome]) -> None:
+        """Take this for the work."""
+        self._work = work
+        work.add_done_callback(lambda _: self._news.set())
+
+    def told(self, told: Progress) -> None:
+        """Take what is told of the work's progress."""
+        if line := self._shown.line(told):
+            self._lines.append(line)
+            self._news.set()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str:
+        """Return the next line; the work has ended where there is none."""
+        while not self._lines:
+            if self._work is None or self._work.done():
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+        return self._lines.popleft()
+
+    @property
+    def result(self) -> Outcome:
+        """What the work has returned; raises what it has raised."""
+        if self._work is None:
+            raise asyncio.InvalidStateError("the work has not begun")
+        return self._work.result()
+
+
+@asynccontextmanager
+async def progress(
+    begin: Callable[[Callable[[Progress], None]], Coroutine[Any, Any, Outcome]], shown: Pace | Quarters | None = None
+) -> AsyncIterator[Steps[Outcome]]:
+    """Begin work that belongs to the block: leaving the block cancels the work, and waits for its end.
+
+    What the block holds meanwhile (a lock, a folder) is so held for as long as anything uses it.
 
     Args:
         begin: Begins the work, given what is to be told of its progress.
         shown: Makes the lines; bytes with their pace where none is given.
     """
-    lines: deque[str] = deque(maxlen=_MOST_STEPS)
-    news, pace = asyncio.Event(), shown or Pace()
-
-    def told(progress: Progress) -> None:
-        if line := pace.line(progress):
-            lines.append(line)
-            news.set()
-
-    work = asyncio.ensure_future(begin(told))
-    work.add_done_callback(lambda _: news.set())
+    steps: Steps[Outcome] = Steps(shown or Pace())
+    work = asyncio.create_task(begin(steps.told), name="progress")
+    steps.follow(work)
     try:
-        while not work.done() or lines:
-            await news.wait()
-            news.clear()
-            while lines:
-                yield lines.popleft()
-        yield work.result()
+        yield steps
     finally:
-        work.cancel()
-        await asyncio.wait((work,))
+        await end(work)

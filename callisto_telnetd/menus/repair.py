@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 
 from callisto_telnetd.db.check import count_rows
 from callisto_telnetd.db.salvage.report import RepairReport, TableReport
@@ -27,8 +28,9 @@ _SHOWN_COUNTS = 20
 async def repair(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Check the database after a confirmation, and repair it where it is damaged."""
     if words and words[0].lower() == "quarantine":
-        async for answer in show_quarantine(context, words[1:]):
-            yield answer
+        async with aclosing(show_quarantine(context, words[1:])) as answers:
+            async for answer in answers:
+                yield answer
         return
     words, confirmed = take_yes(words)
     plain, options = take_options(words, {"backup"})
@@ -46,8 +48,9 @@ async def repair(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
     run = context.parts.repairs.begin(context.origin, context.session, backup.path if backup else None)
     if run.task is None:
         raise AssertionError
-    async for progress in run.follow():
-        yield Line(_progress_text(progress))
+    async with aclosing(run.follow()) as told:
+        async for progress in told:
+            yield Line(_progress_text(progress))
     report = await run.task
     for fact in _facts(report):
         yield fact

@@ -23,6 +23,7 @@ from callisto_telnetd.trace.reading import (
     format_line,
     line_of,
 )
+from callisto_telnetd.work import in_thread
 
 
 async def list_files(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -59,23 +60,18 @@ async def _open(context: Context, name: str) -> AsyncIterator[CaptureReader]:
         reader.close()
 
 
-async def _entries(reader: CaptureReader) -> AsyncGenerator[list[Entry | str], None]:
-    while entries := await asyncio.to_thread(reader.entries):
-        yield entries
-
-
 async def show_file(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Yield the lines of a capture as they are; to programs, its records as data."""
     require_count(words, 1, 1, "trace show FILE")
     count = 0
     async with _open(context, words[0]) as reader:
         if context.dialogue.wants_json:
-            async for entries in _entries(reader):
+            while entries := await in_thread(reader.entries):
                 for entry in entries:
                     yield Fact(as_dict(entry) if isinstance(entry, Entry) else {"comment": comment_of(entry)}, ())
                 count += len(entries)
         else:
-            while lines := await asyncio.to_thread(reader.lines):
+            while lines := await in_thread(reader.lines):
                 yield Fact({}, tuple(lines))
                 count += len(lines)
     yield Done(f"{counted(count, 'line')} of {words[0]}")
@@ -92,7 +88,7 @@ async def export_file(context: Context, words: list[str]) -> AsyncGenerator[Answ
     async with _open(context, plain[0]) as reader:
         if form == "csv":
             yield Line(csv_line(*CSV_HEAD))
-        async for entries in _entries(reader):
+        while entries := await in_thread(reader.entries):
             for entry in entries:
                 if isinstance(entry, Entry) and wanted.takes(entry):
                     count += 1
@@ -111,7 +107,7 @@ async def play_file(context: Context, words: list[str]) -> AsyncGenerator[Answer
     async with _open(context, plain[0]) as reader:
         with context.dialogue.watch(stopped.set, until_end_of_input=True):
             due, last_s = loop.time(), None
-            async for entries in _entries(reader):
+            while entries := await in_thread(reader.entries):
                 for entry in entries:
                     if not isinstance(entry, Entry) or not wanted.takes(entry):
                         continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -100,15 +100,16 @@ async def run_trace(context: Context, words: list[str]) -> AsyncGenerator[Answer
         ends = f"{context.dialogue.stop_keys} ends the trace{' before its bound' if bounded else ''}"
         yield Line(f"Live records follow; {ends}.")
         with context.dialogue.watch(stop, until_end_of_input=not bounded):
-            async for answer in _shown(viewer):
-                yield answer
+            async with aclosing(_shown(viewer)) as answers:
+                async for answer in answers:
+                    yield answer
     finally:
         capture.hide_from(viewer)
         if viewer.cut_off:
             _notify_at_end(context, capture)  # it goes on, as if it had been started without a viewer
         else:
             capture.stop("its viewer has gone")
-    async for answer in _ended(replace(await _closed(capture), not_shown=viewer.not_shown)):
+    for answer in _ended(replace(await _closed(capture), not_shown=viewer.not_shown)):
         yield answer
 
 
@@ -182,7 +183,7 @@ def _summary_data(summary: Summary) -> dict[str, Any]:
     }
 
 
-async def _ended(summary: Summary) -> AsyncGenerator[Answer, None]:
+def _ended(summary: Summary) -> Iterator[Answer]:
     """Yield how a capture has ended.
 
     Raises:
@@ -282,15 +283,16 @@ async def attach(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
     try:
         yield Line(f"Live records follow; {context.dialogue.stop_keys} ends the view, and the trace goes on.")
         with context.dialogue.watch(viewer.close, until_end_of_input=True):
-            async for answer in _shown(viewer):
-                yield answer
+            async with aclosing(_shown(viewer)) as answers:
+                async for answer in answers:
+                    yield answer
     finally:
         capture.hide_from(viewer)
     shown = f"{viewer.shown} records shown, {viewer.not_shown} not shown"
     if capture.running:
         yield Done(f"{shown}; {capture.name} goes on")
         return
-    async for answer in _ended(replace(await _closed(capture), not_shown=viewer.not_shown)):
+    for answer in _ended(replace(await _closed(capture), not_shown=viewer.not_shown)):
         yield answer
 
 
@@ -301,7 +303,7 @@ async def stop_capture(context: Context, words: list[str]) -> AsyncGenerator[Ans
     if words[0].lower() != "all":
         capture = context.parts.captures.capture(words[0])
         capture.stop(f"stopped by {context.origin.who}")
-        async for answer in _ended(await _closed(capture)):
+        for answer in _ended(await _closed(capture)):
             yield answer
         return
     captures = [capture for capture in context.parts.captures.running if capture.running]
@@ -331,8 +333,9 @@ async def tail(context: Context, words: list[str]) -> AsyncGenerator[Answer, Non
 
     try:
         with context.dialogue.watch(stop, until_end_of_input=True):
-            async for answer in _shown(viewer):
-                yield answer
+            async with aclosing(_shown(viewer)) as answers:
+                async for answer in answers:
+                    yield answer
     finally:
         hub.detach(wanted, viewer.offer)
     if viewer.fault:

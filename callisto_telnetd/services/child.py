@@ -28,6 +28,7 @@ from callisto_telnetd.services.recipe import MARKER, Recipe
 from callisto_telnetd.services.strays import Known, end_all, find_marked, members, start_ticks
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.process_output import ProcessOutput
+from callisto_telnetd.work import ended
 
 _LOOK_S = 0.02
 _KILL_S = 2.0
@@ -213,7 +214,9 @@ async def run_check(recipe: Recipe, timeout_s: float) -> int | None:
         await asyncio.wait([child.exited], timeout=timeout_s)
         in_time = child.exited.done()
     finally:
-        code = await asyncio.shield(asyncio.ensure_future(child.end(signal.SIGKILL, 0.0)))
+        ending = asyncio.create_task(child.end(signal.SIGKILL, 0.0))
+        await ended((ending,))
+    code = ending.result()
     return code if in_time else None
 
 

@@ -160,7 +160,7 @@ class Session:
     async def _leave(self) -> None:
         if self._present is not None:
             self._parts.presence.leave(self._present)
-            await asyncio.shield(self._parts.audit.note("logged out", self._present.origin, self._end_reason or ""))
+            await self._parts.audit.note("logged out", self._present.origin, self._end_reason or "")
 
     def _look_at_idle_clock(self) -> None:
         idle_s = 0.0 if self.console.in_use else self._loop.time() - self.console.input_at
@@ -271,6 +271,7 @@ class Session:
             raise SessionClosedError
 
     def _fail(self, error: Exception, context: Context) -> None:
+        self._drop_late_interrupt()
         failed = failure_of(error, context)
         self.console.say(f"Error: {failed.text}")
         if not isinstance(error, UsageError):

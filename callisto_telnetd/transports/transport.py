@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from callisto_telnetd.errors import (
     NameTakenError,
@@ -44,6 +44,7 @@ from callisto_telnetd.transports.wire import (
     parted_name,
     within,
 )
+from callisto_telnetd.work import in_thread
 
 SENDING, CHECKING, FETCHING = "Sending", "Reading back", "Fetching"
 """The steps that are told of."""
@@ -51,7 +52,6 @@ SENDING, CHECKING, FETCHING = "Sending", "Reading back", "Fetching"
 _WIRES = {"sftp": "sftp", "ftps": "ftp", "ftp": "ftp", "file": "folder"}
 """Which module knows the way; imported when it is first gone, for asyncssh and aioftp take a third of a second."""
 
-_T = TypeVar("_T")
 _OpenWire = Callable[[Target, Credentials, Patience], AbstractAsyncContextManager[Wire]]
 
 
@@ -171,7 +171,7 @@ class WiredTransport:
             descriptor = _create(local)
             try:
                 moved = await self._fetch(name, descriptor, local, size, told)
-                await _in_thread(lambda: os.fsync(descriptor))
+                await in_thread(lambda: os.fsync(descriptor))
             except BaseException:
                 local.unlink(missing_ok=True)
                 raise
@@ -252,7 +252,7 @@ class WiredTransport:
             if done > size:
                 raise _TooLongError(f"{quoted(name)} has grown while it was fetched")
             try:
-                await _in_thread(lambda: _write(descriptor, block))
+                await in_thread(lambda: _write(descriptor, block))
             except OSError as error:
                 raise NoRoomError(f"{named(local)} cannot be written: {error.strerror}") from error
             digest.update(block)
@@ -285,7 +285,7 @@ class _LocalFile:
     async def next(self, told: Callable[[int], None]) -> bytes:
         """Return the next block, an empty one at the end."""
         try:
-            block = await _in_thread(self._read)
+            block = await in_thread(self._read)
         except OSError as error:
             raise TransferError(f"{named(self._local)} cannot be read: {error.strerror}") from error
         self._done += len(block)
@@ -336,13 +336,3 @@ def _write(descriptor: int, block: bytes) -> None:
     rest = memoryview(block)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
-
-
-async def _in_thread(call: Callable[[], _T]) -> _T:
-    """Run ``call`` in a thread, and never leave before it has ended: the file that it uses is closed next."""
-    running = asyncio.ensure_future(asyncio.to_thread(call))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise

@@ -25,6 +25,7 @@ from callisto_telnetd.variables.exchange import Difference, format_exchange, par
 from callisto_telnetd.variables.kinds import InternalNumber, Value
 from callisto_telnetd.variables.ledger import Change, Database, Ledger, Step
 from callisto_telnetd.variables.variable import Edition, Variable
+from callisto_telnetd.work import Tasks
 
 _LONGEST_NOTE = 200
 _MOST_HISTORY = 10_000
@@ -71,7 +72,7 @@ class Registry:
         self._strangers: dict[str, str] = {}
         self._observers: list[Observer] = []
         self._lock = asyncio.Lock()
-        self._writing: asyncio.Task[list[Change]] | None = None
+        self._tasks = Tasks()
 
     @classmethod
     async def load(
@@ -104,8 +105,7 @@ class Registry:
 
     async def close(self) -> None:
         """Return once the change that is being written, if any, is durable."""
-        async with self._lock:
-            pass
+        await self._tasks.ended()
 
     # Reading: from memory, at once.
 
@@ -322,9 +322,9 @@ class Registry:
         if len(note) > _LONGEST_NOTE or not note.isprintable():
             raise UsageError(f"a note is one line of at most {_LONGEST_NOTE} printable characters")
         await self._lock.acquire()
-        self._writing = asyncio.create_task(self._write(plan, by, note), name="variables: write")
-        self._writing.add_done_callback(lambda _: self._lock.release())  # also where the task never begins
-        return await asyncio.shield(self._writing)
+        writing = self._tasks.begin(self._write(plan, by, note), name="variables: write")
+        writing.add_done_callback(lambda _: self._lock.release())  # also where the task never begins
+        return await asyncio.shield(writing)
 
     async def _write(self, plan: Callable[[], Awaitable[list[Step]]], by: Origin, note: str) -> list[Change]:
         steps = await plan()

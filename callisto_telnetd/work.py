@@ -1,0 +1,76 @@
+"""Work has one owner, who keeps it, awaits it, and ends it.
+
+Rules:
+
+* asyncio itself keeps only a weak reference to a task. :class:`Tasks` keeps a strong one until the task has ended.
+* A change that must not be torn apart runs as a task of the room that makes it (:meth:`Tasks.finish`). A caller who is
+  cancelled goes at once, and the change goes on to its end.
+* Work that belongs to a block ends with it (:func:`end`): what the block holds is free only when nothing uses it. No
+  thread can be ended, so the block waits for it (:func:`in_thread`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Tasks:
+    """The tasks of one room."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def begin(self, work: Coroutine[Any, Any, T], name: str | None = None) -> asyncio.Task[T]:
+        """Return the work as a task, which is kept until it has ended."""
+        task = asyncio.create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def finish(self, change: Coroutine[Any, Any, T], name: str | None = None) -> T:
+        """Return what the change returns; it goes on to its end where the caller is cancelled."""
+        task = self.begin(change, name)
+        return await asyncio.shield(task)
+
+    async def ended(self) -> None:
+        """Return once none of the tasks runs."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+
+async def end(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel the tasks, and return once they have ended; nothing of what they return or raise is told."""
+    for task in tasks:
+        task.cancel()
+    await ended(tasks)
+
+
+async def ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Return once the tasks have ended; a caller who is cancelled meanwhile is cancelled after that."""
+    cancelled: asyncio.CancelledError | None = None
+    while running := [task for task in tasks if not task.done()]:
+        try:
+            await asyncio.wait(running)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # looked at: asyncio would log it as never retrieved
+    if cancelled is not None:
+        raise cancelled
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    """Return what the call in a thread returns; a caller who is cancelled leaves when it has ended.
+
+    For calls that use what the caller closes next: a file, a folder. One that may hang for ever has no place here.
+    """
+    running = asyncio.create_task(asyncio.to_thread(call))
+    try:
+        return await asyncio.shield(running)
+    finally:
+        await ended((running,))
