@@ -3,7 +3,8 @@
 - ``feed`` only appends. ``next_event`` works off what waits up to the next event and no further, so that the caller may
   change ``secret``, ``echo`` or ``prompt`` in between: type-ahead is taken in order, each line the way it is asked for.
 - Plain typing is echoed as it was typed, then CR LF; escape sequences are only the answer to an editing key.
-- After every event the line is empty and, where it echoes, the terminal stands at the beginning of a row.
+- After every event the line is empty and the terminal stands at the beginning of a row. Where nothing is echoed, the end of
+  the prompt's row is sent alone: an answer begins on a line of its own, also in what a script reads.
 - Whatever is fed, the editor holds one line of at most ``MAX_LINE_BYTES``, a bounded history, and what waits. The
   caller bounds what waits (``pending_bytes``) by reading no more, and takes the output before it feeds again.
 """
@@ -77,8 +78,8 @@ _SECRET_KEYS = frozenset({Key.ERASE, Key.KILL_BEFORE, Key.KILL_WORD})
 class LineEditor:
     """Turns the bytes of one session into its lines.
 
-    ``echo``: the server echoes, because ECHO was agreed; without it nothing is output. ``secret``: a password is asked
-    for, of which only the line end is echoed. ``remember``: lines go into the history. ``prompt``: one line, shown by
+    ``echo``: the server echoes, because ECHO was agreed; without it nothing but line ends is output. ``secret``: a password
+    is asked for, of which only the line end is echoed. ``remember``: lines go into the history. ``prompt``: one line, shown by
     the caller. ``columns``: of the terminal, 0 where not known. ``complete``: what may stand at the end of a text.
     ``most_work``: keys that one call of ``next_event`` works off, 0 for all; ``stopped_short`` says that it is to be
     called again, once others have had their turn.
@@ -144,8 +145,7 @@ class LineEditor:
         if self._line.fresh and not self.secret:
             plain = self._keys.plain_line()
             if plain is not None:
-                if self.echo:
-                    self._output += plain + b"\r\n"
+                self._output += plain + b"\r\n" if self.echo else self._silent_end
                 return self._ended(str(plain, "ascii"))
         self._sync()
         work = 0
@@ -218,7 +218,7 @@ class LineEditor:
 
         Send what ``take_output`` holds first; ``redraw`` brings prompt and line back.
         """
-        return self._line.to_end() + b"\r\n"
+        return (self._line.to_end() if self._line.visible else b"") + b"\r\n"
 
     def redraw(self) -> bytes:
         """Return prompt and half-typed line with the cursor in its place, for a terminal at the beginning of a row."""
@@ -274,11 +274,15 @@ class LineEditor:
         return LineTooLong() if overlong else self._ended(text)
 
     def _end_row(self, mark: bytes = b"") -> None:
-        if self.echo:
-            if self._line.behind:
-                self._line.paint(at_once=True)
-            self._output += self._line.to_end() + mark + b"\r\n"
+        if self._line.behind:
+            self._line.paint(at_once=True)
+        self._output += self._line.to_end() + mark + b"\r\n" if self.echo else self._silent_end
         self._forget_line()
+
+    @property
+    def _silent_end(self) -> bytes:
+        """What ends the row of a line that was not echoed: the prompt alone stands in it."""
+        return b"\r\n" if self.prompt else b""
 
     def _ended(self, text: str) -> Line:
         self._browse = None

@@ -45,7 +45,7 @@ def test_an_empty_line_repeats_the_login_prompt(server: Server) -> None:
     peer = server.connect()
     peer.expect(LOGIN)
     for _ in range(12):
-        assert peer.send("\r\n").expect(LOGIN) == LOGIN
+        assert peer.send("\r\n").expect(LOGIN) == b"\r\n" + LOGIN
     peer.send("admin\r\n").expect(b"Password: ")
 
     assert peer.send(PASSWORD + "\r\n").expect(PROMPT)
@@ -55,14 +55,14 @@ def test_the_password_is_asked_for_and_the_last_access_shown(appliance: Server) 
     """A log-in says when and from where the last one was, in its line before the main menu."""
     first = appliance.connect(source="127.0.0.3")
     first.expect(LOGIN)
-    assert first.send("admin\r\n").expect(b"Password: ") == b"Password: "
-    assert re.fullmatch(rb"Last access [^\r]+\r\n", first.send(PASSWORD + "\r\n").expect(b"\r\n"))
+    assert first.send("admin\r\n").expect(b"Password: ") == b"\r\nPassword: "
+    assert re.fullmatch(rb"\r\nLast access [^\r]+\r\n", first.send(PASSWORD + "\r\n").expect(b")\r\n"))
     first.expect(PROMPT)
     first.send("logout\r\n").expect_closed()
 
     second = appliance.log_in()
     assert re.search(
-        rb"Password: Last access \d{4}-\d\d-\d\d \d\d:\d\d:\d\d from 127\.0\.0\.3 \(telnet\)\r\nMain menu\r\n",
+        rb"Password: \r\nLast access \d{4}-\d\d-\d\d \d\d:\d\d:\d\d from 127\.0\.0\.3 \(telnet\)\r\nMain menu\r\n",
         second.seen,
     )
 
@@ -73,7 +73,7 @@ def test_after_the_login_nothing_reads_like_a_login(server: Server) -> None:
     peer.log_in()
     after = peer.seen.partition(b"Password: ")[2].lower()
 
-    assert after.startswith(b"last access ")
+    assert after.startswith(b"\r\nlast access ")
     for word in (b"login", b"username", b"password:"):
         assert word not in after
 
@@ -97,7 +97,7 @@ def test_three_failures_end_the_connection(appliance: Server) -> None:
     """Login incorrect, the login prompt again, and after the third failure the connection is closed."""
     peer = appliance.connect(source="127.0.0.11")
     for _ in range(3):
-        assert fail(peer) == b"Login incorrect\r\n"
+        assert fail(peer) == b"\r\nLogin incorrect\r\n"
 
     assert peer.expect_closed() == b""
 

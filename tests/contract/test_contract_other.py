@@ -238,7 +238,7 @@ def test_telnet_over_tls(secured: Server, tls_client: ssl.SSLContext) -> None:
 
     assert peer.run("whoami") == ["OK admin from 127.0.0.1 (telnets)"]
     peer.send("logout\r\n")
-    assert peer.expect_closed() == b"OK logged out\r\n"
+    assert peer.expect_closed() == b"\r\nOK logged out\r\n"
     assert b"from 127.0.0.1 (telnets)" in secured.log_in().seen
 
 

@@ -22,8 +22,8 @@ QUESTION = re.compile(rb"[^\n]*: $")
 
 
 def leave(peer: Peer, line: str) -> str:
-    """Type a line that ends the session, and return what comes before the close."""
-    return peer.send(line + "\r\n").text_to_close()
+    """Type a line that ends the session, and return what comes behind it before the close."""
+    return peer.send(line + "\r\n").text_to_close().removeprefix("\r\n")
 
 
 # The main menu
@@ -99,7 +99,7 @@ def test_a_sub_menu_is_left_to_the_main_menu(shell: Peer, line: str) -> None:
     shell.run("3")
     shell.send(line + "\r\n")
 
-    assert re.fullmatch(rb"OK [^\r\n]+\r\ncallisto# ", shell.expect(PROMPT))
+    assert re.fullmatch(rb"\r\nOK [^\r\n]+\r\ncallisto# ", shell.expect(PROMPT))
 
 
 def test_logout_works_in_a_sub_menu(server: Server) -> None:
@@ -112,11 +112,11 @@ def test_logout_works_in_a_sub_menu(server: Server) -> None:
 
 @pytest.mark.parametrize("menu", ["", "3"])
 def test_an_empty_line_repeats_the_prompt_alone(shell: Peer, menu: str) -> None:
-    """Nothing but the prompt answers an empty line, or one of blanks."""
-    prompt = b"callisto# "
+    """Nothing but the prompt, on a line of its own, answers an empty line, or one of blanks."""
+    prompt = b"\r\ncallisto# "
     if menu:
         shell.run(menu)
-        prompt = b"callisto(variables)# "
+        prompt = b"\r\ncallisto(variables)# "
     assert shell.send("\r\n").expect(PROMPT) == prompt
     assert shell.send("   \r\n").expect(PROMPT) == prompt
     if menu:

@@ -33,7 +33,7 @@ def test_a_trace_shows_the_processes_and_ends_by_itself(shell: Peer, server: Ser
     """The table of processes, then records, until the time is over; then the line that names file and counts."""
     began = time.monotonic()
     shell.send("trace for=1s\r\n")
-    table = shell.expect(VIEW).decode().split("\r\n")
+    table = shell.expect(VIEW).decode().lstrip().split("\r\n")
     server.log_in(source="127.0.0.8")
     answer = shell.answer()
     saved = Saved.parse(answer[-1])
@@ -105,10 +105,11 @@ def test_the_end_of_input_ends_a_trace_that_has_no_bound(tracing: Server, web: S
     bounded = tracing.log_in()
     bounded.send(f"trace {web.name} records=1\r\nwhoami\r\n").finish_input().expect(VIEW)
     web.say("the one")
-    *_, record, saved, answer, _ = bounded.text_to_close().split("\r\n")
+    *_, record, saved, prompt, answer, _ = bounded.text_to_close().split("\r\n")
     assert record.endswith(web.line("the one"))
     assert Saved.parse(saved).records == 1
-    assert answer == "callisto# OK admin from 127.0.0.1 (telnet)"
+    assert prompt == "callisto# "
+    assert answer == "OK admin from 127.0.0.1 (telnet)"
 
 
 def test_a_record_has_the_one_form(peer: Peer, web: Sender, tracing: Server) -> None:

@@ -218,7 +218,7 @@ def test_a_number_picks_a_variable_and_asks_for_its_value(peer: Peer) -> None:
     number = [line.split()[0] for line in menu].index("gWebTimeout") + 1
     peer.send(f"{number}\r\n")
     shown = peer.expect(b"New value [20]: ").decode()
-    assert shown.startswith("Name: gWebTimeout\r\n")
+    assert shown.startswith("\r\nName: gWebTimeout\r\n")
     assert shown.endswith("\r\nNew value [20]: ")
     assert peer.send("\r\n").answer() == ["OK gWebTimeout = 20 (unchanged)"]
 
@@ -267,7 +267,7 @@ def test_one_line_from_the_main_menu_does_it_too(peer: Peer, line: str) -> None:
     peer.run("0")
     peer.send(line + "\r\n")
 
-    assert peer.expect(PROMPT) == b"OK gWebTimeout = 30 (was 20)\r\ncallisto# "
+    assert peer.expect(PROMPT) == b"\r\nOK gWebTimeout = 30 (was 20)\r\ncallisto# "
 
 
 def test_a_change_is_seen_by_others_at_once(peer: Peer, appliance: Server) -> None:

@@ -92,13 +92,13 @@ def test_the_login_prompt_comes_at_once(server: Server) -> None:
 def test_the_server_echoes_only_while_the_client_agrees(server: Server) -> None:
     """Without DO ECHO nothing is echoed, with it what is typed, and after DONT ECHO nothing again."""
     peer = server.log_in()
-    assert peer.send("whoami\r\n").expect(PROMPT) == b"OK admin from 127.0.0.1 (telnet)\r\ncallisto# "
+    assert peer.send("whoami\r\n").expect(PROMPT) == b"\r\nOK admin from 127.0.0.1 (telnet)\r\ncallisto# "
 
     peer.send(IAC + DO + ECHO + b"whoami\r\n")
     assert peer.expect(PROMPT) == b"whoami\r\nOK admin from 127.0.0.1 (telnet)\r\ncallisto# "
 
     peer.send(IAC + DONT + ECHO + b"whoami\r\n")
-    assert peer.expect(PROMPT) == IAC + WONT + ECHO + b"OK admin from 127.0.0.1 (telnet)\r\ncallisto# "
+    assert peer.expect(PROMPT) == IAC + WONT + ECHO + b"\r\nOK admin from 127.0.0.1 (telnet)\r\ncallisto# "
 
 
 def test_a_client_that_refuses_echo_is_not_asked_again(server: Server) -> None:
@@ -106,7 +106,7 @@ def test_a_client_that_refuses_echo_is_not_asked_again(server: Server) -> None:
     peer = server.connect()
     peer.expect(b"login: ")
     assert peer.send(IAC + DONT + ECHO + IAC + DONT + ECHO).sync() == b""
-    assert peer.send("admin\r\n").expect(b"Password: ") == b"Password: "
+    assert peer.send("admin\r\n").expect(b"Password: ") == b"\r\nPassword: "
 
 
 def test_echo_always_echoes_even_where_it_was_refused(start: StartServer) -> None:
@@ -226,7 +226,7 @@ def test_subnegotiations_are_answered_by_nothing_and_kept_nowhere(server: Server
     peer.expect(b"login: ")
     assert peer.send(IAC + SB + data + IAC + SE).sync() == b""
 
-    assert peer.send("admin\r\n").expect(b"Password: ") == b"Password: "
+    assert peer.send("admin\r\n").expect(b"Password: ") == b"\r\nPassword: "
 
 
 def test_the_answers_of_two_sides_that_agree_end(server: Server) -> None:
@@ -290,8 +290,8 @@ def test_each_end_of_line_is_one(server: Server, end: bytes, singly: bool) -> No
     peer = server.connect()
     script = b"".join(line + end for line in (b"admin", PASSWORD.encode(), b"whoami", b"", b"whoami"))
     (peer.send_singly if singly else peer.send)(script)
-    answer = b"callisto# OK admin from 127.0.0.1 (telnet)\r\n"
-    assert peer.expect(answer + b"callisto# " + answer)
+    answer = b"callisto# \r\nOK admin from 127.0.0.1 (telnet)\r\n"
+    assert peer.expect(answer + b"callisto# \r\n" + answer)
 
     peer.expect(PROMPT)
     assert peer.sync() == b""
@@ -323,6 +323,9 @@ def test_type_ahead_is_worked_off_in_order(server: Server) -> None:
         "OK log",
     ]
     assert [text.index(each) for each in wanted] == sorted(text.index(each) for each in wanted)
+    assert [line for line in text.split("\r\n") if "OK " in line or "Error: " in line] == [
+        line for line in text.split("\r\n") if line.startswith(("OK ", "Error: "))
+    ]
 
 
 def test_a_client_that_half_closes_gets_all_the_output(server: Server) -> None:

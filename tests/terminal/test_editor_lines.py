@@ -121,9 +121,9 @@ def test_what_follows_is_a_line_of_its_own(typed: bytes, events: list[Event], st
 
 
 @pytest.mark.parametrize(("typed", "events"), TYPED)
-def test_without_echo_the_same_lines_and_no_output(typed: bytes, events: list[Event], step: int) -> None:
-    """A client that refused ECHO is sent nothing at all, and its editing keys still edit."""
-    assert fed(opened(echo=False), typed, step) == (events, b"")
+def test_without_echo_the_same_lines_and_their_ends_alone(typed: bytes, events: list[Event], step: int) -> None:
+    """A client that refused ECHO is sent one line end an event and nothing else, and its editing keys still edit."""
+    assert fed(opened(echo=False), typed, step) == (events, b"\r\n" * len(events))
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,7 @@ def opened(prompt: str, columns: int) -> LineEditor:
     for line in HISTORY:
         editor.feed(line.encode() + b"\r")
         assert editor.next_event() == Line(line)
+    editor.take_output()
     editor.echo = True
     editor.prompt, editor.columns = prompt, columns
     return editor
