@@ -3,8 +3,8 @@
 - ``feed`` only appends. ``next_event`` works off what waits up to the next event and no further, so that the caller may
   change ``secret``, ``echo`` or ``prompt`` in between: type-ahead is taken in order, each line the way it is asked for.
 - Plain typing is echoed as it was typed, then CR LF; escape sequences are only the answer to an editing key.
-- After every event the line is empty and the terminal stands at the beginning of a row. Where nothing is echoed, the end of
-  the prompt's row is sent alone: an answer begins on a line of its own, also in what a script reads.
+- After every event the line is empty and the terminal stands at the beginning of a row. Where nothing is echoed,
+  the end of the prompt's row is sent alone: an answer begins on a line of its own, also in what a script reads.
 - Whatever is fed, the editor holds one line of at most ``MAX_LINE_BYTES``, a bounded history, and what waits. The
   caller bounds what waits (``pending_bytes``) by reading no more, and takes the output before it feeds again.
 """
@@ -78,11 +78,11 @@ _SECRET_KEYS = frozenset({Key.ERASE, Key.KILL_BEFORE, Key.KILL_WORD})
 class LineEditor:
     """Turns the bytes of one session into its lines.
 
-    ``echo``: the server echoes, because ECHO was agreed; without it nothing but line ends is output. ``secret``: a password
-    is asked for, of which only the line end is echoed. ``remember``: lines go into the history. ``prompt``: one line, shown by
-    the caller. ``columns``: of the terminal, 0 where not known. ``complete``: what may stand at the end of a text.
-    ``most_work``: keys that one call of ``next_event`` works off, 0 for all; ``stopped_short`` says that it is to be
-    called again, once others have had their turn.
+    ``echo``: the server echoes, because ECHO was agreed; without it nothing but line ends is output. ``secret``: a
+    password is asked for, of which only the line end is echoed. ``remember``: lines go into the history. ``prompt``:
+    one line, shown by the caller. ``columns``: of the terminal, 0 where not known. ``complete``: what may stand at the
+    end of a text. ``most_work``: keys that one call of ``next_event`` works off, 0 for all; ``stopped_short`` says that
+    it is to be called again, once others have had their turn.
     """
 
     __slots__ = (
