@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from functools import lru_cache
 
@@ -209,8 +210,9 @@ async def reset_variable(context: Context, words: list[str]) -> AsyncGenerator[A
 async def pick_variable(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Show the variable of a number and ask for its new value; a value behind the number is set at once."""
     if len(words) > 1:
-        async for outcome in set_variable(context, words):
-            yield outcome
+        async with aclosing(set_variable(context, words)) as outcomes:
+            async for outcome in outcomes:
+                yield outcome
         return
     variable = _find(context, words[0])
     yield _description(context, variable)

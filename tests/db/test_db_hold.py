@@ -205,6 +205,8 @@ async def test_a_hold_that_outlives_the_store_opens_nothing(file: Path) -> None:
         await outlived.aclose()
 
         assert not opened(file)
+        for thread in set(threading.enumerate()) - before:
+            thread.join(5.0)  # one that has let go of the file may still be ending
         assert set(threading.enumerate()) <= before
         with pytest.raises(StoreError, match="closed"):
             await store.fetch("SELECT 1")
