@@ -5,10 +5,11 @@ HOST ?= 127.0.0.1
 PORT ?= 2323
 WEB_PORT ?= 8080
 DATA ?= data
+# Another Python can have an environment of its own: `make test PYTHON=python3.13 VENV=.venv-3.13`.
+VENV := .venv
 # `make lock LOCK=--upgrade` takes the newest releases; without it, pins that still fit are kept.
 LOCK ?=
 
-VENV := .venv
 BIN := $(VENV)/bin
 # A stamp names the Python that the environment was made with: another one makes it anew.
 MADE := $(VENV)/.made-$(shell $(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null)
@@ -58,7 +59,7 @@ lock: $(VENV)/.dev ## Pin the closures of pyproject.toml again (LOCK=--upgrade: 
 		--output-file requirements-dev.lock pyproject.toml
 
 clean: ## Remove what make made; the data folder stays
-	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
+	rm -rf $(VENV) .venv-3.* build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
 		.pytest_cache .ruff_cache
 	find bench callisto_telnetd tests -type d -name __pycache__ -exec rm -rf {} +
 
