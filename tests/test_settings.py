@@ -148,7 +148,13 @@ def test_tls_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             '[trace]\nsize = "10X"',
             "trace.size: '10X' is not allowed; allowed: default bound of one capture, 1k to 1024G",
         ),
-        ('[log]\nlevel = "loud"', "log.level: 'loud' is not allowed; allowed: debug, info, warning or error"),
+        (
+            '[log]\nlevel = "loud"',
+            (
+                "log.level: 'loud' is not allowed; "
+                "allowed: debug, info, notice, warning, error, critical, alert or emergency"
+            ),
+        ),
         ("[variables]\ngX = 5", "variables: '5' is not allowed; allowed: the owner's own system variables"),
     ],
 )

@@ -102,7 +102,9 @@ class BackupSettings(Section):
 class LogSettings(Section):
     """``[log]``: the log on stderr."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
+    level: Literal["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"] = Field(
+        "info", description="debug, info, notice, warning, error, critical, alert or emergency"
+    )
     format: Literal["readable", "json"] = Field("readable", description="readable or json")
 
 

@@ -24,7 +24,7 @@ from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.records import LEVELS, Record
 
 Log = structlog.typing.FilteringBoundLogger
-_METHOD_LEVELS = {**LEVELS, "warn": 30, "exception": 40, "critical": 40, "fatal": 40}
+_METHOD_LEVELS = {**LEVELS, "warn": 30, "exception": 40, "fatal": 50}
 _MAX_TRACEBACK = 6000
 """Characters of a traceback that are kept: some fifty calls, less than a record's value may have."""
 
@@ -123,7 +123,7 @@ class _Bridge(logging.Handler):
         fields: dict[str, Any] = {"logger": record.name}
         if record.exc_info:
             fields["exc_info"] = record.exc_info
-        level = min(max(record.levelno // 10 * 10, logging.WARNING), logging.ERROR)
+        level = min(max(record.levelno // 10 * 10, logging.WARNING), logging.CRITICAL)
         try:
             text = record.getMessage()
         except (TypeError, ValueError, KeyError):  # the message does not fit its arguments

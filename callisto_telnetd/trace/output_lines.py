@@ -2,7 +2,7 @@
 
 Rules:
 * A line ends at LF, or where the output ends; a CR before that is no part of it. Empty lines are dropped.
-* ``<N>`` before a line, N being a severity from 0 to 7, gives its level, as sd-daemon(3) has it; all others are info.
+* ``<N>`` before a line, N being a severity from 0 to 7, gives its level, as sd-daemon(3) has it; without it, info.
 * However long a line is, at most ``MAX_LINE_BYTES`` of it are held. A longer one is given once, when it ends.
 * A byte that is no UTF-8 is shown as its code. Lines are not cleaned: the hub does that.
 """

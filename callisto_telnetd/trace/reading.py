@@ -28,7 +28,7 @@ FORMATS = ("text", "jsonl", "csv")
 _MAX_LINE_BYTES = 1 << 20
 """A record has at most about 50 KiB; a file that somebody else wrote may have more, and its lines are left out."""
 _LINES_AT_ONCE = 200
-_LINE = re.compile(r"(\S+) (\S+)\[([0-9]{1,10}|-)\] (DEBUG|INFO|WARNING|ERROR) (.*)", re.DOTALL)
+_LINE = re.compile(rf"(\S+) (\S+)\[([0-9]{{1,10}}|-)\] ({'|'.join(LEVEL_NAMES.values())}) (.*)", re.DOTALL)
 _KEY = re.compile(r'[^\s"=]+')
 _ESCAPE = re.compile(r"\\(.)")
 _MAX_FIELDS = 64

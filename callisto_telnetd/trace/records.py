@@ -15,8 +15,18 @@ from callisto_telnetd.clock import Clock
 from callisto_telnetd.errors import UsageError, listed, quoted
 from callisto_telnetd.trace.sanitiser import MAX_TEXT, clean
 
-LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-"""Level names from the least to the most serious, with the numbers of Python's ``logging``."""
+LEVELS = {
+    "debug": 10,
+    "info": 20,
+    "notice": 25,
+    "warning": 30,
+    "error": 40,
+    "critical": 50,
+    "alert": 60,
+    "emergency": 70,
+}
+"""Syslog's severities (RFC 5424 6.2.1) from the least to the most serious; those that Python's ``logging`` has too have
+its numbers."""
 LEVEL_NAMES = {number: name.upper() for name, number in LEVELS.items()}
 NO_FIELDS: Mapping[str, str] = MappingProxyType({})
 """The fields of a record that has none, shared by all of them."""
@@ -106,7 +116,7 @@ class Record(NamedTuple):
 
     @property
     def level_name(self) -> str:
-        """``DEBUG``, ``INFO``, ``WARNING`` or ``ERROR``."""
+        """``DEBUG`` to ``EMERGENCY``: one of the names of :data:`LEVELS` in capitals."""
         return LEVEL_NAMES[self.head.level]
 
     @property

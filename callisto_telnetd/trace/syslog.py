@@ -4,7 +4,8 @@ Rules:
 * Nothing is fatal: what is no syslog becomes the text of a record of process ``syslog`` with ``syslog=malformed``.
 * The record's time is its arrival's, because every stamp of the trace follows the appliance's clock. A sender's own
   stamp is dropped; where it is more than 5 whole seconds from the system's clock, field ``sent`` keeps it.
-* The severity gives the level (0-3 error, 4 warning, 5-6 info, 7 debug). The facility is not kept.
+* The severity is the level. Field ``facility`` keeps the facility where it is another than ``user``, which is what
+  programs send that choose none.
 * After a stamp, a word is the TAG where a colon and a blank, or ``[PID]``, end it; RFC 3164 4.1.3 would let a blank end
   it too, but then the first word of every text without a TAG would name a process. The one word before a TAG is the
   HOST. Without a stamp a TAG must end in a colon, and no HOST stands before it.
@@ -33,12 +34,23 @@ MAX_PROCESS = 48
 NO_NAME = "syslog"
 """The process of a message that names none."""
 
-_ERROR, _WARNING, _INFO, _DEBUG = (LEVELS[name] for name in ("error", "warning", "info", "debug"))
-SEVERITY_LEVELS = (_ERROR, _ERROR, _ERROR, _ERROR, _WARNING, _INFO, _INFO, _DEBUG)
+SEVERITY_LEVELS = tuple(sorted(LEVELS.values(), reverse=True))
 """The level of each severity of RFC 5424 6.2.1, 0 (emergency) to 7 (debug)."""
+_USER = "user"
+FACILITIES = (
+    *("kern", _USER, "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp"),
+    *("ntp", "audit", "alert", "clock"),
+    *(f"local{number}" for number in range(8)),
+)
+"""The name of each facility of RFC 5424 6.2.1, as syslog.conf(5) has it; 12 to 15 as rsyslog has them."""
 # Without leading zeros, RFC 5424 6.2.1: <013> is malformed.
-_PRI_LEVELS = {str(pri): SEVERITY_LEVELS[pri & 7] for pri in range(192)}
-_OWN_FIELDS = frozenset({"host", "length", "more", "msgid", "name", "procid", "sent", "syslog"})
+_PRIORITIES = {str(pri): (SEVERITY_LEVELS[pri & 7], FACILITIES[pri >> 3]) for pri in range(192)}
+_NO_PRIORITY = LEVELS["notice"], _USER
+"""Of a datagram that tells none, RFC 3164 4.3.3."""
+_OWN_FIELDS = frozenset(
+    {"facility", "host", "input", "length", "more", "msgid", "name", "procid", "sent", "stream", "syslog"}
+)
+"""Names of fields that tell what was found out here: structured data has none of them."""
 _MALFORMED = MappingProxyType({"syslog": "malformed"})
 _ENDS = b"\0\r\n"
 _FAR_S = 5
@@ -141,9 +153,9 @@ class SyslogParser:
         text = decode(data[:MAX_DATAGRAM].rstrip(_ENDS))
         message = self._parse_rfc5424(text) or self._parse_rfc3164(text, head)
         if message is None:
-            pri = _BARE_PRI.match(text)
-            level = _PRI_LEVELS.get(pri[1], _INFO) if pri else _INFO  # what is left of it may still say how serious
-            message = _Message(NO_NAME, None, level, text, _MALFORMED)
+            pri = _BARE_PRI.match(text)  # what is left of it may still say how serious
+            level, facility = _PRIORITIES.get(pri[1], _NO_PRIORITY) if pri else _NO_PRIORITY
+            message = _Message(NO_NAME, None, level, text, {**_begin_fields(facility), **_MALFORMED})
             self.malformed += 1
         if len(data) > MAX_DATAGRAM:
             length = f"{MAX_DATAGRAM}+"
@@ -158,10 +170,11 @@ class SyslogParser:
         if match is None:
             return None
         pri, moment, fraction, zone, host, name, procid, msgid, structured = match.groups("")
-        level = _PRI_LEVELS.get(pri)
-        if level is None:
+        priority = _PRIORITIES.get(pri)
+        if priority is None:
             return None
-        fields: dict[str, str] = {}
+        level, facility = priority
+        fields = _begin_fields(facility)
         if host not in self._own_names:
             self._note_host(host, fields)
         if msgid != "-":
@@ -182,10 +195,11 @@ class SyslogParser:
         if match is None:
             return None
         pri, moment, fraction, zone = match.groups("")
-        level = _PRI_LEVELS.get(pri)
-        if level is None:
+        priority = _PRIORITIES.get(pri)
+        if priority is None:
             return None
-        fields: dict[str, str] = {}
+        level, facility = priority
+        fields = _begin_fields(facility)
         if moment and self._is_far(moment, zone):
             fields["sent"] = moment + fraction + zone
         tag = _TAG.match(text, match.end())
@@ -224,6 +238,11 @@ class SyslogParser:
                 far = moment not in self._near
             self._far[key] = far
         return far
+
+
+def _begin_fields(facility: str) -> dict[str, str]:
+    """Return the fields of a message of that facility, to which others are added."""
+    return {} if facility == _USER else {"facility": facility}
 
 
 def _is_plain(tag: re.Match[str]) -> bool:

@@ -15,7 +15,8 @@ import pytest
 from tests.clients.conftest import Screen, need
 from tests.conftest import DEADLINE_S, Peer, Server, servers
 
-RECORD = re.compile(r"\S+ (\S+)\[([0-9]+|-)\] (DEBUG|INFO|WARNING|ERROR) (.*)")
+RECORD = re.compile(r"\S+ (\S+)\[([0-9]+|-)\] (DEBUG|INFO|NOTICE|WARNING|ERROR|CRITICAL|ALERT|EMERGENCY) (.*)")
+LEVELS = ("EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +84,11 @@ def test_logger_sends_records(peer: Peer, path: str, form: tuple[str, ...]) -> N
 
     assert [record[0] for record in records] == ["dialer"] * 6
     assert [record[1] for record in records][1:3] == ["4711", "4711"]
-    assert [record[2] for record in records] == ["INFO", "INFO", "ERROR", "INFO", "INFO", "INFO"]
+    assert [record[2] for record in records] == ["NOTICE", "NOTICE", "ERROR", "NOTICE", "NOTICE", "NOTICE"]
     assert [re.sub(" timeQuality.*", "", record[3]) for record in records] == [
         "call one",
         "call two key=value",
-        r"-call three: \x1b[31mred",
+        r"-call three: \x1b[31mred facility=local0",
         "call four",
         "call five",
         r"call six\x0aand its second line",
@@ -95,7 +96,7 @@ def test_logger_sends_records(peer: Peer, path: str, form: tuple[str, ...]) -> N
 
 
 def test_the_severities_of_logger_are_levels(peer: Peer, path: str) -> None:
-    """Emergency to error are errors, then warning, notice and info are information, debug is for debugging."""
+    """Each of the eight severities is a level of its own."""
     names = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
     begin(peer, "^severity ", len(names))
     for name in names:
@@ -112,8 +113,7 @@ def test_the_severities_of_logger_are_levels(peer: Peer, path: str) -> None:
         )
 
     assert [(record[2], record[3]) for record in end(peer)] == [
-        (level, f"severity {name}")
-        for level, name in zip(["ERROR"] * 4 + ["WARNING", "INFO", "INFO", "DEBUG"], names, strict=True)
+        (level, f"severity {name}") for level, name in zip(LEVELS, names, strict=True)
     ]
 
 
@@ -159,7 +159,7 @@ def test_pythons_handler_sends_records(peer: Peer, path: str) -> None:
             ("INFO", "info"),
             ("WARNING", "warning"),
             ("ERROR", "error"),
-            ("ERROR", "critical"),
+            ("CRITICAL", "critical"),
         )
     ]
     assert failure[:3] == ("billing", pid, "ERROR")
@@ -228,10 +228,10 @@ def test_netcat_sends_records(peer: Peer, path: str, udp_port: int) -> None:
 
     assert records[:3] == [
         ("gate", "7", "ERROR", "netcat by the socket"),
-        ("syslog", "-", "INFO", "netcat says what it likes syslog=malformed"),
+        ("syslog", "-", "NOTICE", "netcat says what it likes syslog=malformed"),
         ("gate", "7", "WARNING", "netcat by UDP"),
     ]
-    assert (records[3][0], records[3][2]) == ("gate", "INFO")
+    assert (records[3][0], records[3][2]) == ("gate", "NOTICE")
     assert records[3][3].startswith("netcat no more")
 
 

@@ -25,7 +25,7 @@ ROTATED = re.compile(
 """A capture that rotated has the name of its last file."""
 STARTED = re.compile(rf"OK trace ({FILE.pattern}) has started(?:, waiting for its trigger)?")
 STAMP = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}[+-][0-9]{2}:[0-9]{2}"
-RECORD = re.compile(rf"{STAMP} [!-~]+\[(?:[0-9]+|-)\] (?:DEBUG|INFO|WARNING|ERROR) .+")
+RECORD = re.compile(rf"{STAMP} [!-~]+\[(?:[0-9]+|-)\] (?:DEBUG|INFO|NOTICE|WARNING|ERROR|CRITICAL|ALERT|EMERGENCY) .+")
 VIEW = re.compile(rb"Live records follow[^\r]*\r\n")
 ZONE, OFFSET = "Africa/Lagos", "+01:00"
 """The zone of the server's clock: an hour from UTC, summer and winter."""

@@ -265,11 +265,12 @@ def test_no_record_looks_like_a_prompt(peer: Peer, web: Sender, tracing: Server)
 @pytest.mark.parametrize(
     ("words", "texts"),
     [
-        ("{web}", ["call lost", "Call 7 refused", "disk fine"]),
-        ("{web},{phone}", ["call lost", "ring", "Call 7 refused", "disk fine"]),
-        ("{web} {phone}", ["call lost", "ring", "Call 7 refused", "disk fine"]),
-        ("{web} level=warning", ["call lost", "Call 7 refused"]),
-        ("{web} level=ERROR", ["Call 7 refused"]),
+        ("{web}", ["call lost", "Call 7 refused", "disk fine", "gone"]),
+        ("{web},{phone}", ["call lost", "ring", "Call 7 refused", "disk fine", "gone"]),
+        ("{web} {phone}", ["call lost", "ring", "Call 7 refused", "disk fine", "gone"]),
+        ("{web} level=warning", ["call lost", "Call 7 refused", "gone"]),
+        ("{web} level=ERROR", ["Call 7 refused", "gone"]),
+        ("{web} level=critical", ["gone"]),
         ("{web} match=call", ["call lost"]),
         ("{web} match=(?i)call.*(lost|refused)", ["call lost", "Call 7 refused"]),
         ("{web},{phone} match='^r.ng$'", ["ring"]),
@@ -286,7 +287,8 @@ def test_a_filter_takes_what_it_says(
     web.say("call lost", severity=4)
     phone.say("ring")
     web.send(f'<11>1 - - {web.name} 4711 - [call id="7"] Call 7 refused'.encode())
-    web.say("disk fine")
+    web.say("disk fine", severity=5)
+    web.say("gone", severity=1)
     *lines, last = peer.answer()
 
     def text(line: str) -> str:
@@ -524,7 +526,7 @@ BAD = {
     f"trace match={'a' * 501}": "1 to 500 characters",
     "trace match=((a{1,100}){1,100}){1,100}": "is no regular expression",
     "trace start on=[": "on: '[' is no regular expression",
-    "trace level=high": "level: 'high' is not debug, info, warning or error",
+    "trace level=high": "level: 'high' is not debug, info, notice, warning, error, critical, alert or emergency",
     "trace for=1x": "for: '1x' is not a time such as 30s, 5m or 1h",
     "trace for=0": "for: '0' is not a time",
     "trace for=25h": "from 1s to 24h",
@@ -546,7 +548,7 @@ BAD = {
     "trace for=1s for=2s": "for= stands twice",
     "trace for='1s": "the quote ' is not closed",
     f"trace start note={'n' * 201}": "note: 201 characters are more than 200",
-    "trace tail level=loud": "level: 'loud' is not debug, info, warning or error",
+    "trace tail level=loud": "level: 'loud' is not debug, info, notice, warning, error, critical, alert or emergency",
     "trace tail records=3": "'records=3' is no option of trace tail; allowed: level=, match= or before=",
     "trace tail nosuch": "'nosuch' is neither a command nor a process",
     "trace show": "usage: trace show FILE",

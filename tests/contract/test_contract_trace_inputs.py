@@ -36,25 +36,26 @@ def information(peer: Peer) -> dict[str, str]:
 DATAGRAMS = {
     # RFC 5424, section 6.5, with names of our own
     "<34>1 2003-10-11T22:14:15.003Z mymachine.example.com {web} - ID47 - \ufeff'su root' failed for lonvick": (
-        "{web}[-] ERROR 'su root' failed for lonvick host=mymachine.example.com msgid=ID47 "
+        "{web}[-] CRITICAL 'su root' failed for lonvick facility=auth host=mymachine.example.com msgid=ID47 "
         "sent=2003-10-11T22:14:15.003Z"
     ),
     "<165>1 2003-08-24T05:14:15.000003-07:00 192.0.2.1 {web} 8710 - - %% It's time to make the do-nuts.": (
-        "{web}[8710] INFO %% It's time to make the do-nuts. host=192.0.2.1 sent=2003-08-24T05:14:15.000003-07:00"
+        "{web}[8710] NOTICE %% It's time to make the do-nuts. facility=local4 host=192.0.2.1 "
+        "sent=2003-08-24T05:14:15.000003-07:00"
     ),
     '<165>1 - - {web} 7 - [exampleSDID@32473 iut="3" eventSource="Application"] An event': (
-        "{web}[7] INFO An event exampleSDID@32473.iut=3 exampleSDID@32473.eventSource=Application"
+        "{web}[7] NOTICE An event facility=local4 exampleSDID@32473.iut=3 exampleSDID@32473.eventSource=Application"
     ),
     # RFC 3164, section 5.4 and 4.1.3
     "<34>Oct 11 22:14:15 mymachine {web}: 'su root' failed": (
-        """{web}[-] ERROR 'su root' failed sent="Oct 11 22:14:15" host=mymachine"""
+        """{web}[-] CRITICAL 'su root' failed facility=auth sent="Oct 11 22:14:15" host=mymachine"""
     ),
     "<12>{web}[4711]: plain": "{web}[4711] WARNING plain",
     "<15>{web}[4711]: several\nlines\n": r"{web}[4711] DEBUG several\x0alines",
     "<14>{web}[4711]: Grüße ☎ ünïcode": "{web}[4711] INFO Grüße ☎ ünïcode",
     # No syslog at all: kept as text
-    "{web} says this": "syslog[-] INFO {web} says this syslog=malformed",
-    "<999>{web}: too high": "syslog[-] INFO <999>{web}: too high syslog=malformed",
+    "{web} says this": "syslog[-] NOTICE {web} says this syslog=malformed",
+    "<999>{web}: too high": "syslog[-] NOTICE <999>{web}: too high syslog=malformed",
     "<11>2 - - {web} 7 - - version 2": "syslog[-] ERROR <11>2 - - {web} 7 - - version 2 syslog=malformed",
 }
 

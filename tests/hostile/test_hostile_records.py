@@ -27,7 +27,8 @@ from tests.hostile.tracing import (
 
 UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 RECORD = re.compile(
-    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}[+-]\d\d:\d\d \S+\[(?:\d+|-)\] (?:DEBUG|INFO|WARNING|ERROR) .*"
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}[+-]\d\d:\d\d \S+\[(?:\d+|-)\] "
+    r"(?:DEBUG|INFO|NOTICE|WARNING|ERROR|CRITICAL|ALERT|EMERGENCY) .*"
 )
 FORGED = (
     "; ended: stopped by admin; 9 records",

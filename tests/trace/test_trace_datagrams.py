@@ -109,7 +109,7 @@ async def test_datagrams_become_records(hub: Hub, make: Make, path: Path) -> Non
     assert heard(hub) == [
         ("web-server", 7, 40, "call lost"),
         ("coc-proxy", None, 10, "a\\x1b[2J\\x0ab"),
-        ("syslog", None, 20, "nonsense"),
+        ("syslog", None, 25, "nonsense"),
     ]
     assert (hub.by_input["trace.sock"], source.malformed, source.faults, source.dropped) == (3, 1, 0, 0)
     assert hub.names == ["web-server", "coc-proxy", "syslog"]
@@ -117,23 +117,24 @@ async def test_datagrams_become_records(hub: Hub, make: Make, path: Path) -> Non
 
 
 async def test_real_programs_are_heard(hub: Hub, make: Make, path: Path) -> None:
-    """Python's ``SysLogHandler`` and ``logger`` of util-linux are understood as they come."""
+    """Python's ``SysLogHandler`` and ``logger`` of util-linux are understood as they come, facility and level too."""
     source = make(lambda: bind_path(path))
     source.open()
-    handler = logging.handlers.SysLogHandler(str(path))
+    handler = logging.handlers.SysLogHandler(str(path), facility=logging.handlers.SysLogHandler.LOG_LOCAL3)
     handler.ident = "pbx: "
-    handler.emit(logging.LogRecord("x", logging.WARNING, "", 0, "from python: %d", (1,), None))
+    handler.emit(logging.LogRecord("x", logging.CRITICAL, "", 0, "from python: %d", (1,), None))
     handler.close()
     count = 1
     if shutil.which("logger"):
-        command = ["logger", "--socket", str(path), "-t", "script", "-p", "user.err", "from", "logger"]
+        command = ["logger", "--socket", str(path), "-t", "script", "-p", "daemon.emerg", "from", "logger"]
         process = await asyncio.create_subprocess_exec(*command)
         assert await process.wait() == 0
         count = 2
     await until(lambda: hub.published == count)
     source.close()
 
-    assert heard(hub) == [("pbx", None, 30, "from python: 1"), ("script", None, 40, "from logger")][:count]
+    assert heard(hub) == [("pbx", None, 50, "from python: 1"), ("script", None, 70, "from logger")][:count]
+    assert [record.fields["facility"] for record in hub.held()] == ["local3", "daemon"][:count]
 
 
 async def test_who_says_that_he_is_the_server_is_shown_not_to_be(hub: Hub, make: Make, path: Path) -> None:

@@ -64,10 +64,12 @@ def test_an_event_is_one_line_of_json(hub: Hub) -> None:
 @pytest.mark.parametrize(
     ("level", "shown"),
     [
-        ("debug", ["DEBUG", "INFO", "WARNING", "ERROR", "ERROR"]),
-        ("info", ["INFO", "WARNING", "ERROR", "ERROR"]),
-        ("warning", ["WARNING", "ERROR", "ERROR"]),
-        ("error", ["ERROR", "ERROR"]),
+        ("debug", ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]),
+        ("info", ["INFO", "WARNING", "ERROR", "CRITICAL"]),
+        ("warning", ["WARNING", "ERROR", "CRITICAL"]),
+        ("error", ["ERROR", "CRITICAL"]),
+        ("critical", ["CRITICAL"]),
+        ("emergency", []),
     ],
 )
 def test_the_stream_shows_from_its_level_on_and_the_hub_all(hub: Hub, level: str, shown: list[str]) -> None:
@@ -78,7 +80,7 @@ def test_the_stream_shows_from_its_level_on_and_the_hub_all(hub: Hub, level: str
         say("something")
 
     assert [line.split()[2] for line in stream.getvalue().splitlines()] == shown
-    assert [record.level for record in hub.held(0)] == [10, 20, 30, 40, 40]
+    assert [record.level for record in hub.held(0)] == [10, 20, 30, 40, 50]
 
 
 def test_a_log_line_cannot_be_forged(hub: Hub) -> None:
@@ -140,7 +142,7 @@ def test_libraries_speak_through_the_log(hub: Hub, root_logger: logging.Logger) 
 
     assert [(record.level_name, record.text, dict(record.fields)) for record in hub.held(0)] == [
         ("WARNING", "slow: 5 ms", {"logger": "some.library"}),
-        ("ERROR", "gone", {"logger": "some.library"}),
+        ("CRITICAL", "gone", {"logger": "some.library"}),
     ]
     assert len(stream.getvalue().splitlines()) == 2
 

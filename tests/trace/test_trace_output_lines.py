@@ -5,9 +5,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from callisto_telnetd.trace.output_lines import MAX_LINE_BYTES, OutputLines
+from callisto_telnetd.trace.records import LEVELS
 from callisto_telnetd.trace.sanitiser import MAX_TEXT
 
-DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
+INFO, ERROR = LEVELS["info"], LEVELS["error"]
 PIECES = [b"", b"\n", b"\r", b"\r\n", b"<3>", b"<7", b"<8>", b" text", "é世".encode(), b"\xe4\xb8", b"\xff", b"\x1b\0"]
 PIECES += [b"x" * 4000, b"y" * 8192, b"\xbf" * 9000, "世".encode() * 3000]
 OUTPUT = st.lists(st.sampled_from(PIECES) | st.binary(max_size=20), max_size=12).map(b"".join)
@@ -45,11 +46,7 @@ def test_output_is_cut_into_lines(output: bytes, lines: list[tuple[int, str]]) -
 @pytest.mark.parametrize(
     ("output", "line"),
     [
-        *((b"<%d>text\n" % severity, (ERROR, "text")) for severity in range(4)),
-        (b"<4>text\n", (WARNING, "text")),
-        (b"<5>text\n", (INFO, "text")),
-        (b"<6>text\n", (INFO, "text")),
-        (b"<7>text\n", (DEBUG, "text")),
+        *((b"<%d>text\n" % severity, (level, "text")) for severity, level in enumerate(reversed(LEVELS.values()))),
         (b"<3> text\r\n", (ERROR, " text")),
         (b"<3>no end", (ERROR, "no end")),
         (b"<8>text\n", (INFO, "<8>text")),
@@ -96,7 +93,7 @@ def test_an_over_long_line_is_not_cut_within_a_character() -> None:
 
 def test_the_next_line_after_an_over_long_one_is_whole() -> None:
     """A cut ends with its line."""
-    assert lines_of(b"x" * 100_000 + b"\n<7>next\n", 4096)[1:] == [(DEBUG, "next")]
+    assert lines_of(b"x" * 100_000 + b"\n<7>next\n", 4096)[1:] == [(LEVELS["debug"], "next")]
 
 
 def test_what_is_held_is_bounded() -> None:

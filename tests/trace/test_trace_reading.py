@@ -24,6 +24,7 @@ from callisto_telnetd.trace.reading import (
     parse_json,
     parse_line,
 )
+from callisto_telnetd.trace.records import LEVELS
 from callisto_telnetd.trace.sanitiser import clean
 
 STAMP = "2026-11-23T10:15:00.123456+01:00"
@@ -95,6 +96,7 @@ def test_what_stands_behind_the_level(body: str, text: str, fields: dict[str, st
         (f"{STAMP} web-server[-] DEBUG x", "web-server", None, 10),
         (f"{STAMP} a:b/c[0] WARNING x", "a:b/c", 0, 30),
         (f"{STAMP} a[1][2] ERROR x", "a[1]", 2, 40),
+        *((f"{STAMP} a[1] {name.upper()} x", "a", 1, level) for name, level in LEVELS.items()),
     ],
 )
 def test_the_head_of_a_line(line: str, process: str, pid: int | None, level: int) -> None:
@@ -114,7 +116,7 @@ def test_the_head_of_a_line(line: str, process: str, pid: int | None, level: int
         "free text",
         f"{STAMP} web-server INFO x",
         f"{STAMP} web[x] INFO x",
-        f"{STAMP} web[1] NOTICE x",
+        f"{STAMP} web[1] FATAL x",
         f"{STAMP}  web[1] INFO x",
         f"{STAMP} web[1] INFO",
     ],

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from callisto_telnetd.trace.records import NO_FIELDS, clean_fields
+from callisto_telnetd.trace.records import LEVELS, NO_FIELDS, clean_fields
 from callisto_telnetd.trace.sanitiser import MAX_TEXT, clean, decode
 from callisto_telnetd.trace.syslog import MAX_DATAGRAM, MAX_FIELDS, SyslogParser
 
 NOW = 1795418083.5
 """2026-11-23T07:14:43.5Z; the stamps of real programs' datagrams below are moved near to it."""
-DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
+DEBUG, INFO, NOTICE, WARNING, ERROR, CRITICAL, ALERT, EMERGENCY = LEVELS.values()
+SEVERITIES = (EMERGENCY, ALERT, CRITICAL, ERROR, WARNING, NOTICE, INFO, DEBUG)
 MALFORMED = {"syslog": "malformed"}
 TIME_QUALITY = {"timeQuality.tzKnown": "1", "timeQuality.isSynced": "0"}
 
@@ -82,57 +83,63 @@ def message(process: str, pid: int | None, level: int, text: str, **fields: str)
 
 # What util-linux 2.38 really sent to a socket of its own, options in the comments.
 LOGGER = [
-    (b"<13>Nov 23 07:14:42 root: hello: w\xc3\xb6rld", message("root", None, INFO, "hello: wörld")),
-    (b"<13>Nov 23 07:14:42 pbx: hello: w\xc3\xb6rld", message("pbx", None, INFO, "hello: wörld")),  # -t pbx
-    (b"<13>Nov 23 07:14:42 pbx[2067]: hello: w\xc3\xb6rld", message("pbx", 2067, INFO, "hello: wörld")),  # -i
-    (b"<13>Nov 23 07:14:42 pbx[4711]: hello: w\xc3\xb6rld", message("pbx", 4711, INFO, "hello: wörld")),  # --id=4711
-    (b"<131>Nov 23 07:14:44 a:b: hello", message("a:b", None, ERROR, "hello")),  # -p local0.err -t a:b
-    (b"<13>Nov 23 07:14:44 x y: hello", message("y", None, INFO, "hello", host="x")),  # -t "x y", as HOST and TAG
-    (b"<13>Nov 23 07:14:44 : hello", message("syslog", None, INFO, ": hello")),  # -t ""
-    (b"<18>Nov 23 07:14:44 postfix/smtpd[12]: hi", message("postfix/smtpd", 12, ERROR, "hi")),  # -p mail.crit
-    (b"<13>Nov 23 07:14:44 m: a\nb", message("m", None, INFO, "a\nb")),  # a message of two lines
-    (b"<13>Nov 23 07:14:45 m: ", message("m", None, INFO, "")),  # an empty line of its stdin
-    (b"<13>Nov 23 07:14:43 vm pbx[2071]: hello: x", message("pbx", 2071, INFO, "hello: x")),  # --rfc3164 -i
-    (b"<13>Nov 23 07:14:43 vm : hello", message("syslog", None, INFO, "vm : hello")),  # --rfc3164 -t ""
-    (b"<13>1 - - pbx - - - hello: x", message("pbx", None, INFO, "hello: x")),  # --rfc5424=notime,nohost,notq
+    (b"<13>Nov 23 07:14:42 root: hello: w\xc3\xb6rld", message("root", None, NOTICE, "hello: wörld")),
+    (b"<13>Nov 23 07:14:42 pbx: hello: w\xc3\xb6rld", message("pbx", None, NOTICE, "hello: wörld")),  # -t pbx
+    (b"<13>Nov 23 07:14:42 pbx[2067]: hello: w\xc3\xb6rld", message("pbx", 2067, NOTICE, "hello: wörld")),  # -i
+    (b"<13>Nov 23 07:14:42 pbx[4711]: hello: w\xc3\xb6rld", message("pbx", 4711, NOTICE, "hello: wörld")),  # --id=4711
+    (  # -p local0.err -t a:b
+        b"<131>Nov 23 07:14:44 a:b: hello",
+        message("a:b", None, ERROR, "hello", facility="local0"),
+    ),
+    (b"<13>Nov 23 07:14:44 x y: hello", message("y", None, NOTICE, "hello", host="x")),  # -t "x y", as HOST and TAG
+    (b"<13>Nov 23 07:14:44 : hello", message("syslog", None, NOTICE, ": hello")),  # -t ""
+    (  # -p mail.crit
+        b"<18>Nov 23 07:14:44 postfix/smtpd[12]: hi",
+        message("postfix/smtpd", 12, CRITICAL, "hi", facility="mail"),
+    ),
+    (b"<13>Nov 23 07:14:44 m: a\nb", message("m", None, NOTICE, "a\nb")),  # a message of two lines
+    (b"<13>Nov 23 07:14:45 m: ", message("m", None, NOTICE, "")),  # an empty line of its stdin
+    (b"<13>Nov 23 07:14:43 vm pbx[2071]: hello: x", message("pbx", 2071, NOTICE, "hello: x")),  # --rfc3164 -i
+    (b"<13>Nov 23 07:14:43 vm : hello", message("syslog", None, NOTICE, "vm : hello")),  # --rfc3164 -t ""
+    (b"<13>1 - - pbx - - - hello: x", message("pbx", None, NOTICE, "hello: x")),  # --rfc5424=notime,nohost,notq
     (  # --rfc5424 --id=4711
         (
             b"<13>1 2026-11-23T07:14:42.998805+00:00 vm pbx 4711 - "
             b'[timeQuality tzKnown="1" isSynced="0"] hello: w\xc3\xb6rld'
         ),
-        message("pbx", 4711, INFO, "hello: wörld")._replace(fields=TIME_QUALITY),
+        message("pbx", 4711, NOTICE, "hello: wörld")._replace(fields=TIME_QUALITY),
     ),
     (  # --rfc5424 --msgid ID47
         (
             b"<13>1 2026-11-23T07:14:43.607433+00:00 vm pbx - ID47 "
             b'[timeQuality tzKnown="1" isSynced="0"] hello: w\xc3\xb6rld'
         ),
-        message("pbx", None, INFO, "hello: wörld")._replace(fields={"msgid": "ID47", **TIME_QUALITY}),
+        message("pbx", None, NOTICE, "hello: wörld")._replace(fields={"msgid": "ID47", **TIME_QUALITY}),
     ),
     (  # --rfc5424 --sd-id exa@32473 --sd-param 'a="b\"c"'
         (
             b"<13>1 2026-11-23T07:14:43.342299+00:00 vm pbx - - "
             b'[timeQuality tzKnown="1" isSynced="0"][exa@32473 a="b\\"c"] hi'
         ),
-        message("pbx", None, INFO, "hi")._replace(fields={**TIME_QUALITY, "exa@32473.a": 'b"c'}),
+        message("pbx", None, NOTICE, "hi")._replace(fields={**TIME_QUALITY, "exa@32473.a": 'b"c'}),
     ),
     (  # --rfc5424 --sd-id two@1 --sd-param 'c="d\\e"'
         (
             b"<13>1 2026-11-23T07:14:43.546426+00:00 vm pbx - - "
             b'[timeQuality tzKnown="1" isSynced="0"][two@1 c="d\\\\e"] hi'
         ),
-        message("pbx", None, INFO, "hi")._replace(fields={**TIME_QUALITY, "two@1.c": "d\\e"}),
+        message("pbx", None, NOTICE, "hi")._replace(fields={**TIME_QUALITY, "two@1.c": "d\\e"}),
     ),
     (  # --rfc5424 -t "x y": one word too many moves all that follow
         b'<13>1 2026-11-23T07:14:43.749270+00:00 vm x y - - [timeQuality tzKnown="1" isSynced="0"] hi',
-        message("x", None, INFO, '[timeQuality tzKnown="1" isSynced="0"] hi', procid="y"),
+        message("x", None, NOTICE, '[timeQuality tzKnown="1" isSynced="0"] hi', procid="y"),
     ),
     (  # --rfc5424 -t ""
         b'<13>1 2026-11-23T07:14:43.952634+00:00 vm  - - [timeQuality tzKnown="1" isSynced="0"] hi',
         message(
             "syslog",
             None,
-            INFO,
+            NOTICE,
             '<13>1 2026-11-23T07:14:43.952634+00:00 vm  - - [timeQuality tzKnown="1" isSynced="0"] hi',
             **MALFORMED,
         ),
@@ -140,7 +147,7 @@ LOGGER = [
 ]
 # glibc's syslog(3), and SysLogHandler of Python, which ends a message in NUL.
 LIBRARIES = [
-    (b"<155>Nov 23 07:14:43 pbx[3291]: a: b", message("pbx", 3291, ERROR, "a: b")),
+    (b"<155>Nov 23 07:14:43 pbx[3291]: a: b", message("pbx", 3291, ERROR, "a: b", facility="local3")),
     (b"<14>Nov 23 07:14:43 -c: plain: x", message("-c", None, INFO, "plain: x")),
     (b"<15>Nov 23 07:14:43 app: two\nlines", message("app", None, DEBUG, "two\nlines")),
     (b"<14>hi there: x\x00", message("syslog", None, INFO, "hi there: x")),
@@ -152,6 +159,7 @@ LIBRARIES = [
     ),
 ]
 EVENT = {
+    "facility": "local4",
     "host": "mymachine.example.com",
     "msgid": "ID47",
     "sent": "2003-10-11T22:14:15.003Z",
@@ -168,11 +176,12 @@ RFC5424_EXAMPLES = [
         message(
             "su",
             None,
-            ERROR,
+            CRITICAL,
             "'su root' failed for lonvick on /dev/pts/8",
             host="mymachine.example.com",
             msgid="ID47",
             sent="2003-10-11T22:14:15.003Z",
+            facility="auth",
         ),
     ),
     (
@@ -180,10 +189,11 @@ RFC5424_EXAMPLES = [
         message(
             "myproc",
             8710,
-            INFO,
+            NOTICE,
             "%% It's time to make the do-nuts.",
             host="192.0.2.1",
             sent="2003-08-24T05:14:15.000003-07:00",
+            facility="local4",
         ),
     ),
     (
@@ -192,14 +202,14 @@ RFC5424_EXAMPLES = [
             b'[exampleSDID@32473 iut="3" eventSource="Application" eventID="1011"] '
             b"\xef\xbb\xbfAn application event log entry..."
         ),
-        said("evntslog", None, INFO, "An application event log entry...", EVENT),
+        said("evntslog", None, NOTICE, "An application event log entry...", EVENT),
     ),
     (
         (
             b"<165>1 2003-10-11T22:14:15.003Z mymachine.example.com evntslog - ID47 "
             b'[exampleSDID@32473 iut="3" eventSource="Application" eventID="1011"][examplePriority@32473 class="high"]'
         ),
-        said("evntslog", None, INFO, "", {**EVENT, "examplePriority@32473.class": "high"}),
+        said("evntslog", None, NOTICE, "", {**EVENT, "examplePriority@32473.class": "high"}),
     ),
 ]
 RFC3164_EXAMPLES = [
@@ -208,25 +218,27 @@ RFC3164_EXAMPLES = [
         message(
             "su",
             None,
-            ERROR,
+            CRITICAL,
             "'su root' failed for lonvick on /dev/pts/8",
             sent="Oct 11 22:14:15",
             host="mymachine",
+            facility="auth",
         ),
     ),
-    (b"Use the BFG!", message("syslog", None, INFO, "Use the BFG!", **MALFORMED)),
+    (b"Use the BFG!", message("syslog", None, NOTICE, "Use the BFG!", **MALFORMED)),
     (
         b"<13>Feb  5 17:32:18 10.0.0.99 Use the BFG!",
-        message("syslog", None, INFO, "10.0.0.99 Use the BFG!", sent="Feb  5 17:32:18"),
+        message("syslog", None, NOTICE, "10.0.0.99 Use the BFG!", sent="Feb  5 17:32:18"),
     ),
     (
         b"<165>Aug 24 05:34:00 CST 1987 mymachine myproc[10]: %% It's time to make the do-nuts.  %%",
         message(
             "syslog",
             None,
-            INFO,
+            NOTICE,
             "CST 1987 mymachine myproc[10]: %% It's time to make the do-nuts.  %%",
             sent="Aug 24 05:34:00",
+            facility="local4",
         ),
     ),
     (
@@ -234,8 +246,9 @@ RFC3164_EXAMPLES = [
         message(
             "syslog",
             None,
-            ERROR,
+            EMERGENCY,
             "1990 Oct 22 10:52:01 TZ-6 scapegoat.dmz.example.org 10.1.2.3 sched[0]: That's All Folks!",
+            facility="kern",
         ),
     ),
 ]
@@ -250,14 +263,42 @@ def test_known_datagrams(data: bytes, expected: Message) -> None:
     assert parser.heard(data) == expected
 
 
-@pytest.mark.parametrize("severity", range(8))
-def test_the_severity_gives_the_level(severity: int) -> None:
-    """Whatever the facility, 0-3 are errors, 4 is a warning, 5 and 6 are information, 7 is for debugging."""
-    level = [ERROR, ERROR, ERROR, ERROR, WARNING, INFO, INFO, DEBUG][severity]
+FACILITIES = {
+    **dict(enumerate(("kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron"))),
+    10: "authpriv",
+    11: "ftp",
+    12: "ntp",
+    13: "audit",
+    14: "alert",
+    15: "clock",
+    **{16 + number: f"local{number}" for number in range(8)},
+}
 
-    for facility in range(24):
-        pri = b"<%d>" % (8 * facility + severity)
-        assert parse(pri + b"app: x") == parse(pri + b"1 - - app - - - x") == message("app", None, level, "x")
+
+def facility_of(pri: int) -> dict[str, str]:
+    """Return the field that tells the facility of a PRI."""
+    return {} if pri // 8 == 1 else {"facility": FACILITIES[pri // 8]}
+
+
+@pytest.mark.parametrize("pri", range(192))
+def test_the_priority_gives_level_and_facility(pri: int) -> None:
+    """Each of the eight severities is a level of its own; a facility other than user is a field."""
+    expected = message("app", None, SEVERITIES[pri % 8], "x", **facility_of(pri))
+
+    assert parse(b"<%d>app: x" % pri) == parse(b"<%d>1 - - app - - - x" % pri) == expected
+
+
+def test_structured_data_forges_no_field_of_our_own() -> None:
+    """An element named like a field that tells what was found out here has another name."""
+    elements = b"[facility][stream][input][host]"
+
+    assert parse(b"<30>1 - - app - - " + elements + b" x").fields == {
+        "facility": "daemon",
+        "facility.2": "",
+        "stream.2": "",
+        "input.2": "",
+        "host.2": "",
+    }
 
 
 @pytest.mark.parametrize(
@@ -294,24 +335,24 @@ def test_the_severity_gives_the_level(severity: int) -> None:
 )
 def test_what_is_malformed_is_kept_as_it_came(data: bytes) -> None:
     """No PRI of 0 to 191, another version, a header or structured data without an end: the whole text, and a field."""
-    assert parse(data) == message("syslog", None, INFO, data.decode(), **MALFORMED)
+    assert parse(data) == message("syslog", None, NOTICE, data.decode(), **MALFORMED)
 
 
 @pytest.mark.parametrize(
     ("data", "level"),
     [
-        (b"<8>1 2026-11-23 - app - - - x", ERROR),
+        (b"<8>1 2026-11-23 - app - - - x", EMERGENCY),
         (b'<12>1 - - app - - [a b="c] x', WARNING),
-        (b"<13>2 2026-11-23T07:14:43Z vm app - - - x", INFO),
+        (b"<13>2 2026-11-23T07:14:43Z vm app - - - x", NOTICE),
         (b"<15>1 - - app - -", DEBUG),
-        (b"<011>1 - - app - - - x", INFO),
-        (b"<192>x", INFO),
-        (b" <11>x", INFO),
-        (b"11>x", INFO),
+        (b"<011>1 - - app - - - x", NOTICE),
+        (b"<192>x", NOTICE),
+        (b" <11>x", NOTICE),
+        (b"11>x", NOTICE),
     ],
 )
 def test_what_is_malformed_keeps_the_level_that_it_tells(data: bytes, level: int) -> None:
-    """A sound PRI says how serious a datagram is, whatever is wrong behind it; without one it is info."""
+    """A sound PRI says how serious a datagram is, whatever is wrong behind it; without one it is a notice."""
     assert parse(data) == message("syslog", None, level, data.decode(), **MALFORMED)
 
 
@@ -647,9 +688,10 @@ def test_rfc_5424_is_parsed_to_its_parts(
     """Whatever the parts of a well-formed message are, they come back; values are unescaped, the BOM is taken off."""
     words = " ".join("-" if word is None else str(word) for word in (host, name, procid, msgid))
     sent = f"<{pri}>1 2026-11-23T07:14:43.5Z {words} {format_structured(structured)} " + "\ufeff" * bom + text
-    level = [ERROR, ERROR, ERROR, ERROR, WARNING, INFO, INFO, DEBUG][pri % 8]
+    level = SEVERITIES[pri % 8]
     parsed = Parser("own host", Now()).heard(sent.encode())
     own = {"host": host, "msgid": msgid, "procid": procid if isinstance(procid, str) else None}
+    own |= {"facility": facility_of(pri).get("facility")}
 
     assert parsed[:3] == (name or "syslog", procid if isinstance(procid, int) else None, level)
     assert parsed.text == clean(text if bom else text.removeprefix("\ufeff"))
@@ -675,10 +717,10 @@ def test_rfc_3164_is_parsed_to_its_parts(
     """With stamp and host, with either or none, TAG, PID and text come back."""
     host = host if stamp else None
     head = f"<{pri}>{stamp}" + (f"{host} " if host else "") + tag + ("" if pid is None else f"[{pid}]")
-    level = [ERROR, ERROR, ERROR, ERROR, WARNING, INFO, INFO, DEBUG][pri % 8]
+    level = SEVERITIES[pri % 8]
     parsed = Parser("own host", Now()).heard(f"{head}: {text}".encode())
 
-    assert parsed == said(tag, pid, level, text, {"host": host} if host else {})
+    assert parsed == said(tag, pid, level, text, {**facility_of(pri), **({"host": host} if host else {})})
 
 
 HEADS = [
@@ -732,7 +774,7 @@ def test_any_bytes_give_a_message(data: bytes) -> None:
     assert process.isprintable()
     assert " " not in process
     assert pid is None or 0 <= pid <= 9_999_999_999
-    assert level in {DEBUG, INFO, WARNING, ERROR}
+    assert level in SEVERITIES
     assert len(fields) <= MAX_FIELDS + 2
     for key in fields:
         assert key.isascii()
