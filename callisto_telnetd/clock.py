@@ -237,6 +237,13 @@ class Clock:
         except (ValueError, OverflowError, OSError):
             return text
 
+    def in_zone(self, text: str) -> str:
+        """Return a stored ISO 8601 time as ISO 8601 in the zone of today; text that is no time is returned as it is."""
+        try:
+            return self.local(datetime.fromisoformat(text).timestamp()).isoformat()
+        except (ValueError, OverflowError, OSError):
+            return text
+
     def use_zone(self, name: str) -> None:
         """Show and read times in another zone; the moment stays the same.
 

@@ -28,6 +28,11 @@ class Fact(NamedTuple):
     lines: tuple[str, ...]
 
 
+def renamed(data: Mapping[str, Any], **names: str) -> dict[str, Any]:
+    """Return data of a worker or a file under the names that programs know: ``renamed(data, bytes="size_bytes")``."""
+    return {names.get(key, key): value for key, value in data.items()}
+
+
 class Screen(NamedTuple):
     """Lines that take the place of the screen shown last, on a terminal that can be redrawn."""
 

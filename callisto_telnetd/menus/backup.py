@@ -8,7 +8,7 @@ from typing import Any
 from callisto_telnetd.errors import UsageError
 from callisto_telnetd.maintenance.backup_password import PASSWORD_RULE, generate_password, require_password
 from callisto_telnetd.maintenance.backups import Listed
-from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
+from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, renamed
 from callisto_telnetd.menus.arguments import require_count, take_options, take_yes
 from callisto_telnetd.menus.backup_restore import PLAN, RESTORE, UNDO
 from callisto_telnetd.menus.backup_schedule import BACKUP_SCHEDULE_MENU
@@ -39,7 +39,7 @@ async def create(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
     lines = [f"{counted(made['missing'], 'recording')} missing or damaged, not in it"] if made["missing"] else []
     if plain:
         lines.append(f"The password is {password} and is shown this once; without it nobody can read the backup")
-    facts = {**made, "protected": password is not None, "verified": True}
+    facts = {**renamed(made, bytes="size_bytes"), "protected": password is not None, "verified": True}
     yield Fact({**facts, "password": password} if plain else facts, tuple(lines))
     content = f"{counted(made['rows'], 'row')} and {counted(made['recordings'], 'recording')}"
     yield Done(f"backup {made['file']} made and verified, {format_bytes(made['bytes'])}, {content}")
@@ -63,7 +63,8 @@ async def verify(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
         async for line in steps:
             yield Line(line)
         found = steps.result
-    yield Fact({"file": words[0], **found}, tuple(_lines_of(found)))
+    data = renamed(found, bytes="size_bytes", created="at", product_version="version")
+    yield Fact({"file": words[0], **data}, tuple(_lines_of(found)))
     sealed = "its seal is the password's" if found["protected"] else "no password: its seal tells accidents alone"
     content = f"{counted(found['rows'], 'row')} and {counted(found['recordings'], 'recording')}"
     yield Done(f"backup {words[0]} is whole, {content}; {sealed}")
@@ -110,12 +111,12 @@ def _data_of(each: Listed) -> dict[str, Any]:
         "file": each.path.name,
         "at": each.at.isoformat(timespec="seconds"),
         "age_s": round(each.age_s),
-        "bytes": each.size_bytes,
+        "size_bytes": each.size_bytes,
         "protected": each.protected,
         "version": each.known.version or None,
-        "verified": each.known.verified or None,
+        "verified_at": each.known.verified or None,
         "note": each.known.note,
-        "where": str(each.path.parent),
+        "folder": str(each.path.parent),
         "target": each.known.target or None,
     }
 

@@ -11,7 +11,7 @@ from callisto_telnetd.errors import UsageError
 from callisto_telnetd.maintenance.restore_plan import Plan
 from callisto_telnetd.maintenance.restores import KEEP_SETTINGS, RestoreRun
 from callisto_telnetd.maintenance.unpacking import Opened, Unpacking
-from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
+from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, renamed
 from callisto_telnetd.menus.arguments import require_count, take_yes
 from callisto_telnetd.menus.backup_source import SOURCE, ask_password, take_source
 from callisto_telnetd.menus.context import Context
@@ -92,7 +92,7 @@ async def undo(context: Context, words: list[str]) -> AsyncGenerator[Answer, Non
     found = await restores.plan(past.backup)
     since = context.parts.clock.format_stamp(past.at)
     head = f"The state that gave way to {past.restored} at {since}"
-    yield Fact({"plan": {"at": past.at, "restored": past.restored, **_plan_data(found, {})}}, (head, *_changes(found)))
+    yield Fact({"plan": {"at": past.at, "file": past.restored, **_plan_data(found, {})}}, (head, *_changes(found)))
     if not found.fits:
         raise found.refusals[0]
     await context.confirm("Go back to it", confirmed=confirmed)
@@ -172,7 +172,7 @@ def _some(lines: Sequence[str]) -> Iterator[str]:
 
 def _plan_data(found: Plan, facts: dict[str, Any]) -> dict[str, Any]:
     return {
-        **facts,
+        **renamed(facts, created="at", product_version="version"),
         "fits": found.fits,
         "reasons": list(found.reasons),
         "notes": list(found.notes),

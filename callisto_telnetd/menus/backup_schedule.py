@@ -12,7 +12,7 @@ from callisto_telnetd.errors import HostKeyUnknownError, UsageError
 from callisto_telnetd.maintenance.backup_password import PASSWORD_RULE, require_password
 from callisto_telnetd.maintenance.backup_schedules import NAME_RULE, BackupSchedule, Outcome, make_schedule
 from callisto_telnetd.maintenance.retention import MOST_KEPT
-from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
+from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, renamed
 from callisto_telnetd.menus.arguments import parse_whole, require_count, take_options, take_yes
 from callisto_telnetd.menus.backup_source import ACCEPT, confirm_host_key
 from callisto_telnetd.menus.context import Context
@@ -123,7 +123,7 @@ async def run(context: Context, words: list[str]) -> AsyncGenerator[Answer, None
         async for line in steps:
             yield Line(line)
         done = steps.result
-    yield Fact({"name": name, "archive": done.archive, "outcome": done.text}, ())
+    yield Fact({"name": name, "file": done.archive or None, "text": done.text}, ())
     yield Done(done.text)
 
 
@@ -177,8 +177,8 @@ def _data_of(context: Context, schedule: BackupSchedule) -> dict[str, Any]:
         "host_key": schedule.host_key,
         "protected": schedule.password is not None,
         "keep": {"last": schedule.keep_last, "daily": schedule.keep_daily, "weekly": schedule.keep_weekly},
-        "next_run": following.isoformat(timespec="seconds") if following else None,
-        "last_run": outcome.model_dump() if outcome else None,
+        "next_run_at": following.isoformat(timespec="seconds") if following else None,
+        "last_run": renamed(outcome.model_dump(), archive="file") if outcome else None,
         "running": context.parts.backup_runs.is_running(schedule.name),
     }
 

@@ -40,7 +40,7 @@ async def run_compact(context: Context, words: list[str]) -> AsyncGenerator[Answ
         )
     sizes = f"{format_bytes(done.before_bytes)} before, {format_bytes(done.after_bytes)} after"
     await parts.audit.note("database compacted", context.origin, sizes)
-    facts = {"before_bytes": done.before_bytes, "after_bytes": done.after_bytes, "seconds": done.seconds}
+    facts = {"before_bytes": done.before_bytes, "after_bytes": done.after_bytes, "took_s": done.seconds}
     yield Fact(facts, ())
     yield Done(f"database compacted, {sizes}")
 

@@ -22,7 +22,7 @@ CLOCK_STATE = "clock"
 def _clock_fact(context: Context) -> Fact:
     clock = context.parts.clock
     now = clock.now()
-    data = {"time": now.isoformat(), "zone": clock.zone_name, "source": clock.source}
+    data = {"at": now.isoformat(), "zone": clock.zone_name, "mode": clock.mode, "offset_s": round(clock.offset_s, 6)}
     return Fact(
         data,
         (f"Time: {format_moment(now)} {now:%Z} (UTC{now:%z})", f"Zone: {clock.zone_name}", f"Source: {clock.source}"),
@@ -83,7 +83,17 @@ def _effects(context: Context, after: datetime) -> Fact:
     """Return what scheduled jobs would have of it, if the clock went to ``after``."""
     effects = context.parts.schedule.preview(context.parts.clock.now(), after)
     told = tuple(each.told(serving=context.parts.serving) for each in effects)
-    return Fact({"effects": list(told)}, told)
+    data = [
+        {
+            "name": each.job,
+            "effect": each.kind.replace(" ", "-"),
+            "first_at": each.first.isoformat(),
+            "last_at": each.last.isoformat(),
+            "count": each.count,
+        }
+        for each in effects
+    ]
+    return Fact({"effects": data}, told)
 
 
 async def _move(context: Context, moment: datetime) -> Done:

@@ -102,7 +102,7 @@ def _fact(demo: Demo, took_s: float, *, stopped: bool) -> Fact:
             "numbers": users,
             "seed": demo.order.seed,
             "stopped": stopped,
-            "s": round(took_s, 3),
+            "took_s": round(took_s, 3),
         },
         lines,
     )

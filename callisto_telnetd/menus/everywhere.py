@@ -78,7 +78,7 @@ async def show_self(context: Context, words: list[str]) -> AsyncGenerator[Answer
     """Yield who is on in this session."""
     require_count(words, 0, 0, "whoami")
     origin = context.origin
-    yield Fact({"account": origin.who, "source": origin.source, "door": origin.door}, ())
+    yield Fact({"who": origin.who, "source": origin.source, "door": origin.door}, ())
     yield Done(str(origin))
 
 
@@ -91,10 +91,10 @@ async def list_sessions(context: Context, words: list[str]) -> AsyncGenerator[An
         own = " (this session)" if entry.number == context.session else ""
         data = {
             "number": entry.number,
-            "account": entry.origin.who,
+            "who": entry.origin.who,
             "source": entry.origin.source,
             "door": entry.origin.door,
-            "since": entry.since.isoformat(),
+            "at": entry.since.isoformat(timespec="seconds"),
         }
         yield Fact(data, (f"{entry.number:>4}  {entry.origin} since {since}{own}",))
     yield Done(counted(len(present), "session"))

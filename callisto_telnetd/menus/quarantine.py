@@ -30,7 +30,7 @@ async def show_quarantine(context: Context, words: Sequence[str]) -> AsyncGenera
     for number, at, origin, reason, content in reversed(rows):
         stamp = context.parts.clock.format_stamp(at)
         yield Fact(
-            {"id": number, "at": at, "table": origin, "reason": reason, "content": content},
+            {"number": number, "at": at, "table": origin, "reason": reason, "content": content},
             (
                 f"{number}  {stamp}  {clean(origin, 64)}: {clean(reason, _LONGEST_LINE)}",
                 f"    {clean(content, _LONGEST_LINE)}",

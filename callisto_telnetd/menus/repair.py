@@ -11,7 +11,7 @@ from callisto_telnetd.errors import UsageError, quoted
 from callisto_telnetd.maintenance.repair import summary
 from callisto_telnetd.maintenance.snapshots import Snapshot, age_text
 from callisto_telnetd.maintenance.workshop import Progress
-from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
+from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, renamed
 from callisto_telnetd.menus.arguments import require_count, take_options, take_yes
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.quarantine import show_quarantine
@@ -88,7 +88,7 @@ async def _offer(context: Context) -> Fact:
     past = await context.parts.restores.since(newest.at)
     before = f", from before the restore of {context.parts.clock.format_stamp(past.at)}" if past else ""
     text = f"Newest good backup: {name}, {age}{before}, {newest.rows} rows; 'repair backup=NEWEST' puts it in place"
-    data = {"name": name, "age_s": round(newest.age_s), "rows": newest.rows, "before_restore": past is not None}
+    data = {"file": name, "age_s": round(newest.age_s), "rows": newest.rows, "before_restore": past is not None}
     return Fact({"backup": data}, (f"{text} instead",))
 
 
@@ -101,7 +101,7 @@ def _progress_text(progress: Progress) -> str:
 def _facts(report: RepairReport) -> Iterator[Fact]:
     data = report.as_data()
     tables = data.pop("tables")
-    yield Fact({"report": data}, tuple(_head_lines(report)))
+    yield Fact({"report": renamed(data, seconds="took_s")}, tuple(_head_lines(report)))
     for table, each in zip(tables, report.tables, strict=True):
         # A quarantine that holds nothing is told to programs alone: people would look for a fault.
         shown = each.table != "quarantine" or each.kept or each.lost

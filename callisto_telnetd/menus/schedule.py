@@ -24,7 +24,11 @@ async def list_jobs(context: Context, words: list[str]) -> AsyncGenerator[Answer
     lines = [line for job in jobs for line in _job_lines(job, clock)]
     data: dict[str, Any] = {"jobs": [_job_data(job) for job in jobs], "clock_moved": None}
     if moved is not None:
-        data["clock_moved"] = {"before": moved.before, "after": moved.after, "effects": list(moved.effects)}
+        data["clock_moved"] = {
+            "before_at": moved.before,
+            "after_at": moved.after,
+            "text": list(moved.effects),
+        }
         lines += _moved_lines(moved)
     yield Fact(data, tuple(lines))
     serving = "" if context.parts.serving else "; no server runs, so nothing runs now"
@@ -34,12 +38,11 @@ async def list_jobs(context: Context, words: list[str]) -> AsyncGenerator[Answer
 def _job_data(job: JobView) -> dict[str, Any]:
     last = job.last
     return {
-        "job": job.name,
-        "plan": job.plan.format() if job.plan else "",
+        "name": job.name,
+        "plan": job.plan.format() if job.plan else None,
         "set_by": job.source,
-        "next_run": job.next_at.isoformat() if job.next_at else None,
-        "last_run": last
-        and {"planned": last.planned, "begun": last.begun, "outcome": last.text, "failed": last.failed},
+        "next_run_at": job.next_at.isoformat() if job.next_at else None,
+        "last_run": last and {"planned_at": last.planned, "at": last.begun, "text": last.text, "failed": last.failed},
     }
 
 

@@ -42,12 +42,12 @@ async def list_services(context: Context, words: list[str]) -> AsyncGenerator[An
         data = {
             "name": view.name,
             "state": state,
-            "reason": view.reason,
-            "since": moment.isoformat(timespec="seconds"),
+            "reason": view.reason or None,
+            "at": moment.isoformat(timespec="seconds"),
             "for_s": round(view.for_s, 1),
             "pid": view.pid,
             "restarts": view.restarts,
-            "last_exit": view.last_exit,
+            "last_exit": view.last_exit or None,
             "next_try_s": view.next_try_s,
             "cpu_percent": view.cpu_percent,
             "memory_bytes": view.memory_bytes,
@@ -111,7 +111,7 @@ async def _changed(context: Context, name: str, what: str) -> Fact:
     origin = context.origin
     await context.parts.audit.note(f"service {what}", origin, name)
     context.parts.log.info("service order", order=what, service=name, who=origin.who, source=origin.source)
-    return Fact({"name": name, "state": view.state, "pid": view.pid, "last_exit": view.last_exit}, ())
+    return Fact({"name": name, "state": view.state, "pid": view.pid, "last_exit": view.last_exit or None}, ())
 
 
 async def show_log(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 from callisto_telnetd.errors import TraceError
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
@@ -36,7 +37,8 @@ async def list_files(context: Context, words: list[str]) -> AsyncGenerator[Answe
             state = "running"
         else:
             state = await asyncio.to_thread(captures.folder.state_of, file.name)
-        data = {"file": file.name, "size_bytes": file.size_bytes, "started": file.started, "state": state}
+        at = datetime.fromisoformat(file.started).replace(tzinfo=context.parts.clock.zone).isoformat()
+        data = {"file": file.name, "size_bytes": file.size_bytes, "at": at, "state": state}
         yield Fact(data, (f"{file.name:<36} {format_bytes(file.size_bytes):>10}  {file.started}  {state}",))
     yield Done(counted(len(files), "trace file"))
 

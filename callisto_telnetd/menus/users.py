@@ -20,13 +20,14 @@ async def list_users(context: Context, words: list[str]) -> AsyncGenerator[Answe
     require_count(words, 0, 0, "user list")
     accounts = context.parts.accounts.all()
     for account in accounts:
-        access = account.last_access
+        access, clock = account.last_access, context.parts.clock
         data = {
             "name": account.name,
-            "created": account.created_at,
-            "last_access": {"at": access.at, "source": access.source, "door": access.door} if access else None,
+            "created_at": clock.in_zone(account.created_at),
+            "last_access": {"at": clock.in_zone(access.at), "source": access.source, "door": access.door}
+            if access
+            else None,
         }
-        clock = context.parts.clock
         when = f"{clock.format_stamp(access.at)} from {access.source} ({access.door})" if access else "never"
         yield Fact(data, (f"{account.name}  last access {when}",))
     yield Done(counted(len(accounts), "account"))
@@ -46,7 +47,7 @@ async def add_user(context: Context, words: list[str]) -> AsyncGenerator[Answer,
     password = await _ask_new_password(context, words[0])
     await context.parts.accounts.add(words[0], password, by=context.origin)
     context.parts.log.info("account added", account=words[0], who=context.origin.who, source=context.origin.source)
-    yield Fact({"account": words[0]}, ())
+    yield Fact({"name": words[0]}, ())
     yield Done(f"account {words[0]} added")
 
 
@@ -58,7 +59,7 @@ async def change_password(context: Context, words: list[str]) -> AsyncGenerator[
     password = await _ask_new_password(context, name)
     ended = await context.parts.accounts.set_password(name, password, by=context.origin, session=context.session)
     context.parts.log.info("password changed", account=name, who=context.origin.who, source=context.origin.source)
-    yield Fact({"account": name, "sessions_ended": ended}, ())
+    yield Fact({"name": name, "sessions_ended": ended}, ())
     yield Done(f"password of {name} changed, {counted(ended, 'other session')} ended")
 
 
@@ -69,7 +70,7 @@ async def remove_user(context: Context, words: list[str]) -> AsyncGenerator[Answ
     name = context.parts.accounts.require(plain[0]).name
     await context.confirm(f"Remove the account {name} and end its sessions", confirmed=confirmed)
     ended = await context.parts.accounts.remove(name, by=context.origin, session=context.session)
-    yield Fact({"account": name, "sessions_ended": ended}, ())
+    yield Fact({"name": name, "sessions_ended": ended}, ())
     yield Done(f"account {name} removed, {counted(ended, 'other session')} ended")
     if name == context.origin.who and context.session is not None:
         yield Move.LOGOUT

@@ -141,7 +141,7 @@ def _sheet(variable: Variable) -> tuple[dict[str, object], tuple[str, ...]]:
 
 def _change_data(change: Change) -> dict[str, object]:
     return {
-        "id": change.id,
+        "number": change.id,
         "at": change.at,
         "name": change.name,
         "old": change.old,
@@ -191,7 +191,7 @@ def _answers(context: Context, variable: Variable, change: Change | None) -> tup
     variables = context.parts.variables
     now = variables.text(variable.name)
     was = now if change is None else variables.shown(change.name, change.old)
-    fact = Fact({"name": variable.name, "value": now, "was": was, "change": change.id if change else None}, ())
+    fact = Fact({"name": variable.name, "value": now, "was": was, "number": change.id if change else None}, ())
     if change is None:
         return fact, Done(f"{variable.name} = {now or 'blank'} (unchanged)")
     return fact, Done(_outcome(context, change))

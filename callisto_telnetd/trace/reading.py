@@ -109,7 +109,7 @@ def parse_json(line: str) -> Entry | None:
         data = orjson.loads(line)
         fields = data.get("fields", {})
         entry = Entry(
-            data["time"],
+            data["at"],
             data["process"],
             data["pid"],
             LEVELS[data["level"]],
@@ -134,7 +134,7 @@ def as_dict(entry: Entry) -> dict[str, Any]:
     """Return the record as data, as it is shown live."""
     return {
         **({"sequence": entry.sequence} if entry.sequence is not None else {}),
-        "time": entry.stamp,
+        "at": entry.stamp,
         "process": entry.process,
         "pid": entry.pid,
         "level": LEVEL_NAMES[entry.level].lower(),

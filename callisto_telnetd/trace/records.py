@@ -181,7 +181,7 @@ class LineFormatter:
         """Return the record as data for JSON Lines."""
         return {
             "sequence": record.sequence,
-            "time": self.stamp(record.time),
+            "at": self.stamp(record.time),
             "process": record.process,
             "pid": record.pid,
             "level": record.level_name.lower(),

@@ -30,10 +30,10 @@ def test_history_and_undo(run: Run, appliance: Path) -> None:
     run("variables", "set", "gRecordVolume", "410", "note=louder please", data=appliance).require(0)
 
     last = run("variables", "history", "gRecordVolume", "--json", data=appliance).require(0).facts[-1]
-    undone = run("variables", "undo", str(last["id"]), data=appliance).require(0)
+    undone = run("variables", "undo", str(last["number"]), data=appliance).require(0)
 
     assert (last["new"], last["note"], last["door"]) == ("410", "louder please", "local")
-    assert undone.lines == [f"OK gRecordVolume = 400 (was 410), undoes change {last['id']}"]
+    assert undone.lines == [f"OK gRecordVolume = 400 (was 410), undoes change {last['number']}"]
     run("variables", "undo", "999999", data=appliance).require(2, err="Error: ")
 
 
@@ -157,7 +157,7 @@ def test_the_clock_is_set_and_kept(run: Run, appliance: Path) -> None:
             run("date", "2030-01-02 03:04:05", data=appliance).require(0).lines[-1].startswith("OK 2030-01-02 03:04:05")
         )
         clock = run("date", "--json", data=appliance).require(0).facts
-        assert clock["time"].startswith("2030-01-02T03:0")
+        assert clock["at"].startswith("2030-01-02T03:0")
         assert clock["zone"] == "Europe/Zurich"
         run("date", "2030-13-02 03:04:05", data=appliance).require(2, err="Error: ")
     finally:
@@ -200,7 +200,7 @@ def test_everybody_sees_who_is_on(run: Run, own_server: Server) -> None:
 
     facts = run("sessions", "--json", data=own_server.data).require(0).facts
 
-    assert ("admin", "127.0.0.1", "telnet") in [(each["account"], each["source"], each["door"]) for each in facts]
+    assert ("admin", "127.0.0.1", "telnet") in [(each["who"], each["source"], each["door"]) for each in facts]
     assert re.fullmatch(f"OK {len(facts)} sessions?", run("sessions", data=own_server.data).lines[-1])
 
 

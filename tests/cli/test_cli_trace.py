@@ -87,7 +87,7 @@ def test_a_file_is_listed_shown_and_deleted(run: Run, appliance: Path, file: Pat
     assert listed == {
         "file": NAME,
         "size_bytes": len(TEXT),
-        "started": "2026-01-02 03:04:05",
+        "at": "2026-01-02T03:04:05+00:00",
         "state": "ended",
     }
     assert f"{NAME} " in run("trace", "list", data=appliance).require(0).out
@@ -107,7 +107,7 @@ def test_records_are_shown_as_data(run: Run, appliance: Path, file: Path) -> Non
 
     assert shown[:2] == [{"comment": "Callisto 1.0.0, edition ucm, host callisto"}, {"comment": "filter: none"}]
     assert shown[2] == {
-        "time": "2026-01-02T03:04:05.000006+01:00",
+        "at": "2026-01-02T03:04:05.000006+01:00",
         "process": "web",
         "pid": 7,
         "level": "info",

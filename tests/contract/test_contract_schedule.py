@@ -85,7 +85,7 @@ def test_a_run_that_was_missed_is_made_good_at_the_start(start: StartServer) -> 
     many = "database check of 2031-05-02 02:00, of 2031-05-04 02:00 and 1 between would be passed over"
     assert preview.stdout.splitlines()[0] == f"{many}: it runs once for all, when the server starts"
     listed = json.loads(server.command("schedule", "list", "--json").stdout)
-    assert listed["jobs"][0]["next_run"].startswith("2031-05-04T10:00:0")
+    assert listed["jobs"][0]["next_run_at"].startswith("2031-05-04T10:00:0")
 
     again = start(data=server.data)
     again.wait_log('planned="2031-05-04 02:00, with 2 more"')

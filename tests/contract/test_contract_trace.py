@@ -494,7 +494,7 @@ def test_a_capture_may_be_json_lines(peer: Peer, web: Sender, tracing: Server) -
     assert {"comment": "note: for programs"} in lines
     assert lines[-1] == {"comment": "ended: it has its number of records; 2 records"}
     first, second = lines[-3:-1]
-    assert first["time"] == shown[0].split()[0]
+    assert first["at"] == shown[0].split()[0]
     assert second["sequence"] > first["sequence"]
     assert (first["process"], first["pid"], first["level"], first["text"]) == (web.name, 4711, "warning", r"one \x1b")
     assert second["fields"] == {"call.id": "7"}

@@ -205,7 +205,7 @@ def test_the_list_says_how_each_ended(start: StartServer) -> None:
         server.kill()
     for file in (cut, as_json):
         with (server.data / "trace" / file).open("ab") as stream:
-            stream.write(b'2026-01-01T00:00:00.000000+01:00 web[7] INFO torn {"time": "2026')
+            stream.write(b'2026-01-01T00:00:00.000000+01:00 web[7] INFO torn {"at": "2026')
     again = start(data=server.data).log_in()
 
     assert [state_of(again, file) for file in (ended, cut, rotated, part, as_json)] == [

@@ -71,7 +71,7 @@ def test_export_in_three_forms(peer: Peer, web: Sender, tracing: Server, taken: 
     *lines, last = peer.run(f"trace export {taken.file} format=jsonl")
     as_data = [json.loads(line) for line in lines]
     assert last == f"OK 3 records of {taken.file} as jsonl"
-    assert [each["time"] for each in as_data] == stamps
+    assert [each["at"] for each in as_data] == stamps
     assert [(each["process"], each["pid"], each["level"]) for each in as_data] == [
         (web.name, 4711, "info"),
         (web.name, 4711, "error"),

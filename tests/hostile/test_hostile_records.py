@@ -244,9 +244,7 @@ def test_any_bytes_of_a_file_are_shown_clean(start: StartServer, command: str) -
     lines += [b"9999-12-31T23:59:59.999999-23:59 x[99999999999] INFO x", b"0001-01-01T00:00:00+23:59 x[1] INFO early"]
     (folder / "20200101-000000-binary.log").write_bytes(b"\n".join([*lines, b"\0" * 5000, b"\xff" * 5000]) + b"\n")
     (folder / "20200101-000000-binary.jsonl").write_bytes(
-        b"\n".join(
-            [b"[" * 100_000, b'{"time":1}', b'{"time":"' + b"9" * 5000 + b'"}', b"null", b'{"comment":[]}', *lines]
-        )
+        b"\n".join([b"[" * 100_000, b'{"at":1}', b'{"at":"' + b"9" * 5000 + b'"}', b"null", b'{"comment":[]}', *lines])
     )
     with (folder / "20200101-000000-long.log").open("wb") as stream:
         stream.truncate(100 << 20)

@@ -153,9 +153,9 @@ def test_json_lines_hold_all_of_a_record(made: Entry, sequence: int | None) -> N
     assert orjson.loads(format_json(made)) == as_dict(made)
 
 
-GOOD = {"time": STAMP, "process": "web", "pid": 1, "level": "info", "text": "x"}
+GOOD = {"at": STAMP, "process": "web", "pid": 1, "level": "info", "text": "x"}
 BAD: dict[str, list[object]] = {
-    "time": [None, 5],
+    "at": [None, 5],
     "process": [None],
     "pid": ["1", 1.5, []],
     "level": ["loud", None, 20, []],

@@ -96,7 +96,7 @@ def test_a_stamp_does_not_depend_on_what_was_formatted_before(times: list[float]
 
     for line, seconds in zip(lines, times, strict=True):
         stamp = LineFormatter(CLOCK).stamp(seconds)
-        assert line.split()[0] == stamp == formatter.stamp(seconds) == formatter.as_dict(at(seconds))["time"]
+        assert line.split()[0] == stamp == formatter.stamp(seconds) == formatter.as_dict(at(seconds))["at"]
         assert abs(datetime.fromisoformat(stamp).timestamp() - seconds) < 2e-6
 
 
@@ -228,7 +228,7 @@ def test_the_json_of_a_record_without_fields() -> None:
     """Fields are left out where there are none."""
     assert LineFormatter(CLOCK).as_dict(record()) == {
         "sequence": 7,
-        "time": "2026-11-23T10:15:00.123456+01:00",
+        "at": "2026-11-23T10:15:00.123456+01:00",
         "process": "web-server",
         "pid": 4711,
         "level": "info",
