@@ -31,7 +31,8 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: $(VENV)/.runtime ## Serve on HOST=127.0.0.1 PORT=2323, the web on WEB_PORT=8080, with the data folder DATA=data
-	CALLISTO_SERVICES__WEB_SERVER__HOST="$(HOST)" CALLISTO_SERVICES__WEB_SERVER__PORT="$(WEB_PORT)" \
+	@# In the place of the shell: a Ctrl-C is then the server's alone, whose end is a clean one.
+	exec env CALLISTO_SERVICES__WEB_SERVER__HOST="$(HOST)" CALLISTO_SERVICES__WEB_SERVER__PORT="$(WEB_PORT)" \
 		$(BIN)/callisto-telnetd serve --host "$(HOST)" --port "$(PORT)" --data "$(DATA)"
 
 test: $(VENV)/.dev ## Run every check: format, lint, types, layers, tests with branch coverage

@@ -40,6 +40,8 @@ _ZONE = re.compile(r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*")
 _UNUSABLE_ZONES = ("right/", "posix/", "posixrules", "localtime")
 """Files beside the zones: counted with leap seconds, doubles, and links whose meaning may change."""
 _MOMENT = re.compile(r"(\d{4})-(\d{2})-(\d{2})(?: +|T)(\d{2}):(\d{2})(?::(\d{2}))?", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_TIME = re.compile(r"\d{2}:\d{2}(?::\d{2})?", re.ASCII)
 
 
 class ClockValueError(ClockError, UsageError):
@@ -268,12 +270,20 @@ class Clock:
     def parse_moment(self, text: str) -> datetime:
         """Return the moment that a user typed, in the appliance's zone; of an ambiguous one the first.
 
+        A date alone keeps the time of day that it is now, a time alone the date of today.
+
         Raises:
             ClockError: no date and time, out of the years 2000 to 2099, or in the hour that the zone skips in spring.
         """
-        match = _MOMENT.fullmatch(text.strip())
+        whole = text.strip()
+        if _DATE.fullmatch(whole):
+            whole = f"{whole} {self.now():%H:%M:%S}"
+        elif _TIME.fullmatch(whole):
+            whole = f"{format_moment(self.now())[:10]} {whole}"
+        match = _MOMENT.fullmatch(whole)
         if match is None:
-            raise ClockValueError(f"{quoted(text)} is not a date and time like 2026-11-23 10:15:00 or 2026-11-23 10:15")
+            forms = "2026-11-23 10:15:00, 2026-11-23 10:15, 2026-11-23 or 10:15"
+            raise ClockValueError(f"{quoted(text)} is not a date and time like {forms}")
         year, month, day, hour, minute, second = (int(part or 0) for part in match.groups())
         if year not in _YEARS:
             raise ClockValueError(_range_text())

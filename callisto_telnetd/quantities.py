@@ -10,10 +10,11 @@ _LONGEST_NUMBER = 15
 _SPANS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-def counted(count: int, noun: str) -> str:
-    """Return ``1 session``, ``2 sessions``: a count with its noun."""
+def counted(count: int, noun: str, *, grouped: bool = False) -> str:
+    """Return ``1 session``, ``2 sessions``: a count with its noun; ``grouped`` gives ``1,234 sessions``."""
     plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"{count} {noun if count == 1 else plural}"
+    number = f"{count:,}" if grouped else str(count)
+    return f"{number} {noun if count == 1 else plural}"
 
 
 def parse_bytes(text: str) -> int | None:

@@ -34,7 +34,7 @@ IAC, DONT, DO, WONT, WILL, SB, SE = (bytes([code]) for code in (255, 254, 253, 2
 NOP, DM, BRK, IP, AO, AYT, EC, EL, GA = (bytes([code]) for code in range(241, 250))
 BINARY, ECHO, SGA, STATUS, TIMING_MARK, LOGOUT, TTYPE, NAWS = (bytes([code]) for code in (0, 1, 3, 5, 6, 18, 24, 31))
 OFFERS = IAC + WILL + ECHO + IAC + WILL + SGA + IAC + DO + NAWS + IAC + DO + TTYPE
-PROMPT = re.compile(rb"(?:^|(?<=\n))callisto(?:\([a-z]+\))?# $")
+PROMPT = re.compile(rb"(?:^|(?<=\n))callisto(?:\([a-z/]+\))?# $")
 MARK = IAC + WILL + TIMING_MARK
 
 # A busy machine is no fault: no deadlines.

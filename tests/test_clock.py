@@ -113,6 +113,10 @@ def test_a_moment_needs_a_zone() -> None:
         ("2026-10-25 02:30:00", "2026-10-25 00:30:00"),  # twice that night: the first
         ("2000-01-01 00:00:00", "1999-12-31 23:00:00"),
         ("2099-12-31 23:59:59", "2099-12-31 22:59:59"),
+        ("10:15", "2026-11-23 09:15:00"),  # of today
+        (" 10:15:07 ", "2026-11-23 09:15:07"),
+        ("2026-12-01", "2026-12-01 12:00:00"),  # at the time of day that it is
+        ("2026-07-01", "2026-07-01 11:00:00"),
     ],
 )
 def test_moments_are_read_in_the_zone(text: str, utc: str) -> None:
@@ -125,7 +129,10 @@ def test_moments_are_read_in_the_zone(text: str, utc: str) -> None:
     [
         ("", "is not a date and time like 2026-11-23 10:15:00"),
         ("tomorrow", "is not a date and time like 2026-11-23 10:15:00"),
-        ("2026-11-23", "is not a date and time like"),
+        ("10:15 2026-11-23", "is not a date and time like"),
+        ("10", "is not a date and time like"),
+        ("24:00", "00:00:00 to 23:59:59"),
+        ("2100-01-01", "2000 to 2099"),
         ("23.11.2026 10:15", "is not a date and time like"),
         ("2026-11-23 10:15:00\x1b[2J", r"\\x1b"),
         ("٢٠٢٦-11-23 10:15", "is not a date and time like"),

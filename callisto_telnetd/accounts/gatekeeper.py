@@ -198,10 +198,10 @@ class Gatekeeper:
         self.penalties.require_free(source)
         kept = 0 if is_loopback(source) else 1
         if self.sessions >= max(1, self.most_sessions - kept):
-            raise LoginRefusedError(f"Refused: all {self.most_sessions} sessions are taken. Try again later.")
+            raise LoginRefusedError(f"Refused: {_all(self.most_sessions)} taken. Try again later.")
         if self._per_source[source] >= self._most_per_source:
             raise LoginRefusedError(
-                f"Refused: all {self._most_per_source} sessions from {source} are taken. Try again later."
+                f"Refused: {_all(self._most_per_source, f' from {source}')} taken. Try again later."
             )
         if self.pending >= max(1, self._most_pending - kept):
             raise LoginRefusedError(f"Refused: {self._most_pending} others are about to log in. Try again later.")
@@ -223,6 +223,10 @@ class Gatekeeper:
         except ValueError:
             return False
         return any(parsed in network for network in self._allow)
+
+
+def _all(count: int, where: str = "") -> str:
+    return f"all {count} sessions{where} are" if count > 1 else f"the only session{where} is"
 
 
 def source_address(address: str) -> str:

@@ -32,6 +32,7 @@ from callisto_telnetd.errors import CallistoError, DamagedDatabaseError, StoreEr
 from callisto_telnetd.maintenance.run import Run
 from callisto_telnetd.maintenance.workshop import Progress, Workshop
 from callisto_telnetd.origin import Origin
+from callisto_telnetd.quantities import counted
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.variables import Registry
 
@@ -218,6 +219,6 @@ def summary(report: RepairReport) -> str:
     if report.outcome == "sound":
         return "database is sound"
     if report.outcome == "backup":
-        return f"database replaced by the backup, {report.kept} rows"
+        return f"database replaced by the backup, {counted(report.kept, 'row')}"
     quarantined = f", {report.quarantined} quarantined" if report.quarantined else ""
-    return f"database repaired, {report.kept} rows kept, {report.lost_text} lost{quarantined}"
+    return f"database repaired, {counted(report.kept, 'row')} kept, {report.lost_text} lost{quarantined}"

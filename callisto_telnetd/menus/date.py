@@ -14,19 +14,21 @@ from callisto_telnetd.menus.tree import Command, Menu
 from callisto_telnetd.quantities import counted
 from callisto_telnetd.services.time_server import measure_offset
 
-_PREVIEW_USAGE = "date preview YYYY-MM-DD HH:MM:SS, or zone NAME, or sync"
+_PREVIEW_USAGE = "date preview [YYYY-MM-DD] [HH:MM[:SS]], or zone NAME, or sync"
 CLOCK_STATE = "clock"
 """The key under which the clock is kept in the database."""
 
 
-def _clock_fact(context: Context) -> Fact:
+def _clock_fact(context: Context, *, in_menu: bool = False) -> Fact:
+    """Return the clock; a menu user is also told how to change its zone, and how to set it by the time server."""
     clock = context.parts.clock
     now = clock.now()
     data = {"at": now.isoformat(), "zone": clock.zone_name, "mode": clock.mode, "offset_s": round(clock.offset_s, 6)}
-    return Fact(
-        data,
-        (f"Time: {format_moment(now)} {now:%Z} (UTC{now:%z})", f"Zone: {clock.zone_name}", f"Source: {clock.source}"),
-    )
+    zone, source = f"Zone: {clock.zone_name}", f"Source: {clock.source}"
+    if in_menu:
+        zone += " ('date zone NAME' changes it)"
+        source += f" ('date sync' asks {context.parts.variables.text('gTimeServer') or 'the server of gTimeServer'})"
+    return Fact(data, (f"Time: {format_moment(now)} {now:%Z} (UTC{now:%z})", zone, source))
 
 
 async def show_clock(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -44,7 +46,7 @@ async def show_clock(context: Context, words: list[str]) -> AsyncGenerator[Answe
 
 async def ask_moment(context: Context, _words: list[str]) -> AsyncGenerator[Answer, None]:
     """Show the clock and ask for date and time; an empty answer keeps them."""
-    yield _clock_fact(context)
+    yield _clock_fact(context, in_menu=True)
     now = format_moment(context.parts.clock.now())
     answer = (await context.dialogue.ask(f"New date and time [{now}]: ", default="")).strip()
     if not answer:
@@ -187,12 +189,13 @@ DATE_MENU = Menu(
     help="show or set the appliance's date, time and zone",
     bare=Command(
         word="date",
-        usage="[YYYY-MM-DD HH:MM:SS]",
+        usage="[YYYY-MM-DD] [HH:MM[:SS]]",
         help="show or set date and time",
         run=show_clock,
         dialogue=ask_moment,
         details=(
             "Without words, shows the clock; the menu's number asks for date and time.",
+            "A date alone keeps the time of day, a time alone the date.",
             "Says before the clock is set which scheduled jobs that passes over; the menu's number then asks again.",
         ),
         facts="one",
@@ -210,7 +213,7 @@ DATE_MENU = Menu(
         ),
         Command(
             word="preview",
-            usage="YYYY-MM-DD HH:MM:SS|zone NAME|sync",
+            usage="[YYYY-MM-DD] [HH:MM[:SS]]|zone NAME|sync",
             help="tell which scheduled jobs a change of the clock would pass over or repeat",
             run=preview,
             complete=_complete_preview,

@@ -16,11 +16,16 @@ _USAGE_WIDTH = 34
 
 
 def menu_lines(context: Context, menu: Menu) -> list[str]:
-    """Return what is shown where a menu is entered: its own lines, or its numbered entries."""
+    """Return what is shown where a menu is entered: its own lines, or its numbered entries and where the others are."""
     if menu.show is not None:
         return list(menu.show(context))
-    numbered = [f"  {entry.number}  {entry.title}" for entry in menu.entries if entry.number]
-    return [menu.title, *(numbered or _worded(menu.entries))]
+    if numbered := _numbered(menu):
+        return [menu.title, *numbered, "Type 'help' for all commands."]
+    return [menu.title, *_worded(menu.entries)]
+
+
+def _numbered(menu: Menu) -> list[str]:
+    return [f"  {entry.number}  {entry.title}" for entry in menu.entries if entry.number]
 
 
 def _worded(entries: Iterable[Entry]) -> Iterator[str]:
@@ -42,8 +47,7 @@ async def show_help(context: Context, words: list[str]) -> AsyncGenerator[Answer
         yield Done(f"help for {entry.word}")
         return
     menu = context.menu
-    numbered = menu.show is not None or any(entry.number for entry in menu.entries)
-    for line in menu_lines(context, menu) if numbered else [menu.title]:  # its words follow anyway
+    for line in menu.show(context) if menu.show is not None else [menu.title, *_numbered(menu)]:
         yield Line(line)
     yield Line("Commands (any unambiguous beginning will do):")
     own = {entry.word for entry in menu.entries}
@@ -113,11 +117,12 @@ def _leave_by(word: str) -> Run:
 
     async def leave(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
         require_count(words, 0, 0, word)
-        if context.menu.word == "main":
+        parent = context.menu.parent
+        if parent is None:
             yield Done("logged out")
             yield Move.LOGOUT
         else:
-            yield Done("main menu")
+            yield Done(f"{parent.name} menu")
             yield Move.UP
 
     return leave

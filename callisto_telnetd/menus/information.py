@@ -139,9 +139,8 @@ def _compact_text(context: Context, state: str) -> str:
 def _repair_text(context: Context, state: str) -> str:
     try:
         done = orjson.loads(state)
-        counts = (
-            f"{int(done['kept'])} rows kept, {clean(str(done['lost']), 64)} lost, {int(done['quarantined'])} set apart"
-        )
+        lost, apart = clean(str(done["lost"]), 64), int(done["quarantined"])
+        counts = f"{counted(int(done['kept']), 'row')} kept, {lost} lost, {apart} set apart"
         where = f"the old file is in {clean(str(done['aside']), 500)}"
         return f"{context.parts.clock.format_stamp(done['at'])}, {counts}; {where}"
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
@@ -246,7 +245,7 @@ async def _trace(context: Context) -> dict[str, Any]:
         "By input": Shown(by_input, ", ".join(f"{name} {count}" for name, count in by_input.items()) or "none"),
         "Held in memory": Shown(
             {"records": hub.held_count, "bytes": hub.held_bytes},
-            f"{hub.held_count} records, {format_bytes(hub.held_bytes)}",
+            f"{counted(hub.held_count, 'record')}, {format_bytes(hub.held_bytes)}",
         ),
         "Traces": Shown(
             {"running": len(captures.running), "started": captures.started, "failed": captures.failed},
@@ -261,7 +260,7 @@ async def _trace(context: Context) -> dict[str, Any]:
         "Viewers cut off": hub.cut_off,
         "To be written": Shown(
             {"bytes": captures.writer.waiting_bytes, "held_back": hub.held_back},
-            f"{format_bytes(captures.writer.waiting_bytes)}, inputs held back {hub.held_back} times",
+            f"{format_bytes(captures.writer.waiting_bytes)}, inputs held back {counted(hub.held_back, 'time')}",
         ),
         "Files": await asyncio.to_thread(_files, context),
     }

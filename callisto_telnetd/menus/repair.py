@@ -62,7 +62,9 @@ async def repair(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
         yield Done(summary(report))
         return
     counts = await count_rows(context.parts.store)
-    yield Done(f"database is sound, {sum(each.rows for each in counts)} rows in {len(counts)} tables")
+    yield Done(
+        f"database is sound, {counted(sum(each.rows for each in counts), 'row')} in {counted(len(counts), 'table')}"
+    )
 
 
 async def _find_backup(context: Context, name: str) -> Snapshot:
@@ -87,7 +89,8 @@ async def _offer(context: Context) -> Fact:
     name, age = newest.path.name, age_text(newest)
     past = await context.parts.restores.since(newest.at)
     before = f", from before the restore of {context.parts.clock.format_stamp(past.at)}" if past else ""
-    text = f"Newest good backup: {name}, {age}{before}, {newest.rows} rows; 'repair backup=NEWEST' puts it in place"
+    rows = counted(newest.rows, "row")
+    text = f"Newest good backup: {name}, {age}{before}, {rows}; 'repair backup=NEWEST' puts it in place"
     data = {"file": name, "age_s": round(newest.age_s), "rows": newest.rows, "before_restore": past is not None}
     return Fact({"backup": data}, (f"{text} instead",))
 

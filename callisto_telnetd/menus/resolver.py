@@ -89,7 +89,7 @@ class _Tree:
             if found := _matches(word, self.main.entries):
                 return _only(word, found)
             own = (*own, *self.main.entries)
-        return _choose(word, own, self.menu.word, _paths(self.main))
+        return _choose(word, own, self.menu.name, _paths(self.main))
 
 
 def resolve(menu: Menu, everywhere: Sequence[Command], words: Sequence[str], main: Menu | None = None) -> Resolution:
@@ -123,7 +123,7 @@ def _descend(tree: _Tree, entry: Entry, rest: list[str], path: str, *, by_number
         if rest[0].lower() == _HELP and (own := _help_of(tree, path, rest[1:])):
             return own
         if entry.bare is None or _matches(rest[0], entry.entries):
-            chosen = _choose(rest[0], entry.entries, entry.word, _paths(tree.main), path)
+            chosen = _choose(rest[0], entry.entries, entry.name, _paths(tree.main), path)
             return _descend(tree, chosen, rest[1:], path, by_number=rest[0].isdigit())
     if entry.bare is not None:
         return _run(entry.bare, rest, path, by_number=by_number)
@@ -174,7 +174,7 @@ def _choose(word: str, entries: tuple[Entry, ...], place: str, paths: Sequence[s
     Args:
         word: As it was typed.
         entries: Those of the place.
-        place: The word of the menu that they are in.
+        place: The name of the menu that they are in.
         paths: All that the tree has, for a hint.
         before: The words that were typed before, for a hint.
     """
@@ -245,6 +245,6 @@ def find_entry(menu: Menu, everywhere: Sequence[Command], words: Sequence[str], 
     for word in words[1:]:
         if isinstance(entry, Command):
             raise UsageError(f"{entry.word} has no command {quoted(word)}")
-        entry = _choose(word, entry.entries, entry.word, _paths(tree.main), path)
+        entry = _choose(word, entry.entries, entry.name, _paths(tree.main), path)
         path = f"{path} {word}"
     return entry

@@ -121,7 +121,7 @@ async def _shown(viewer: Viewer) -> AsyncGenerator[Answer, None]:
     async with aclosing(viewer.follow()) as items:
         async for item in items:
             if isinstance(item, Missed):
-                text = f"{item.records:,} records not shown"
+                text = f"{counted(item.records, 'record', grouped=True)} not shown"
                 yield Fact({"comment": text, "not_shown": item.records}, (f"-- {text} --",))
             else:
                 yield item
@@ -288,7 +288,7 @@ async def attach(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
                     yield answer
     finally:
         capture.hide_from(viewer)
-    shown = f"{viewer.shown} records shown, {viewer.not_shown} not shown"
+    shown = f"{counted(viewer.shown, 'record')} shown, {viewer.not_shown} not shown"
     if capture.running:
         yield Done(f"{shown}; {capture.name} goes on")
         return
@@ -340,4 +340,4 @@ async def tail(context: Context, words: list[str]) -> AsyncGenerator[Answer, Non
         hub.detach(wanted, viewer.offer)
     if viewer.fault:
         raise TraceError(viewer.fault)
-    yield Done(f"{viewer.shown} records shown, {viewer.not_shown} not shown")
+    yield Done(f"{counted(viewer.shown, 'record')} shown, {viewer.not_shown} not shown")

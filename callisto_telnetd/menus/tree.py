@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from callisto_telnetd.menus.answers import Answer
@@ -62,6 +62,24 @@ class Menu:
     """The lines shown when the menu is entered, in place of its numbered entries."""
     pick: Command | None = None
     """Runs with a number that is typed in the menu."""
+    parent: Menu | None = field(default=None, init=False)
+    """The menu that this one is an entry of, set by it; None for the main menu."""
+
+    def __post_init__(self) -> None:
+        """Make the menus among the entries know where ``back`` leads."""
+        for entry in self.entries:
+            if isinstance(entry, Menu):
+                object.__setattr__(entry, "parent", self)
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The words that lead here from the main menu, such as ``("backup", "schedule")``; none for the main menu."""
+        return (*self.parent.path, self.word) if self.parent else ()
+
+    @property
+    def name(self) -> str:
+        """What messages call it, such as ``backup schedule``."""
+        return " ".join(self.path) or self.word
 
     @property
     def facts(self) -> Facts:

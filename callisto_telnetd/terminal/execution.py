@@ -79,7 +79,7 @@ def show_menu(context: Context, menu: Menu, door: Door) -> None:
     """Show the menu that was entered, and end it like any command."""
     for line in menu_lines(context, menu):
         door.show(Line(line))
-    door.show(Done(f"{menu.word} menu"))
+    door.show(Done(f"{menu.name} menu"))
 
 
 def failure_of(error: Exception, context: Context) -> Failed:

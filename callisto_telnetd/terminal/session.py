@@ -35,6 +35,7 @@ from callisto_telnetd.terminal.rendering import encode_block, lines_of, redrawn
 
 _TRIES = 3
 _MOST_NOTICES = 20
+_COMMENT_MARKS = frozenset(";#!")
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +222,8 @@ class Session:
         completer = partial(complete, context)
         while True:
             self._show_notices()
-            menu = context.menu
-            prompt = f"{hostname}# " if menu is MAIN_MENU else f"{hostname}({menu.word})# "
+            path = context.menu.path
+            prompt = f"{hostname}({'/'.join(path)})# " if path else f"{hostname}# "
             try:
                 line = await console.next_line(prompt, complete=completer)
             except InterruptedLineError:
@@ -230,7 +231,7 @@ class Session:
             except UsageError as error:
                 console.say(f"Error: {error}")
                 continue
-            if line and not line.isspace():
+            if not _says_nothing(line):
                 await self._run_line(context, line)
                 console.input_at = self._loop.time()  # what ran was use until now
 
@@ -266,7 +267,7 @@ class Session:
             context.menu = move
             show_menu(context, move, self)
         elif move is Move.UP:
-            context.menu = MAIN_MENU
+            context.menu = context.menu.parent or MAIN_MENU
         elif move is Move.LOGOUT:
             raise SessionClosedError
 
@@ -392,6 +393,12 @@ class Session:
     def _show_notices(self) -> None:
         while self._notices:
             self.console.say(f"Notice: {self._notices.popleft()}")
+
+
+def _says_nothing(line: str) -> bool:
+    """Whether a line is empty, or a comment such as a pasted list of commands has."""
+    text = line.lstrip()
+    return not text or text[0] in _COMMENT_MARKS
 
 
 def _minutes(seconds: float) -> str:

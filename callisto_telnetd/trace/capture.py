@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from callisto_telnetd.errors import TraceError
-from callisto_telnetd.quantities import format_bytes
+from callisto_telnetd.quantities import counted, format_bytes
 from callisto_telnetd.trace.capture_file import CaptureFile, part_name
 from callisto_telnetd.trace.hub import OWN_PROCESS, Hub
 from callisto_telnetd.trace.patterns import Pattern
@@ -89,7 +89,7 @@ class Summary:
     """How many files there are."""
 
     def __str__(self) -> str:
-        counts = f"{self.records} records, {self.not_shown} not shown, {format_bytes(self.size_bytes)}"
+        counts = f"{counted(self.records, 'record')}, {self.not_shown} not shown, {format_bytes(self.size_bytes)}"
         parts = f" in the last {self.parts} files" if self.parts > 1 else ""
         return f"trace saved to {self.file}, {counts}{parts}"
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import orjson
 
+from callisto_telnetd.quantities import counted
 from callisto_telnetd.trace.sanitiser import clean
 
 FILE_NAME = re.compile(
@@ -209,7 +210,7 @@ class CaptureFile:
     def close(self, reason: str) -> None:
         """Write the trailer and close the file; closing again does nothing."""
         if self._descriptor >= 0:
-            self._end_part(f"ended: {self.fault or reason}; {self.records} records")
+            self._end_part(f"ended: {self.fault or reason}; {counted(self.records, 'record')}")
             with suppress(OSError):
                 os.close(self._descriptor)
             self._descriptor = -1

@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+from callisto_telnetd.quantities import counted
 from callisto_telnetd.trace.records import LEVELS
 from callisto_telnetd.trace.sanitiser import decode
 from callisto_telnetd.trace.syslog import SEVERITY_LEVELS
@@ -67,7 +68,7 @@ def _parse_line(line: bytes, length: int, returned: bool) -> tuple[int, str] | N
         end = _CUT_BYTES
         while end > _CUT_BYTES - 3 and line[end] & 0xC0 == 0x80:  # not within a character of UTF-8
             end -= 1
-        rest = f" …({length - end} bytes more)"
+        rest = f" …({counted(length - end, 'byte')} more)"
     else:
         end, rest = length, ""
     level = _PREFIXES.get(line[:3])

@@ -327,6 +327,18 @@ def test_a_source_has_its_own_limit() -> None:
     gate.admit("2001:db8::3")
 
 
+def test_the_only_place_is_told_in_the_singular() -> None:
+    """A limit of one reads as one, for all sessions and for those of a source."""
+    gate = Gatekeeper(sessions=100, sessions_per_source=1, pending=100)
+    gate.admit("192.0.2.1")
+    with pytest.raises(LoginRefusedError, match=r"^Refused: the only session from 192\.0\.2\.1 is taken\. Try"):
+        gate.admit("192.0.2.1")
+    gate = Gatekeeper(sessions=1, sessions_per_source=10, pending=100)
+    gate.admit("127.0.0.1")
+    with pytest.raises(LoginRefusedError, match=r"^Refused: the only session is taken\. Try again later\.$"):
+        gate.admit("127.0.0.1")
+
+
 def test_a_limit_of_one_lets_one_in() -> None:
     """Where the owner allows a single session, the kept place does not turn everybody away."""
     gate = Gatekeeper(sessions=1, sessions_per_source=1, pending=1)

@@ -15,6 +15,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pexpect
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -330,3 +331,24 @@ def test_a_locked_folder_is_left_alone(run: Run, tmp_path: Path) -> None:
     finally:
         os.close(lock)
     run("variables", "set", "gWebTimeout", "30", data=tmp_path).require(0)
+
+
+def test_a_ctrl_c_ends_make_run_cleanly(tmp_path: Path) -> None:
+    """Ctrl-C at `make run` stops the server, and make complains of nothing: no ``*** [run] Interrupt``."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("CALLISTO_", "MAKE"))}
+    words = ["-o", ".venv/.runtime", "run", "PORT=0", f"DATA={tmp_path / 'data'}", f"BIN={Path(sys.executable).parent}"]
+    child = pexpect.spawn(
+        "make",
+        words,
+        cwd=str(ROOT),
+        env={**environment, "CALLISTO_SERVICES__WEB_SERVER__ENABLED": "false"},
+        encoding="utf-8",
+        timeout=DEADLINE_S,
+    )
+    child.expect_exact("telnet listening on ")
+    child.sendintr()
+    child.expect(pexpect.EOF)
+    child.close()
+
+    assert "stopping" in child.before
+    assert "***" not in child.before

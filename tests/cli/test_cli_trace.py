@@ -276,7 +276,7 @@ def test_a_capture_is_started_and_stopped_by_scripts(run: Run, own_server: Serve
     assert [each["records"] for each in run("trace", "status", "--json", data=own_server.data).facts] == [1]
 
     stopped = run("trace", "stop", started["file"], data=own_server.data).require(0).lines
-    assert stopped[-1].startswith(f"OK trace saved to {started['file']}, 1 records, 0 not shown, ")
+    assert stopped[-1].startswith(f"OK trace saved to {started['file']}, 1 record, 0 not shown, ")
     assert run("trace", "status", "--json", data=own_server.data).require(0).facts == []
     run("trace", "stop", started["file"], data=own_server.data).require(1, err="no running trace named")
 
@@ -295,7 +295,7 @@ def test_a_trace_ends_with_its_program(run: Run, own_server: Server, number: sig
 
     if number is signal.SIGINT:
         assert (program.returncode, err) == (0, b"")
-        assert out.decode().startswith(f"OK trace saved to {status['file']}, 1 records, 0 not shown, ")
+        assert out.decode().startswith(f"OK trace saved to {status['file']}, 1 record, 0 not shown, ")
     while run("trace", "status", "--json", data=own_server.data).facts:
         pass
     lines = (own_server.data / "trace" / status["file"]).read_text().splitlines()

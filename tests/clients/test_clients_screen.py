@@ -16,7 +16,7 @@ def test_the_log_in_shows_the_menu(screen: Screen) -> None:
     assert "Callisto 1.0.0 (UCM)" in rows
     assert f"callisto login: {NAME}" in rows
     assert rows[at - 1].startswith("Last access ")
-    assert rows[at : at + 8] == [
+    assert rows[at : at + 9] == [
         "Main menu",
         "  1  Trace",
         "  2  Repair Database",
@@ -24,6 +24,7 @@ def test_the_log_in_shows_the_menu(screen: Screen) -> None:
         "  4  System Information",
         "  5  Set Date/Time",
         "  0  Logout",
+        "Type 'help' for all commands.",
         "callisto#",
     ]
     assert PASSWORD not in screen.text

@@ -16,11 +16,11 @@ from tests.conftest import DEADLINE_S, PROMPT, Peer, Server, Shells, servers
 
 FILE = re.compile(r"[0-9]{8}-[0-9]{6}-admin(?:-[0-9]+)?\.(?:log|jsonl)")
 SAVED = re.compile(
-    rf"OK trace saved to ({FILE.pattern}), ([0-9]+) records, ([0-9]+) not shown, ([0-9]+ B|[0-9]+\.[0-9] [KM]iB)"
+    rf"OK trace saved to ({FILE.pattern}), ([0-9]+) records?, ([0-9]+) not shown, ([0-9]+ B|[0-9]+\.[0-9] [KM]iB)"
 )
 ROTATED = re.compile(
     r"OK trace saved to ([0-9]{8}-[0-9]{6}-admin(?:-[0-9]+)?)\+([0-9]+)\.log, "
-    r"([0-9]+) records, 0 not shown, [0-9.]+ KiB in the last ([0-9]+) files"
+    r"([0-9]+) records?, 0 not shown, [0-9.]+ KiB in the last ([0-9]+) files"
 )
 """A capture that rotated has the name of its last file."""
 STARTED = re.compile(rf"OK trace ({FILE.pattern}) has started(?:, waiting for its trigger)?")

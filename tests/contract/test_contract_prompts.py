@@ -34,7 +34,7 @@ def test_the_main_menu_has_its_order_and_titles(shell: Peer, server: Server) -> 
     fresh = server.log_in()
     text = fresh.seen.partition(b"(telnet)\r\n")[2].decode()
 
-    assert text == "\r\n".join([*MENU, "callisto# "])
+    assert text == "\r\n".join([*MENU, "Type 'help' for all commands.", "callisto# "])
     assert shell.run("?")[: len(MENU)] == MENU
     assert shell.run("help")[: len(MENU)] == MENU
 
@@ -100,6 +100,36 @@ def test_a_sub_menu_is_left_to_the_main_menu(shell: Peer, line: str) -> None:
     shell.send(line + "\r\n")
 
     assert re.fullmatch(rb"\r\nOK [^\r\n]+\r\ncallisto# ", shell.expect(PROMPT))
+
+
+def test_a_nested_menu_is_left_one_step_at_a_time(shell: Peer) -> None:
+    """The prompt names the way down, and ``back`` goes up one."""
+    shell.run("backup")
+    for line, prompt, done in (
+        ("schedule", "callisto(backup/schedule)# ", "OK backup schedule menu"),
+        ("back", "callisto(backup)# ", "OK backup menu"),
+        ("sched", "callisto(backup/schedule)# ", "OK backup schedule menu"),
+        ("0", "callisto(backup)# ", "OK backup menu"),
+        ("quit", "callisto# ", "OK main menu"),
+    ):
+        assert shell.run(line)[-1] == done
+        assert shell.at(prompt.encode())
+
+
+@pytest.mark.parametrize("line", ["; from the other site", "# whoami", "  !", "#", ";;; logout"])
+def test_a_comment_does_nothing(shell: Peer, line: str) -> None:
+    """A pasted line that begins with ``;``, ``#`` or ``!`` is answered as an empty one: by the prompt alone."""
+    assert shell.run(line) == []
+    assert shell.run("whoami") == WHOAMI
+
+
+def test_set_date_time_names_zone_and_time_server(shell: Peer) -> None:
+    """By its number, the clock's screen says how to change the zone and who is asked for the time."""
+    shell.send("5\r\n").expect(b"\r\nZone: ")
+    shown = shell.expect(re.compile(rb"\]: $")).decode().split("\r\n")
+    assert shown[0].endswith(" ('date zone NAME' changes it)")
+    assert shown[1].endswith(" ('date sync' asks pool.ntp.org)")
+    assert shell.send("\r\n").answer() == ["OK date and time kept"]
 
 
 def test_logout_works_in_a_sub_menu(server: Server) -> None:

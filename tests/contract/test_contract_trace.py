@@ -86,7 +86,7 @@ def test_a_trace_ends_at_once_while_much_comes(peer: Peer, web: Sender, tracing:
     missed = sum(
         int(match[1].replace(",", ""))
         for line in lines
-        if (match := re.fullmatch("-- ([0-9,]+) records not shown --", line))
+        if (match := re.fullmatch("-- ([0-9,]+) records? not shown --", line))
     )
     assert len(on_file) == saved.records
     assert missed == saved.not_shown

@@ -14,7 +14,7 @@ from tests.conftest import DEADLINE_S, DO, ECHO, IAC, PROMPT, ROOT, Peer, Server
 from tests.contract.conftest import RECORD, Saved, Sender, begin, lines_of, said
 from tests.contract.test_contract_wire import window
 
-MISSED = re.compile("-- ([0-9]{1,3}(?:,[0-9]{3})*) records not shown --")
+MISSED = re.compile("-- ([0-9]{1,3}(?:,[0-9]{3})*) records? not shown --")
 
 
 def read_to_prompt(peer: Peer) -> list[str]:

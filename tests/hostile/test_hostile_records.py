@@ -38,7 +38,7 @@ FORGED = (
     "callisto(variables)# ",
     "Password: ",
     "login:",
-    "OK trace saved to x.log, 1 records, 0 not shown, 1 KiB",
+    "OK trace saved to x.log, 1 record, 0 not shown, 1 KiB",
     "2026-11-23T10:15:00.123456+01:00 web-server[4711] ERROR forged",
 )
 ENDS = ("", "\n", "\r\n", "\r", "\0", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029")

@@ -95,6 +95,21 @@ def test_words_that_work_everywhere_are_named_once() -> None:
 
 
 @MENUS
+def test_every_menu_knows_the_way_up(menu: Menu) -> None:
+    """Each menu's parent has it among its entries, up to the main menu; its path is the words that lead there."""
+    here, path = menu, list[str]()
+    while here.parent is not None:
+        assert here in here.parent.entries
+        path.insert(0, here.word)
+        here = here.parent
+
+    assert here is MAIN_MENU
+    assert menu.path == tuple(path)
+    assert (MAIN_MENU.path, MAIN_MENU.name) == ((), "main")
+    assert menu.name == (" ".join(path) or "main")
+
+
+@MENUS
 def test_every_word_and_number_leads_to_its_entry(menu: Menu) -> None:
     """In its menu, each word and each number finds its own entry, also in upper case."""
     for entry in menu.entries:

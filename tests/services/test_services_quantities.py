@@ -1,8 +1,22 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
-from callisto_telnetd.quantities import format_bytes, format_duration
+import callisto_telnetd
+from callisto_telnetd.quantities import counted, format_bytes, format_duration
+
+PLURALS = (
+    "records rows files sessions variables lines tables times accounts services jobs schedules messages users"
+    " recordings changes entries tries copies backups checks pages"
+)
+FIXED_PLURAL = re.compile(rf"{{([^{{}}]+)}} (?:{'|'.join(PLURALS.split())})(?![=\w])")
+NEVER_ONE = re.compile(
+    r"[A-Z_]+(?::,)?|.*\.(?:parts|keep|tries)|(?:alike|unlike).*|count|initial|ahead|len\(result\.free\)"
+)
+"""Bounds that are constants, numbers that are only told from two on, and the pages of a damaged file."""
 
 
 @pytest.mark.parametrize(
@@ -24,6 +38,41 @@ from callisto_telnetd.quantities import format_bytes, format_duration
 def test_sizes(count: int, text: str) -> None:
     """A size has one decimal and the unit that keeps it below 1024."""
     assert format_bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "text"),
+    [
+        (0, "record", "0 records"),
+        (1, "record", "1 record"),
+        (2, "copy", "2 copies"),
+        (1, "entry", "1 entry"),
+        (3, "process", "3 processes"),
+        (1234, "record", "1234 records"),
+    ],
+)
+def test_a_count_has_its_noun(count: int, noun: str, text: str) -> None:
+    """One is singular, none and many are plural."""
+    assert counted(count, noun) == text
+
+
+def test_a_large_count_may_be_grouped() -> None:
+    """Thousands are parted by commas where that is asked for."""
+    assert counted(1_234_567, "record", grouped=True) == "1,234,567 records"
+    assert counted(1, "record", grouped=True) == "1 record"
+
+
+def test_no_count_is_printed_with_a_fixed_plural() -> None:
+    """Whatever is counted for people goes through ``counted``: nobody reads "1 records"."""
+    package = Path(callisto_telnetd.__file__).parent
+    found = [
+        f"{file.relative_to(package)}: {match[0]}"
+        for file in sorted(package.rglob("*.py"))
+        for match in FIXED_PLURAL.finditer(file.read_text(encoding="utf-8"))
+        if not NEVER_ONE.fullmatch(match[1])
+    ]
+
+    assert found == []
 
 
 @pytest.mark.parametrize(

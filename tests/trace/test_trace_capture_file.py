@@ -67,7 +67,7 @@ def test_header_and_trailer_of_json_lines_are_objects(folder: Path) -> None:
     file.close('"quoted"\n')
 
     lines = [orjson.loads(line) for line in (folder / f"{STEM}.jsonl").read_bytes().splitlines()]
-    assert [line.get("comment") for line in lines] == [*HEADER, None, 'ended: "quoted"\\x0a; 1 records']
+    assert [line.get("comment") for line in lines] == [*HEADER, None, 'ended: "quoted"\\x0a; 1 record']
 
 
 @pytest.mark.parametrize(("part", "name"), [(1, "x.log"), (2, "x+2.log"), (10, "x+10.log"), (999_999, "x+999999.log")])
@@ -284,4 +284,4 @@ def test_a_disk_that_runs_low_ends_the_file(folder: Path) -> None:
     file.close("enough")
 
     assert (file.fault, file.low_on_disk) == ("the disk is nearly full", True)
-    assert (folder / f"{STEM}.log").read_bytes() == HEAD + b"one\n; ended: the disk is nearly full; 1 records\n"
+    assert (folder / f"{STEM}.log").read_bytes() == HEAD + b"one\n; ended: the disk is nearly full; 1 record\n"

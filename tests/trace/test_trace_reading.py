@@ -112,7 +112,7 @@ def test_the_head_of_a_line(line: str, process: str, pid: int | None, level: int
     [
         "",
         "; Callisto 1.0.0",
-        "; ended: enough; 1 records",
+        "; ended: enough; 1 record",
         "free text",
         f"{STAMP} web-server INFO x",
         f"{STAMP} web[x] INFO x",
