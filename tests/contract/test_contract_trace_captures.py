@@ -244,7 +244,7 @@ def test_a_stop_of_the_server_ends_captures_whole(start: StartServer) -> None:
     assert "; ended: the server stops; 1 record" in lines_of(server, files[0])[-1]
     assert json.loads(lines_of(server, files[1])[-1]) == {"comment": "ended: the server stops; 1 record"}
     assert lines_of(server, files[2])[-1] == "; ended: the server stops; 0 records"
-    assert all(" records" in lines_of(server, name)[-1] for name in names)
+    assert all(" record" in lines_of(server, name)[-1] for name in names)
 
 
 def test_a_view_at_the_command_line_ends_and_the_capture_goes_on(peer: Peer, web: Sender, tracing: Server) -> None:
