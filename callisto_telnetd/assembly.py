@@ -33,7 +33,7 @@ from callisto_telnetd.maintenance.jobs import check_job, check_plan, restart_job
 from callisto_telnetd.maintenance.mode import MaintenanceMode
 from callisto_telnetd.maintenance.repair import Repairs, Surroundings
 from callisto_telnetd.maintenance.restores import Restores
-from callisto_telnetd.maintenance.self_check import SelfCheck
+from callisto_telnetd.maintenance.self_check import SelfCheck, rows_step
 from callisto_telnetd.maintenance.settings_faults import faults_of_others
 from callisto_telnetd.maintenance.snapshots import Snapshots
 from callisto_telnetd.maintenance.workshop import Workshop
@@ -122,6 +122,7 @@ async def open_parts(
             log=log,
             repairing=repairing,
             snapshots=snapshots,
+            more=(rows_step(store, workshop),),
         )
         stack.push_async_callback(self_check.close)
         await self_check.open()

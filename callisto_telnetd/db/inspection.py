@@ -14,13 +14,13 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from callisto_telnetd.db.doubtful import MOST_FAULTS, row_faults
 from callisto_telnetd.db.quiet import open_quietly
 from callisto_telnetd.db.results import code_of
 from callisto_telnetd.db.schema import APPLICATION_ID, migrations, statements
 from callisto_telnetd.db.sieve import invalid_rows
 from callisto_telnetd.db.tables import TABLES, VARIABLES, Table, add_functions
 
-MOST_FAULTS = 20
 VariableFault = Callable[[str, str], str | None]
 """Given a system variable's name and its stored text, returns what is wrong with it, None where nothing is."""
 
@@ -155,7 +155,5 @@ def _check_table(table: Table, connection: sqlite3.Connection) -> list[str]:
     if there is None:  # of an older schema, or SCHEMA tells
         return []
     return [
-        f"{table.name} {'/'.join(map(ascii, table.key_of(values)))}: {name} is not {fault}"
-        for values in islice(invalid_rows(connection, table), MOST_FAULTS)
-        for name, fault in table.faults(values).items()
+        fault for values in islice(invalid_rows(connection, table), MOST_FAULTS) for fault in row_faults(table, values)
     ]

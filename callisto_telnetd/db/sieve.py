@@ -122,8 +122,12 @@ def _joinable(table: Table) -> list[Column]:
 def _each_sql(table: Table) -> str:
     """Return what asks for the rows that fail, each looked at by itself."""
     columns = ", ".join(f'"{column.name}"' for column in table.columns)
-    valid = " AND ".join(column.sql() for column in table.columns)
-    return f'SELECT {columns} FROM "{table.name}" NOT INDEXED WHERE NOT ({valid})'
+    return f'SELECT {columns} FROM "{table.name}" NOT INDEXED WHERE {invalid_sql(table)}'
+
+
+def invalid_sql(table: Table) -> str:
+    """Return the test for a row that fails, as an SQL expression."""
+    return f"NOT ({' AND '.join(column.sql() for column in table.columns)})"
 
 
 def _range_sql(table: Table) -> str:

@@ -17,12 +17,13 @@ import stat
 import time
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from callisto_telnetd.db.doubtful import Doubtful, find_doubtful
 from callisto_telnetd.db.durable import sync
 from callisto_telnetd.db.results import Connection, code_of
 from callisto_telnetd.db.schema import APPLICATION_ID, migrations, require_known, statements
@@ -55,6 +56,8 @@ class Snapshot:
     size_bytes: int
     schema: int
     rows: int
+    doubtful: int
+    """How many of the rows are set apart where the copy takes the place of the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,8 @@ class Verdict:
     """Why it is not used; blank where it is sound."""
     schema: int = 0
     rows: int = 0
+    doubtful: Doubtful = field(default_factory=Doubtful)
+    """Rows that a restore sets apart: the file is whole, and not all that is in it counts."""
 
 
 Known = MutableMapping[tuple[str, int, int, int], Verdict]
@@ -87,7 +92,7 @@ def newest_good(folder: Path, now: datetime, known: Known | None = None) -> Snap
             continue  # taken away meanwhile, or not readable: no copy for anybody
         if not verdict.fault:
             age_s = max(0.0, (now - at).total_seconds())
-            return Snapshot(path, at, age_s, found.st_size, verdict.schema, verdict.rows)
+            return Snapshot(path, at, age_s, found.st_size, verdict.schema, verdict.rows, verdict.doubtful.count)
     return None
 
 
@@ -114,8 +119,9 @@ def make_snapshot(live: Path, folder: Path, now: datetime, known: Known | None =
             copy_database(live, making)
             sync(making)
             verdict = inspect(making, whole=True)
-            if verdict.fault:
-                raise DamagedDatabaseError(f"the copy of the database is not sound: {verdict.fault}; it was removed")
+            fault = verdict.fault or "; ".join(verdict.doubtful.faults)
+            if fault:
+                raise DamagedDatabaseError(f"the copy of the database is not sound: {fault}; it was removed")
             path, at = _free_name(folder, now)
             making.rename(path)
             sync(folder)
@@ -131,7 +137,7 @@ def make_snapshot(live: Path, folder: Path, now: datetime, known: Known | None =
         if getattr(error, "sqlite_errorname", "").startswith("SQLITE_FULL"):
             raise DiskFullError("the database cannot be copied: the disk is full") from None
         raise StoreError(f"the database cannot be copied: {code_of(error)}") from None
-    return Snapshot(path, at, max(0.0, (now - at).total_seconds()), found.st_size, verdict.schema, verdict.rows)
+    return Snapshot(path, at, max(0.0, (now - at).total_seconds()), found.st_size, verdict.schema, verdict.rows, 0)
 
 
 def inspect(path: Path, *, whole: bool = False) -> Verdict:
@@ -184,7 +190,7 @@ def _inspect(connection: sqlite3.Connection, *, whole: bool) -> Verdict:
         return Verdict("a row names a row that is not there")
     tables = [name for kind, name, _, _ in _expected(version) if kind == "table"]
     rows = sum(connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name in tables)
-    return Verdict("", version, rows)
+    return Verdict("", version, rows, find_doubtful(connection))
 
 
 def _number(connection: sqlite3.Connection, pragma: str) -> int:

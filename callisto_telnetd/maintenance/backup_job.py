@@ -13,7 +13,7 @@ from callisto_telnetd.db.backup.folder import remove_unfinished
 from callisto_telnetd.db.backup.manifest import Manifest
 from callisto_telnetd.db.backup.unpacking import unpack
 from callisto_telnetd.db.backup.verification import verify
-from callisto_telnetd.db.backup.writer import Order, create
+from callisto_telnetd.db.backup.writer import Order, create, prove
 from callisto_telnetd.errors import BackupError
 from callisto_telnetd.maintenance.worker import Tell, ask
 
@@ -24,23 +24,7 @@ _SWITCH_S = 0.0005
 def backup_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
     """Make the archive that the order describes."""
     sys.setswitchinterval(_SWITCH_S)
-    os.environ["SQLITE_TMPDIR"] = order["folder"]  # what SQLite writes beside needs the room that was looked for
-    made = create(
-        Order(
-            live=Path(order["live"]),
-            media=Path(order["media"]),
-            folder=Path(order["folder"]),
-            settings=Path(order["settings"]) if order["settings"] else None,
-            password=order["password"],
-            product_version=order["product_version"],
-            edition=order["edition"],
-            host=order["host"],
-            serial=order["serial"],
-            note=order["note"],
-            at=datetime.fromisoformat(order["at"]),
-        ),
-        tell,
-    )
+    made = create(_order_of(order), tell)
     manifest = made.manifest
     return {
         "file": made.path.name,
@@ -51,7 +35,31 @@ def backup_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
         "missing": manifest.missing_count,
         "left_out": list(manifest.left_out),
         "schema": manifest.schema,
+        "doubtful": made.doubtful.as_data(),
     }
+
+
+def proof_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
+    """Do all of the archive's making that may be refused, and leave nothing; says which rows are doubtful."""
+    tell("Copying the database", 0, 0)
+    return prove(_order_of(order)).as_data()
+
+
+def _order_of(order: Mapping[str, Any]) -> Order:
+    os.environ["SQLITE_TMPDIR"] = order["folder"]  # what SQLite writes beside needs the room that was looked for
+    return Order(
+        live=Path(order["live"]),
+        media=Path(order["media"]),
+        folder=Path(order["folder"]),
+        settings=Path(order["settings"]) if order["settings"] else None,
+        password=order["password"],
+        product_version=order["product_version"],
+        edition=order["edition"],
+        host=order["host"],
+        serial=order["serial"],
+        note=order["note"],
+        at=datetime.fromisoformat(order["at"]),
+    )
 
 
 def verify_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
@@ -73,7 +81,8 @@ def verify_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
         "recordings": manifest.members.recordings,
         "missing": manifest.missing_count,
         "left_out": list(manifest.left_out),
-        "faults": list(found.faults),
+        "doubtful": found.doubtful.as_data(),
+        "unused": list(found.unused),
         **_said(manifest),
     }
 

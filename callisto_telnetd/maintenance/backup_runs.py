@@ -22,11 +22,12 @@ from callisto_telnetd.accounts.audit import Audit
 from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.backup.folder import host_of_name, parse_name
+from callisto_telnetd.db.doubtful import Doubtful
 from callisto_telnetd.errors import BackupScheduleError, CallistoError, FolderError, TransferError, quoted
 from callisto_telnetd.maintenance.alarm import Alarm
 from callisto_telnetd.maintenance.backup_schedules import MOST_SCHEDULES, BackupSchedule, Outcome, ScheduleFile
 from callisto_telnetd.maintenance.backup_trial import prove, remove_trials
-from callisto_telnetd.maintenance.backups import Backups
+from callisto_telnetd.maintenance.backups import Backups, require_no_doubtful
 from callisto_telnetd.maintenance.retention import Dated, surplus
 from callisto_telnetd.maintenance.workshop import Progress
 from callisto_telnetd.origin import SYSTEM, Origin
@@ -194,16 +195,21 @@ class BackupRuns:
             await self._keep({**self._schedules, name: changed}, self._outcomes)
         await self._around.audit.note("host key accepted", origin, f"{name}: {key_line[:120]}")
 
-    async def test(self, name: str) -> None:
-        """Prove a target from end to end: a small file is sent, read back, listed, and removed again.
+    async def test(self, name: str, told: Tell = lambda _progress: None) -> None:
+        """Prove a run from end to end but for its archive.
+
+        A small file is sent to the target, read back, listed, and removed again; then all of an archive's making that
+        may be refused is done, and nothing is left of it.
 
         Raises:
+            BackupError: no backup could be made, or it would not be a good one.
             HostKeyUnknownError: an SFTP server's key was never accepted; has the fingerprint.
             TransferError: why it would not work.
             FolderError: the small file cannot be made here.
         """
         schedule = self.require(name)
         await prove(schedule.place, _credentials(schedule), self._around.folder, self._around.host)
+        await self._around.backups.prove(_revealed(schedule.password), told)
 
     async def run(self, name: str, origin: Origin, told: Tell = lambda _progress: None) -> Outcome:
         """Run a schedule now.
@@ -250,7 +256,10 @@ class BackupRuns:
         await self._around.alarm.raise_for(name, reason)
 
     async def _work(self, schedule: BackupSchedule, origin: Origin, told: Tell) -> tuple[str, str]:
-        """Make, deliver, and let the old ones go; return the archive's name and what to say."""
+        """Make, deliver, and let the old ones go; return the archive's name and what to say.
+
+        An archive with doubtful rows is delivered as well, better than none, and the run is none that has succeeded.
+        """
         around, target = self._around, schedule.place
         made = await around.backups.create(
             origin,
@@ -260,7 +269,7 @@ class BackupRuns:
             schedule=schedule.name,
             patient=True,
         )
-        name = str(made["file"])
+        name, doubtful = str(made["file"]), Doubtful.from_data(made["doubtful"])
         arrived = {each: outcome.archive for each, outcome in self._outcomes.items() if outcome.archive}
         try:
             delivery = await deliver(
@@ -276,16 +285,21 @@ class BackupRuns:
             raise
         await around.backups.note_delivery(name, str(target))
         tries = f" in {delivery.tries} tries" if delivery.tries > 1 else ""
-        text = f"{name} delivered to {target}{tries}"
+        retained = await self._retain(schedule, set((arrived | {schedule.name: name}).values()))
+        text = f"{name} delivered to {target}{tries}{retained}"
+        require_no_doubtful(doubtful, text)
+        return name, text
+
+    async def _retain(self, schedule: BackupSchedule, good: Collection[str]) -> str:
+        """Let the old ones go, there and here; return what to say of that, blank for nothing."""
         try:
-            good = set((arrived | {schedule.name: name}).values())
             there = await self._retain_there(schedule, good)
             here = await self._retain_here(schedule, good)
         except CallistoError as error:
-            around.log.warning("older backups stay", schedule=schedule.name, reason=str(error))
-            return name, f"{text}; older ones stay: {error}"
+            self._around.log.warning("older backups stay", schedule=schedule.name, reason=str(error))
+            return f"; older ones stay: {error}"
         gone = [f"{count} {where}" for count, where in ((there, "there"), (here, "here")) if count]
-        return name, f"{text}; older removed: {', '.join(gone)}" if gone else text
+        return f"; older removed: {', '.join(gone)}" if gone else ""
 
     async def _retain_there(self, schedule: BackupSchedule, good: Collection[str]) -> int:
         """Remove at the target what the schedule does not keep; return how many files went."""

@@ -25,6 +25,7 @@ from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.backup.folder import archives, delete, find, remove_unfinished
 from callisto_telnetd.db.backup.manifest import LONGEST_NOTE
+from callisto_telnetd.db.doubtful import Doubtful
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.store import Store
 from callisto_telnetd.errors import BackupError, CallistoError, StoreError, UsageError
@@ -67,6 +68,8 @@ class Known:
     """Where a copy of it was delivered."""
     schedule: str = ""
     """Which schedule has made it."""
+    doubtful: str = ""
+    """How many of its rows a restore sets apart; blank where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +175,8 @@ class Backups:
     ) -> dict[str, Any]:
         """Make an archive, and return what the worker says of it; it is whole, verified and on the disk.
 
+        An archive with doubtful rows stays, and is no good one: a restore would set them apart.
+
         Args:
             origin: Who wants it.
             password: It protects the archive; None: nothing does, and secrets are left out.
@@ -184,6 +189,36 @@ class Backups:
             UsageError: something else works on the whole database, or the password is outside the rule.
             CallistoError: it cannot be made; nothing was changed.
         """
+        order = self._order(password, note, patient=patient)
+        async with self._one_at_a_time:
+            made = await self._work("backup", order, told)
+            version, verified = self._identified.product_version, self._clock.now().isoformat()
+            at, doubtful = str(order["at"]), Doubtful.from_data(made["doubtful"])
+            known = Known(at, verified, version, note[:_NOTE_KEPT], schedule=schedule, doubtful=_count_of(doubtful))
+            last = LastGood(made["file"], datetime.fromisoformat(at).isoformat(timespec="seconds"), version)
+            await self._keep({made["file"]: known}, None if doubtful else last)
+            if not doubtful:
+                await self._end_update()
+        protection = "protected by a password" if password is not None else "without secrets"
+        apart = f", {doubtful.text} doubtful" if doubtful else ""
+        detail = f"{made['file']}, {format_bytes(made['bytes'])}, {protection}{apart}"
+        await self._audit.note("backup made", origin, detail)
+        return made
+
+    async def prove(self, password: str | None, told: Callable[[Progress], None]) -> None:
+        """Do all of an archive's making that may be refused; nothing is left of it.
+
+        Raises:
+            BackupError: rows of the database are doubtful.
+            CallistoError: it could not be made.
+        """
+        order = self._order(password, "", patient=True)
+        async with self._one_at_a_time:
+            doubtful = Doubtful.from_data(await self._work("backup proof", order, told))
+        require_no_doubtful(doubtful, "a backup can be made")
+
+    def _order(self, password: str | None, note: str, *, patient: bool) -> dict[str, Any]:
+        """Return the worker's order for an archive; raises as :meth:`create`."""
         if password is not None:
             require_password(password)
         if len(note) > LONGEST_NOTE or not (note.isprintable() or not note):
@@ -192,8 +227,7 @@ class Backups:
             self._require_free()
         if self._store.fault is not None:
             raise BackupError(f"only a sound database can be backed up: {self._store.fault}")
-        now = self._clock.now()
-        order = {
+        return {
             **asdict(self._identified),
             "live": str(self._store.file.absolute()),
             "media": str(self._folder.media.absolute()),
@@ -201,18 +235,8 @@ class Backups:
             "settings": str(self._settings.resolve()) if self._settings.is_file() else "",
             "password": password,
             "note": note,
-            "at": now.isoformat(),
+            "at": self._clock.now().isoformat(),
         }
-        async with self._one_at_a_time:
-            made = await self._work("backup", order, told)
-            version, verified = self._identified.product_version, self._clock.now().isoformat()
-            known = Known(now.isoformat(), verified, version, note[:_NOTE_KEPT], schedule=schedule)
-            last = LastGood(made["file"], now.isoformat(timespec="seconds"), version)
-            await self._keep({made["file"]: known}, last)
-            await self._end_update()
-        protection = "protected by a password" if password is not None else "without secrets"
-        await self._audit.note("backup made", origin, f"{made['file']}, {format_bytes(made['bytes'])}, {protection}")
-        return made
 
     async def list(self) -> list[Listed]:
         """Return the archives, the newest first.
@@ -275,7 +299,9 @@ class Backups:
             now = self._clock.now().isoformat()
             if self._store.fault is None:
                 before = (await self._state())[0].get(name, Known())
-                known = replace(before, verified=now, version=found["product_version"], note=found["note"][:_NOTE_KEPT])
+                note, doubtful = found["note"][:_NOTE_KEPT], _count_of(Doubtful.from_data(found["doubtful"]))
+                version = found["product_version"]
+                known = replace(before, verified=now, version=version, note=note, doubtful=doubtful)
                 await self._keep({name: known}, None)
         await self._audit.note("backup verified", origin, name)
         return found
@@ -354,6 +380,27 @@ class Backups:
             self._log.warning("what is known of the backups was not kept", reason=str(error))
 
 
+def require_no_doubtful(doubtful: Doubtful, what: str, advice: str = "'repair' does so here") -> None:
+    """Refuse to call a backup good that has rows which a restore sets apart.
+
+    Args:
+        doubtful: Those rows.
+        what: What is true of the backup all the same, as in ``x.zip was made``.
+        advice: What to do.
+
+    Raises:
+        BackupError: there are some.
+    """
+    if doubtful:
+        raise BackupError(
+            f"{what}, but a restore sets apart {doubtful.text} of it, first {doubtful.faults[0]}; {advice}"
+        )
+
+
+def _count_of(doubtful: Doubtful) -> str:
+    return str(doubtful.count) if doubtful else ""
+
+
 def _is_protected(path: Path) -> bool:
     from callisto_telnetd.db.backup.reader import is_protected  # noqa: PLC0415 - with its ciphers slow to import
 
@@ -374,6 +421,8 @@ def _parse_state(text: str) -> tuple[dict[str, Known], LastGood | None]:
     known = {
         str(name): Known(**{key: _line(value) for key, value in each.items()}) for name, each in data["known"].items()
     }
+    if not all(each.doubtful.isdecimal() or not each.doubtful for each in known.values()):
+        raise ValueError("no number")
     last = LastGood(**{key: _line(value) for key, value in data["last"].items()}) if data["last"] else None
     if last is not None and datetime.fromisoformat(last.at).tzinfo is None:
         raise ValueError("no moment")

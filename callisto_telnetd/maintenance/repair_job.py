@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from callisto_telnetd.db.doubtful import find_doubtful
 from callisto_telnetd.db.inspection import inspect
+from callisto_telnetd.db.quiet import open_quietly
+from callisto_telnetd.db.results import translate
 from callisto_telnetd.db.salvage.repair import Order, repair
 from callisto_telnetd.maintenance.worker import Tell, ask
 
@@ -22,6 +27,16 @@ def check_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
         enough=True,
     )
     return {"found": found}
+
+
+def rows_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
+    """Return the doubtful rows of ``live``, while the server goes on working with it."""
+    tell("Looking at every value", 0, 0)
+    try:
+        with closing(open_quietly(Path(order["live"]), closed=False)) as connection:
+            return find_doubtful(connection).as_data()
+    except sqlite3.Error as error:
+        raise translate(error) from None
 
 
 def repair_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from callisto_telnetd.maintenance.worker import Tell
 
 def plan_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
     """Return what a restore of ``backup`` over ``live`` would do; changes nothing."""
+    os.environ["SQLITE_TMPDIR"] = str(Path(order["live"]).parent)
     tell("Looking at the backup", 0, 0)
     return look_ahead(Path(order["live"]), Unpacked.from_data(order["backup"])).as_data()
 
@@ -24,8 +25,7 @@ def stage_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
     """Make the new state of ``backup`` beside ``live``, checked; the server goes on working."""
     live = Path(order["live"])
     os.environ["SQLITE_TMPDIR"] = str(live.parent)  # what is sorted needs the room that was looked for
-    stage(live, Unpacked.from_data(order["backup"]), tell)
-    return {}
+    return stage(live, Unpacked.from_data(order["backup"]), tell, at=order["at"]).as_data()
 
 
 def switch_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:

@@ -25,6 +25,7 @@ from typing import Any
 from callisto_telnetd import __version__
 from callisto_telnetd.accounts.accounts import Account
 from callisto_telnetd.db.check import check_quickly
+from callisto_telnetd.db.doubtful import Doubtful
 from callisto_telnetd.db.restore.outlook import Outlook, no_room_text
 from callisto_telnetd.db.restore.recordings import remove_unnamed
 from callisto_telnetd.db.restore.switch import SETTINGS_FILE, discard, new_of
@@ -61,6 +62,8 @@ class Restored:
     rows: int
     notes: tuple[str, ...]
     """What people should know of it, a line each."""
+    apart: Doubtful
+    """The rows that were set apart."""
 
 
 RestoreRun = Run[Restored]
@@ -262,8 +265,9 @@ class Restores:
         plan = await self.plan(backup, run.told)
         if plan.refusals:
             raise plan.refusals[0]
-        order = {"live": str(around.folder.database), "backup": plan.backup.as_data()}
-        await around.workshop.run("restore stage", order, run.told)
+        at = around.clock.now().isoformat(timespec="seconds")
+        order = {"live": str(around.folder.database), "backup": plan.backup.as_data(), "at": at}
+        apart = Doubtful.from_data(await around.workshop.run("restore stage", order, run.told))
         before = around.accounts.all()
         run.told(Progress("Stopping services", 0, 0))
         async with around.pause("the restore"):
@@ -275,7 +279,7 @@ class Restores:
             if plan.takes_accounts:
                 self._end_sessions(before, session)
             run.told(Progress("Starting services", 0, 0))
-        return Restored(backup.name, plan.rows, plan.notes)
+        return Restored(backup.name, plan.rows, plan.notes, apart)
 
     async def _switch(self, run: RestoreRun, plan: Plan) -> None:
         """Put the new state in its place while nobody has the database open.

@@ -4,7 +4,7 @@ Rules:
 
 * The quick check (``PRAGMA quick_check``) reads every page; it runs in the background, and nobody waits for it.
 * The full check is everything that can be said without repairing: pages, rows and indexes, references, the variables'
-  values, and whatever ``more`` adds.
+  values, and whatever ``more`` adds, such as every value of every row.
 * A fault is a standing notice until a check of the same kind, or a fuller one, finds none.
 * A check that cannot be done (the file is held, the disk fails) says so, and leaves what was known as it is.
 """
@@ -21,9 +21,11 @@ from typing import Any, Literal, NamedTuple
 from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.check import check_foreign_keys, check_integrity, check_quickly
+from callisto_telnetd.db.doubtful import Doubtful
 from callisto_telnetd.db.store import Store
 from callisto_telnetd.errors import DamagedDatabaseError, StoreError
 from callisto_telnetd.maintenance.snapshots import Snapshots
+from callisto_telnetd.maintenance.workshop import Workshop
 from callisto_telnetd.quantities import counted, format_duration
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.variables import Registry
@@ -37,6 +39,9 @@ _NOTICE = "database check: "
 _MOST_STATE = 4096
 _MOST_LOGGED = 20
 SOUND = "sound"
+
+ROWS = "Values"
+"""The name of the step that looks at every value."""
 
 Finding = Callable[[], Awaitable[list[str]]]
 
@@ -95,6 +100,16 @@ class Checks:
             raise ValueError("no checks")
         full = data.get("full")
         return cls(_check(data) if "at" in data else None, None if full is None else _check(full))
+
+
+def rows_step(store: Store, workshop: Workshop) -> Step:
+    """Return the step that looks at every value of every row, in a worker: sessions go on meanwhile."""
+
+    async def find() -> list[str]:
+        found = await workshop.run("rows", {"live": str(store.file.absolute())}, lambda _progress: None)
+        return list(Doubtful.from_data(found).faults)
+
+    return Step(ROWS, find)
 
 
 def _check(data: object) -> Check:

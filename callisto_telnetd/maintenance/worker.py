@@ -35,8 +35,10 @@ _asking = Lock()
 
 JOBS: dict[str, str] = {
     "backup": "callisto_telnetd.maintenance.backup_job:backup_job",
+    "backup proof": "callisto_telnetd.maintenance.backup_job:proof_job",
     "compact": "callisto_telnetd.db.compact:compact",
     "check": "callisto_telnetd.maintenance.repair_job:check_job",
+    "rows": "callisto_telnetd.maintenance.repair_job:rows_job",
     "repair": "callisto_telnetd.maintenance.repair_job:repair_job",
     "verify": "callisto_telnetd.maintenance.backup_job:verify_job",
     "unpack": "callisto_telnetd.maintenance.backup_job:unpack_job",

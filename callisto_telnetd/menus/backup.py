@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
+from callisto_telnetd.db.doubtful import Doubtful
 from callisto_telnetd.errors import UsageError
 from callisto_telnetd.maintenance.backup_password import PASSWORD_RULE, generate_password, require_password
-from callisto_telnetd.maintenance.backups import Listed
+from callisto_telnetd.maintenance.backups import Listed, require_no_doubtful
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, renamed
 from callisto_telnetd.menus.arguments import require_count, take_options, take_yes
 from callisto_telnetd.menus.backup_restore import PLAN, RESTORE, UNDO
@@ -39,9 +40,14 @@ async def create(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
     lines = [f"{counted(made['missing'], 'recording')} missing or damaged, not in it"] if made["missing"] else []
     if plain:
         lines.append(f"The password is {password} and is shown this once; without it nobody can read the backup")
-    facts = {**renamed(made, bytes="size_bytes"), "protected": password is not None, "verified": True}
+    facts = {
+        **renamed(made, bytes="size_bytes"),
+        "protected": password is not None,
+        "verified": not made["doubtful"]["tables"],
+    }
     yield Fact({**facts, "password": password} if plain else facts, tuple(lines))
     content = f"{counted(made['rows'], 'row')} and {counted(made['recordings'], 'recording')}"
+    require_no_doubtful(Doubtful.from_data(made["doubtful"]), f"backup {made['file']} was made")
     yield Done(f"backup {made['file']} made and verified, {format_bytes(made['bytes'])}, {content}")
 
 
@@ -67,6 +73,9 @@ async def verify(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
     yield Fact({"file": words[0], **data}, tuple(_lines_of(found)))
     sealed = "its seal is the password's" if found["protected"] else "no password: its seal tells accidents alone"
     content = f"{counted(found['rows'], 'row')} and {counted(found['recordings'], 'recording')}"
+    require_no_doubtful(
+        Doubtful.from_data(found["doubtful"]), f"backup {words[0]} is whole", "'backup plan' shows more"
+    )
     yield Done(f"backup {words[0]} is whole, {content}; {sealed}")
 
 
@@ -103,7 +112,8 @@ def _lines_of(found: dict[str, Any]) -> list[str]:
     lines += [f"Note: {found['note']}"] if found["note"] else []
     lines += [f"Left out: {', '.join(found['left_out'])}"] if found["left_out"] else []
     lines += [f"Missing: {counted(found['missing'], 'recording')}"] if found["missing"] else []
-    return lines + [f"Doubtful value: {fault}" for fault in found["faults"]]
+    lines += [f"Doubtful value: {fault}" for fault in found["doubtful"]["faults"]]
+    return lines + [f"Not used, its default would be: {fault}" for fault in found["unused"]]
 
 
 def _data_of(each: Listed) -> dict[str, Any]:
@@ -116,6 +126,7 @@ def _data_of(each: Listed) -> dict[str, Any]:
         "version": each.known.version or None,
         "verified_at": each.known.verified or None,
         "note": each.known.note,
+        "doubtful_rows": int(each.known.doubtful or 0),
         "folder": str(each.path.parent),
         "target": each.known.target or None,
     }
@@ -128,6 +139,7 @@ def _line_of(context: Context, each: Listed) -> str:
     version = f"version {known.version}" if known.version else "version unknown"
     age = f"{format_duration(each.age_s)} ago"
     line = f"{each.path.name}  {age}, {format_bytes(each.size_bytes)}, {kind}, {version}, {verified}"
+    line += f", {counted(int(known.doubtful), 'doubtful row')}" if known.doubtful else ""
     line += f", also at {known.target}" if known.target else ""
     return f"{line}  {known.note}".rstrip()
 

@@ -43,7 +43,8 @@ async def plan(context: Context, words: list[str]) -> AsyncGenerator[Answer, Non
         if not found.fits:
             raise found.refusals[0]
         words = [source.name, KEEP_SETTINGS] if keep_settings else [source.name]
-        yield Done(f"backup {source.name} fits; 'backup restore {' '.join(words)}' puts it in place")
+        apart = f", {found.outlook.doubtful.text} set apart" if found.outlook and found.outlook.doubtful else ""
+        yield Done(f"backup {source.name} fits{apart}; 'backup restore {' '.join(words)}' puts it in place")
     finally:
         await unpacking.close()
 
@@ -122,8 +123,10 @@ async def _followed(run: RestoreRun) -> AsyncGenerator[Answer, None]:
         async for step in told:
             yield Line(f"{step.step} …")
     done = await run.task
-    yield Fact({"restored": {"name": done.name, "rows": done.rows, "notes": list(done.notes)}}, done.notes)
-    yield Done(f"{done.name} is in place, {counted(done.rows, 'row')}; 'backup undo' goes back")
+    restored = {"name": done.name, "rows": done.rows, "notes": list(done.notes), "set_apart": done.apart.as_data()}
+    yield Fact({"restored": restored}, done.notes)
+    apart = f", {done.apart.text} set apart ('repair quarantine' shows them)" if done.apart else ""
+    yield Done(f"{done.name} is in place, {counted(done.rows, 'row')}{apart}; 'backup undo' goes back")
 
 
 def _plan_lines(found: Plan, opened: Opened) -> Iterator[str]:
@@ -146,6 +149,9 @@ def _changes(found: Plan) -> Iterator[str]:
     outlook = found.outlook
     if outlook is None:
         return
+    if outlook.doubtful:
+        yield f"Set apart: {outlook.doubtful.text} that their tables do not take, as a repair does"
+        yield from (f"  {fault}" for fault in outlook.doubtful.faults)
     for each in outlook.tables:
         then = each.then if each.table != "account" else len(found.accounts_then)
         if each.now or then:

@@ -103,15 +103,22 @@ async def test(context: Context, words: list[str]) -> AsyncGenerator[Answer, Non
     runs, name = context.parts.backup_runs, plain[0]
     accepted: str | None = None
     try:
-        await runs.test(name)
+        async with progress(lambda told: runs.test(name, told)) as steps:
+            async for line in steps:
+                yield Line(line)
+            _ = steps.result
     except HostKeyUnknownError as error:
         yield Line(f"Host key of {runs.require(name).place.place}: {error.fingerprint}")
         await confirm_host_key(context, accepted=len(plain) < len(words))
         await runs.accept(name, error.key_line, context.origin)
         accepted = error.fingerprint
-        await runs.test(name)
+        async with progress(lambda told: runs.test(name, told)) as steps:
+            async for line in steps:
+                yield Line(line)
+            _ = steps.result
     yield Fact({"name": name, "host_key_accepted": accepted}, ())
-    yield Done(f"{name}: a file was sent, read back, listed and removed at {runs.require(name).target}")
+    target = runs.require(name).target
+    yield Done(f"{name}: a file was sent, read back, listed and removed at {target}, and a backup can be made")
 
 
 async def run(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:

@@ -19,6 +19,7 @@ from callisto_telnetd.db.restore.switch import SETTINGS_FILE, settle_restore, sw
 from callisto_telnetd.db.restore.unpacked import Unpacked
 from callisto_telnetd.errors import StoreError, UnfinishedError
 from tests.db.restoring import (
+    AT,
     LATER,
     RECORDINGS,
     litter,
@@ -47,7 +48,7 @@ def backup(tmp_path: Path) -> Unpacked:
 
 def restore(live: Path, backup: Unpacked) -> None:
     """Restore a backup to its end."""
-    stage(live, backup, lambda *_told: None)
+    stage(live, backup, lambda *_told: None, at=AT)
     carry_over(live, None, {})
     switch(live, b"{}")
     remove_unnamed(live)
@@ -75,7 +76,7 @@ def test_a_restore_that_fails_after_its_recordings_leaves_none(live: Path, backu
     assert backup.settings is not None
     backup.settings.write_bytes(b"#" * ((1 << 20) + 1))  # which is found out after the recordings
     with pytest.raises(StoreError, match=SETTINGS_FILE):
-        stage(live, backup, lambda *_told: None)
+        stage(live, backup, lambda *_told: None, at=AT)
     assert same(recordings(live), RECORDINGS)
     assert list_of(live).stat().st_mode & 0o777 == 0o600
 
@@ -144,7 +145,7 @@ def test_a_recording_of_a_row_that_was_set_apart_stays(live: Path, backup: Unpac
 def test_where_a_state_cannot_be_read_all_stay(live: Path, backup: Unpacked, tmp_path: Path, which: str) -> None:
     """Nobody knows what a damaged state names: recordings and their list stay, which is said."""
     restore(live, backup)
-    stage(live, make_later_backup(tmp_path / "later"), lambda *_told: None)
+    stage(live, make_later_backup(tmp_path / "later"), lambda *_told: None, at=AT)
     spoil(live if which == "live" else undo_of(live) / live.name)
 
     with pytest.raises(StoreError, match=r"recordings of a restore .* are still there: "):
@@ -158,7 +159,7 @@ def test_recordings_stay_while_a_new_state_waits(
     live: Path, backup: Unpacked, monkeypatch: pytest.MonkeyPatch, back: bool
 ) -> None:
     """A switch that could not be finished has two states, and which one it is to be is not seen in the database."""
-    stage(live, backup, lambda *_told: None)
+    stage(live, backup, lambda *_told: None, at=AT)
     carry_over(live, None, {})
     if back:
         switch(live, b"{}")

@@ -19,6 +19,7 @@ from callisto_telnetd.db.restore.staging import carry_over, stage
 from callisto_telnetd.db.restore.switch import SETTINGS_FILE, settle_restore, switch, undo_of
 from callisto_telnetd.db.restore.unpacked import Unpacked
 from tests.db.restoring import (
+    AT,
     LATER,
     RECORDINGS,
     litter,
@@ -49,7 +50,7 @@ try:
     if sys.argv[2] == "back":
         switch_back(live)
     else:
-        stage(live, Unpacked.from_data(json.loads(sys.argv[2])), lambda *told: None)
+        stage(live, Unpacked.from_data(json.loads(sys.argv[2])), lambda *told: None, at="2026-11-23T10:15:00+01:00")
         carry_over(live, None, {"clock": "{}"})
         switch(live, b"{}")
 except CallistoError as error:
@@ -90,7 +91,7 @@ def run(live: Path, what: str, inject: str = "") -> tuple[int, str, list[str]]:
 def restored(folder: Path, backup: Unpacked) -> Path:
     """Return the database of a folder that was restored to the new state."""
     live = make_folder(folder)
-    stage(live, backup, lambda *_told: None)
+    stage(live, backup, lambda *_told: None, at=AT)
     carry_over(live, None, {})
     switch(live, b"{}")
     return live
@@ -106,7 +107,7 @@ def with_undo(folder: Path, backup: Unpacked) -> Path:
         recordings=None,
         is_past=True,
     )
-    stage(live, past, lambda *_told: None)
+    stage(live, past, lambda *_told: None, at=AT)
     carry_over(live, None, {})
     switch(live, b"{}")
     remove_unnamed(live)

@@ -251,7 +251,8 @@ async def test_writers_go_on_beside_it(
     """While copies of many steps, or of one after all, are made, changes are kept; every copy is of one moment."""
     monkeypatch.setattr(snapshot, "_STEP_PAGES", step)
     monkeypatch.setattr(snapshot, "_MOST_TIMES", times)
-    await store.apply([("INSERT INTO state VALUES ('filler', ?)", ("x" * size,))])
+    fillers = [f"filler{place}" for place in range(size // 200_000 + 1)]
+    await store.apply([("INSERT INTO state VALUES (?, ?)", (name, "x" * 200_000)) for name in fillers])
     done = threading.Event()
 
     def copy() -> list[int]:

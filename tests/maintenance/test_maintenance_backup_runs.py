@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from callisto_telnetd import __version__
 from callisto_telnetd.db.folder import DataFolder
-from callisto_telnetd.errors import BackupScheduleError, FolderError, HostKeyUnknownError, TransferError
+from callisto_telnetd.errors import BackupError, BackupScheduleError, FolderError, HostKeyUnknownError, TransferError
 from callisto_telnetd.maintenance.backup_schedules import BackupSchedule, make_schedule
 from callisto_telnetd.maintenance.backups import VERSION_STATE
 from callisto_telnetd.menus.context import Parts
@@ -121,6 +121,33 @@ async def test_a_run_that_is_cut_off_is_a_failure(folder: DataFolder, target: Pa
         assert len(parts.presence.standing()) == 1
         await parts.backup_runs.run("nightly", SYSTEM)
         assert parts.presence.standing() == []
+
+
+async def test_a_backup_with_doubtful_rows_is_delivered_and_is_no_good_one(parts: Parts, target: Path) -> None:
+    """The run brings it to its target and fails all the same, until a repair has set the rows apart; so does a test."""
+    await parts.backup_runs.add(schedule(target), SYSTEM)
+    await parts.store.apply([("INSERT INTO user VALUES (7, ?, '')", ("a\nb",))])
+    said = r"but a restore sets apart 1 row \(user: 1\) of it, first user 7: name is not one line of 0 to 200 char"
+    with pytest.raises(BackupError, match=f"a backup can be made, {said}"):
+        await parts.backup_runs.test("nightly")
+    with pytest.raises(BackupError, match=rf"\.zip delivered to file://{target}, {said}"):
+        await parts.backup_runs.run("nightly", SYSTEM)
+
+    (listed,) = await parts.backups.list()
+    assert [path.name for path in target.iterdir()] == [listed.path.name]
+    assert listed.known.doubtful == "1"
+    assert await parts.backups.last_good() is None
+    outcome = parts.backup_runs.outcome("nightly")
+    assert outcome is not None
+    assert (outcome.failed, outcome.archive) == (True, "")
+    assert len(parts.presence.standing()) == 1
+    assert await parts.self_check.run("full") == ["user 7: name is not one line of 0 to 200 characters"]
+    run = parts.repairs.begin(SYSTEM)
+    assert run.task is not None
+    assert (await run.task).quarantined == 1
+    await parts.backup_runs.test("nightly")
+    await parts.backup_runs.run("nightly", SYSTEM)
+    assert parts.presence.standing() == []
 
 
 async def test_the_schedule_runs_it(parts: Parts, target: Path) -> None:

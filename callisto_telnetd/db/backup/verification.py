@@ -13,8 +13,9 @@ from callisto_telnetd.db.backup.content import one_line, told_as
 from callisto_telnetd.db.backup.folder import LOOKING_DATABASE
 from callisto_telnetd.db.backup.manifest import DATABASE, Manifest
 from callisto_telnetd.db.backup.reader import open_archive
-from callisto_telnetd.db.inspection import VariableFault
-from callisto_telnetd.db.inspection import inspect as inspect_values
+from callisto_telnetd.db.doubtful import Doubtful
+from callisto_telnetd.db.inspection import VALUES, VariableFault
+from callisto_telnetd.db.inspection import inspect as inspect_all
 from callisto_telnetd.db.schema import migrations
 from callisto_telnetd.db.snapshot import Verdict, inspect
 from callisto_telnetd.errors import BackupError, DiskFullError, NewerBackupError, named
@@ -24,7 +25,6 @@ Tell = Callable[[str, int, int], None]
 
 SEAL, MEMBERS, INSIDE = "Checking the seal", "Reading every member", "Checking the database inside"
 _RESERVE_BYTES = 16 << 20
-_MOST_FAULTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,10 @@ class Verified:
     protected: bool
     size_bytes: int
     rows: int
-    faults: tuple[str, ...]
-    """Values in the database that are nonsense, as they were when it was copied; twenty at most."""
+    doubtful: Doubtful
+    """Rows in it that a restore sets apart."""
+    unused: tuple[str, ...]
+    """What is wrong with values that no system variable takes here: their defaults would stand in."""
 
 
 def verify(path: Path, password: str | None, folder: Path, variable_fault: VariableFault, tell: Tell) -> Verified:
@@ -65,12 +67,13 @@ def verify(path: Path, password: str | None, folder: Path, variable_fault: Varia
                         write_new(copy, pieces)
             tell(INSIDE, 0, 0)
             verdict = require_sound(copy, path, archive.manifest)
-            found = inspect_values(copy, variable_fault, lambda *_: None, closed=True, pages=False)
+            found = inspect_all(copy, variable_fault, lambda *_: None, closed=True, pages=False, values=False)
         finally:
             with suppress(OSError):
                 copy.unlink(missing_ok=True)
-        faults = [fault for each in found.values() for fault in each][:_MOST_FAULTS]
-        return Verified(archive.manifest, archive.protected, archive.size_bytes, verdict.rows, tuple(faults))
+        unused = tuple(found[VALUES])
+        manifest, size = archive.manifest, archive.size_bytes
+        return Verified(manifest, archive.protected, size, verdict.rows, verdict.doubtful, unused)
 
 
 def require_room(size: int, folder: Path, what: str) -> None:

@@ -56,6 +56,7 @@ from callisto_telnetd.db.backup.reader import open_archive
 from callisto_telnetd.db.backup.seal import COMMENT_BYTES, comment_before_seal, key_of, make_seal, new_salt
 from callisto_telnetd.db.backup.tar_records import BLOCK_BYTES
 from callisto_telnetd.db.backup.zip_writer import ZipWriter
+from callisto_telnetd.db.doubtful import Doubtful
 from callisto_telnetd.db.durable import sync
 from callisto_telnetd.db.media import Media
 from callisto_telnetd.errors import BackupError, DiskFullError, named
@@ -106,6 +107,8 @@ class Created:
     size_bytes: int
     manifest: Manifest
     rows: int
+    doubtful: Doubtful
+    """Rows in it that a restore sets apart."""
 
 
 def create(order: Order, tell: Tell) -> Created:
@@ -125,6 +128,23 @@ def create(order: Order, tell: Tell) -> Created:
         finally:
             with suppress(OSError):  # what stays goes at the next start
                 remove_unfinished(order.folder)
+
+
+def prove(order: Order) -> Doubtful:
+    """Do all of an archive's making that may be refused, leave nothing, and return the rows that a restore sets apart.
+
+    Raises:
+        DiskFullError, DamagedDatabaseError, BackupError: as :func:`create`.
+    """
+    with told_as("the backup cannot be made"):
+        remove_unfinished(order.folder)
+        _require_room(order)
+        try:
+            verdict = take_database(order.live, order.folder / MAKING_DATABASE, secrets=order.password is not None)
+        finally:
+            with suppress(OSError):  # what stays goes at the next start
+                remove_unfinished(order.folder)
+    return verdict.doubtful
 
 
 def _require_room(order: Order) -> None:
@@ -168,6 +188,7 @@ class _Creation:
             self._making.stat().st_size,
             manifest,
             verdict.rows,
+            verdict.doubtful,
         )
         self._making.rename(created.path)
         try:

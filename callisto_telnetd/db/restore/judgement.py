@@ -13,6 +13,7 @@ from callisto_telnetd.db.restore.switch import is_plain_file
 from callisto_telnetd.db.restore.unpacked import Unpacked
 from callisto_telnetd.db.results import code_of
 from callisto_telnetd.db.schema import migrations, require_known
+from callisto_telnetd.db.snapshot import Verdict
 from callisto_telnetd.db.snapshot import inspect as judge_copy
 from callisto_telnetd.db.tables import TABLES
 from callisto_telnetd.errors import (
@@ -40,8 +41,8 @@ class Content:
     """What is stored, by name; the others stand at their defaults."""
 
 
-def judge(backup: Unpacked) -> int:
-    """Return the schema of the backup's database, which is ours and whole page by page.
+def judge(backup: Unpacked) -> Verdict:
+    """Return what is found of the backup's database, which is ours and whole page by page; its rows may be doubtful.
 
     Raises:
         NewerSchemaError: a newer version made it.
@@ -74,7 +75,7 @@ def judge(backup: Unpacked) -> int:
         raise DamagedDatabaseError(
             f"{what} has schema {verdict.schema}, its manifest says {backup.schema}; nothing was changed"
         )
-    return verdict.schema
+    return verdict
 
 
 def content_of(file: Path, *, closed: bool) -> Content:

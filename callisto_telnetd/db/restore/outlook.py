@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from callisto_telnetd.db.doubtful import Doubtful
 from callisto_telnetd.quantities import format_bytes
 
 
@@ -37,6 +38,8 @@ class Outlook:
     """Those in the backup."""
     needed_bytes: int
     free_bytes: int
+    doubtful: Doubtful = field(default_factory=Doubtful)
+    """The rows that would be set apart."""
     notes: tuple[str, ...] = ()
 
     def as_data(self) -> dict[str, Any]:
@@ -49,7 +52,8 @@ class Outlook:
         tables = tuple(TableChange(**each) for each in data["tables"])
         settings = None if data["settings"] is None else tuple(data["settings"])
         lists = {key: tuple(data[key]) for key in ("accounts", "notes")}
-        return cls(**{**data, **lists, "tables": tables, "settings": settings})
+        doubtful = Doubtful.from_data(data["doubtful"])
+        return cls(**{**data, **lists, "tables": tables, "settings": settings, "doubtful": doubtful})
 
 
 def no_room_text(needed: int, free: int) -> str:

@@ -7,14 +7,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from callisto_telnetd.db.doubtful import Doubtful
 from callisto_telnetd.db.restore.judgement import Content, content_of, judge
 from callisto_telnetd.db.restore.outlook import Outlook, TableChange
-from callisto_telnetd.db.restore.staging import free_bytes, missing_recordings, needed_bytes, require_settings_file
+from callisto_telnetd.db.restore.staging import (
+    copy_for,
+    free_bytes,
+    missing_recordings,
+    needed_bytes,
+    require_settings_file,
+    translated,
+)
 from callisto_telnetd.db.restore.switch import SETTINGS_FILE, failure, is_plain_file
 from callisto_telnetd.db.restore.unpacked import Unpacked
 from callisto_telnetd.db.schema import migrations
+from callisto_telnetd.db.snapshot import Verdict
 from callisto_telnetd.db.tables import TABLES
 from callisto_telnetd.errors import DamagedDatabaseError
+
+NEVER = "1970-01-01T00:00:00+00:00"
+"""The moment at which a plan sets rows apart: in a copy that nobody keeps."""
 
 
 def look_ahead(live: Path, backup: Unpacked) -> Outlook:
@@ -30,8 +42,8 @@ def look_ahead(live: Path, backup: Unpacked) -> Outlook:
         RestoreError: another part of it cannot.
         StoreError: the disk cannot be looked at.
     """
-    schema = judge(backup)
-    then = content_of(backup.database, closed=True)
+    verdict = judge(backup)
+    then = _content_then(backup, verdict)
     now: Content | None = None
     notes = []
     try:
@@ -51,7 +63,7 @@ def look_ahead(live: Path, backup: Unpacked) -> Outlook:
     except OSError as error:
         raise failure("the disk of the database cannot be looked at", error) from None
     return Outlook(
-        schema=schema,
+        schema=verdict.schema,
         schema_here=max(migrations()),
         tables=tuple(
             TableChange(each.name, now.rows.get(each.name, 0) if now else None, then.rows.get(each.name, 0))
@@ -64,8 +76,22 @@ def look_ahead(live: Path, backup: Unpacked) -> Outlook:
         accounts=then.accounts,
         needed_bytes=needed,
         free_bytes=free,
+        doubtful=Doubtful() if backup.is_past else verdict.doubtful,
         notes=tuple(notes),
     )
+
+
+def _content_then(backup: Unpacked, verdict: Verdict) -> Content:
+    """Return what the backup's database would hold; rows are set apart in a copy where that is to be done."""
+    if backup.is_past or not verdict.doubtful:
+        return content_of(backup.database, closed=True)
+    copy = backup.database.with_name(f"{backup.database.name}.ahead")
+    try:
+        with translated("the backup cannot be looked at"):
+            copy_for(backup, copy, lambda *_told: None, at=NEVER)
+        return content_of(copy, closed=True)
+    finally:
+        copy.unlink(missing_ok=True)
 
 
 def _settings_then(now: Path, backup: Unpacked, notes: list[str]) -> tuple[str, ...] | None:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from callisto_telnetd.db.doubtful import Doubtful, set_apart
 from callisto_telnetd.db.durable import sync
 from callisto_telnetd.db.inspection import inspect
 from callisto_telnetd.db.media import Media
@@ -69,8 +70,17 @@ AccountRow = Sequence[object]
 """A row of ``account``, in the order of its columns."""
 
 
-def stage(live: Path, backup: Unpacked, tell: Tell) -> None:
+def stage(live: Path, backup: Unpacked, tell: Tell, *, at: str) -> Doubtful:
     """Make the new state in ``restore.making``, checked; the appliance may work meanwhile.
+
+    Args:
+        live: The present database.
+        backup: What is restored.
+        tell: Told of the steps.
+        at: The moment, ISO 8601.
+
+    Returns:
+        The rows that were set apart.
 
     Raises:
         DiskFullError, StoreError: nothing was changed; recordings that no state names go by ``remove_unnamed``.
@@ -80,21 +90,46 @@ def stage(live: Path, backup: Unpacked, tell: Tell) -> None:
     making = begin(live)
     try:
         new = making / live.name
-        with _translated("the new state cannot be made"):
+        with translated("the new state cannot be made"):
             _copy_recordings(live, making, backup, tell)
-            tell("Copying the database", 0, 0)
-            shutil.copyfile(backup.database, new)
-            new.chmod(0o600)
-            tell("Bringing the database up to date", 0, 0)
-            _bring_up_to_date(new)
-            if not (backup.secrets or backup.is_past):
-                _drop_secrets(new)
+            apart = copy_for(backup, new, tell, at=at)
             _stage_settings(live, backup, making)
             _require_sound(new, backup, tell)
             sync(new)  # now, and not while everybody waits for the switch
     except BaseException:
         discard(live)
         raise
+    return apart
+
+
+def copy_for(backup: Unpacked, new: Path, tell: Tell, *, at: str) -> Doubtful:
+    """Make the database that a restore puts in place: of the newest schema, its doubtful rows set apart.
+
+    A past state of this appliance is taken as it was: it was worked with so.
+
+    Args:
+        backup: Judged before.
+        new: Where the database goes; nothing is there.
+        tell: Told of the steps.
+        at: The moment, ISO 8601.
+
+    Returns:
+        The rows that were set apart.
+
+    Raises:
+        OSError, sqlite3.Error: it cannot be made.
+    """
+    tell("Copying the database", 0, 0)
+    shutil.copyfile(backup.database, new)
+    new.chmod(0o600)
+    tell("Bringing the database up to date", 0, 0)
+    _bring_up_to_date(new)
+    if backup.is_past:
+        return Doubtful()
+    if not backup.secrets:
+        _drop_secrets(new)
+    with closing(_open(new)) as connection:
+        return set_apart(connection, at)
 
 
 def carry_over(live: Path, accounts: Sequence[AccountRow] | None, remembered: Mapping[str, str]) -> None:
@@ -110,7 +145,7 @@ def carry_over(live: Path, accounts: Sequence[AccountRow] | None, remembered: Ma
     """
     new = making_of(live) / live.name
     state = {**_state_of(live), **remembered}
-    with _translated("what stays cannot be put into the new database"), closing(_open(new)) as connection:
+    with translated("what stays cannot be put into the new database"), closing(_open(new)) as connection:
         connection.execute("BEGIN")
         for key in NEVER_FROM_BACKUP:
             connection.execute("DELETE FROM state WHERE key = ?", (key,))
@@ -335,8 +370,12 @@ def _state_of(live: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _translated(what: str) -> Iterator[None]:
-    """Make foreign errors ours."""
+def translated(what: str) -> Iterator[None]:
+    """Make foreign errors ours; ``what`` could not be done.
+
+    Raises:
+        DiskFullError, StoreError: in the place of what SQLite and the system say.
+    """
     try:
         yield
     except sqlite3.Error as error:

@@ -11,7 +11,6 @@ Rules:
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from callisto_telnetd.db.doubtful import quarantine
+from callisto_telnetd.db.references import keep_user_of_variable, mend_references
 from callisto_telnetd.db.results import Connection
 from callisto_telnetd.db.salvage.report import TableReport
 from callisto_telnetd.db.salvage.survey import Leaf
@@ -38,8 +39,6 @@ _PRAGMAS = (
     "cache_size=-2048",
 )
 _SIDE_BY_SIDE = 2
-_LONGEST_CONTENT = 1_900_000
-_LONGEST_REASON = 900
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT}
 
 
@@ -175,44 +174,19 @@ class Rebuild:
         self.reports[table.name].quarantined += 1
 
     def _refuse(self, table: Table, values: Sequence[object], reason: str) -> None:
-        names = [column.name for column in table.columns]
-        content = json.dumps(dict(zip(names, map(_plain, values), strict=True)))
-        self.connection.execute(
-            "INSERT INTO quarantine (at, origin, reason, content) VALUES (?, ?, ?, ?)",
-            (self._at, table.name, reason[:_LONGEST_REASON], content[:_LONGEST_CONTENT]),
-        )
+        quarantine(self.connection, table, values, reason, self._at)
 
     def mend_references(self) -> None:
         """Make lost parents anew as placeholders, and clear what a change undoes where that is gone."""
-        execute = self.connection.execute
-        execute("BEGIN")
-        for table in reversed(TABLES):
-            for reference in table.references:
-                missing = (
-                    f'"{reference.column}" IS NOT NULL AND "{reference.column}" NOT IN'
-                    f' (SELECT "{reference.key}" FROM "{reference.table}")'
-                )
-                report = self.reports[table.name]
-                if reference.table == table.name:
-                    sql = f'UPDATE "{table.name}" SET "{reference.column}" = NULL WHERE {missing}'
-                    report.cleared += execute(sql).rowcount
-                    continue
-                sql = (
-                    f'INSERT INTO "{reference.table}" ("{reference.key}"{_placeholder_columns(reference.table)})'
-                    f' SELECT DISTINCT "{reference.column}"{_placeholder_values(reference.table, reference.column)}'
-                    f' FROM "{table.name}" WHERE {missing}'
-                )
-                self.reports[reference.table].placeholders += execute(sql).rowcount
-        execute("COMMIT")
+        self.connection.execute("BEGIN")
+        for name, mended in mend_references(self.connection).items():
+            self.reports[name].placeholders += mended.placeholders
+            self.reports[name].cleared += mended.cleared
+        self.connection.execute("COMMIT")
 
-    def keep_user_of_variable(self, name: str) -> None:
+    def keep_user_of_variable(self) -> None:
         """Make the user anew whom a system variable names, where he is lost."""
-        self.reports["user"].placeholders += self.connection.execute(
-            "INSERT INTO user (number, name) SELECT CAST(value AS INTEGER), 'recovered ' || value FROM variable"
-            " WHERE name = ? AND value NOT GLOB '*[^0-9]*' AND length(value) BETWEEN 1 AND 9"
-            " AND CAST(value AS INTEGER) > 0 AND CAST(value AS INTEGER) NOT IN (SELECT number FROM user)",
-            (name,),
-        ).rowcount
+        self.reports["user"].placeholders += keep_user_of_variable(self.connection)
 
     def make_indexes(self) -> None:
         """Make what was left for later: indexes and triggers."""
@@ -226,18 +200,5 @@ class Rebuild:
         self.connection.close()
 
 
-def _placeholder_columns(table: str) -> str:
-    return ", name" if table == "user" else ""
-
-
-def _placeholder_values(table: str, column: str) -> str:
-    return f""", 'recovered ' || "{column}\"""" if table == "user" else ""
-
-
 def _faults(table: Table, values: Sequence[object]) -> str:
     return "; ".join(f"{name} is not {fault}" for name, fault in table.faults(values).items())
-
-
-def _plain(value: object) -> object:
-    """Return a value as JSON can have it; bytes become hexadecimal digits."""
-    return {"hex": value.hex()} if isinstance(value, bytes) else value

@@ -15,11 +15,12 @@ import json
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from callisto_telnetd.db.doubtful import set_apart
 from callisto_telnetd.db.durable import sync, write
 from callisto_telnetd.db.format.carve import Tally, carve
 from callisto_telnetd.db.format.forest import Survey as Forest
@@ -48,7 +49,6 @@ from callisto_telnetd.errors import (
 )
 
 CHUNK_LEAVES = 256
-_DEFAULT_MAILBOX = "gDefaultMailbox"
 _MOST_NAMED_PAGES = 1000
 _MOST_FAULTS = 20
 _LOOKED_AT = 64
@@ -180,6 +180,11 @@ class _Repair:
     def _take_as_it_is(self, outcome: Outcome) -> RepairReport:
         """Take a file whole: nothing was wrong but the journal beside it, or it is a backup."""
         shutil.copyfile(self._source, self._making)
+        apart: Mapping[str, int] = {}
+        if outcome == "backup":  # one that was taken for good is not refused now: its doubtful rows are set apart
+            with closing(sqlite3.connect(self._making, isolation_level=None)) as connection:
+                connection.execute("PRAGMA journal_mode=MEMORY").fetchall()
+                apart = set_apart(connection, self._order.at).tables
         with closing(open_quietly(self._making, closed=True)) as connection:
             counts = {
                 table.name: int(connection.execute(f'SELECT count(*) FROM "{table.name}"').fetchone()[0])
@@ -188,7 +193,7 @@ class _Repair:
             }
         return RepairReport(
             outcome,
-            tables=[TableReport(name, kept=count) for name, count in counts.items()],
+            tables=[TableReport(name, kept=count, quarantined=apart.get(name, 0)) for name, count in counts.items()],
             pages=self._making.stat().st_size // PAGE_BYTES,
             aside=str(self._aside.folder),
         )
@@ -226,7 +231,7 @@ class _Repair:
                 new.reports[name].from_damaged += sum(leaf.rows for leaf in leaves if leaf.page in suspects)
             self._judge_variables(new)
             self._count_losses(new, pages, forest, damaged, tally)
-            new.keep_user_of_variable(_DEFAULT_MAILBOX)
+            new.keep_user_of_variable()
             new.mend_references()
             self._tell("Making indexes", 0, 0)
             new.make_indexes()
