@@ -52,7 +52,9 @@ def random_password() -> str:
 
 
 def _yield_to_loop() -> None:
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+    """Put this thread behind the loop's, however nice the server was started itself."""
+    thread = threading.get_native_id()
+    os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS)
 
 
 class PasswordHashes:

@@ -27,7 +27,7 @@ from callisto_telnetd.origin import SYSTEM
 from callisto_telnetd.services.strays import Ledger, boot_id, start_ticks
 from callisto_telnetd.services.supervisor import Pace, ServiceView, State, Supervisor
 from callisto_telnetd.settings import ServiceSettings, load_settings
-from tests.conftest import NO_SIGNALS, SIGNALS_OF
+from tests.conftest import NO_SIGNALS, SIGNALS_OF, signals_in
 
 DEADLINE_S = 10.0
 QUICK = Pace(settled_s=5.0, most_pause_s=0.2, most_early=3, slow_s=60.0, close_s=1.0)
@@ -165,7 +165,7 @@ async def test_a_child_begins_with_no_signal_ignored_or_blocked(house: OpenHouse
         view = await home.until("box", lambda now: now.last_exit != "")
 
         assert view.last_exit == "exit code 7"
-        assert [line.replace("\\x09", "\t") for line in home.texts("box")] == NO_SIGNALS
+        assert signals_in(home.texts("box")) == NO_SIGNALS
 
 
 async def test_one_that_dies_at_once_does_not_spin(house: OpenHouse) -> None:
