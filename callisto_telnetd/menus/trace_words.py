@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Sequence
 
@@ -32,6 +33,8 @@ _SMALLEST_PART = 64 << 10
 _LARGEST_SIZE = 1 << 40
 _FEWEST_PARTS, _MOST_PARTS, _USUAL_PARTS = 2, 1000, 10
 _MOST_NOTE = 200
+_MOST_SHOWN = 200
+"""Characters of names in an error."""
 _SPEED = re.compile(r"[0-9]{1,4}(?:\.[0-9]{1,2})?", re.ASCII)
 _SLOWEST, _FASTEST = 0.1, 1000.0
 
@@ -91,13 +94,27 @@ def _parse_processes(words: Sequence[str], known: Sequence[str] | None) -> froze
     chosen = [name for word in words for name in word.split(",") if name]
     for name in chosen:
         if known is not None and name not in known:
-            raise UsageError(f"trace: {quoted(name)} is neither a command nor a process; processes: {', '.join(known)}")
+            raise UsageError(f"trace: {quoted(name)} is neither a command nor a process; {_some_of(name, known)}")
     return frozenset(chosen)
 
 
+def _some_of(name: str, known: Sequence[str]) -> str:
+    """Return the names that are near to a wrong one, then those there are, as many as a line of an error may have."""
+    near = difflib.get_close_matches(name[:_MOST_SHOWN], known, 1)
+    shown: list[str] = []
+    for each in known:
+        if sum(map(len, shown)) + len(each) > _MOST_SHOWN:
+            break
+        shown.append(each)
+    more = f" and {len(known) - len(shown)} more, which Tab lists" if len(shown) < len(known) else ""
+    return f"{f'did you mean {near[0]}? ' if near else ''}processes: {', '.join(shown)}{more}"
+
+
 def known_processes(context: Context) -> list[str]:
-    """Return the names of the processes that Callisto runs, then of those that have said something."""
-    return list(dict.fromkeys([*(row.name for row in context.parts.processes.rows()), *context.parts.hub.names]))
+    """Return the names of the server and its services, then of the processes that have said something."""
+    parts = context.parts
+    own = (row.name for row in parts.processes.rows())
+    return list(dict.fromkeys([*own, *parts.supervisor.names(), *parts.hub.names]))
 
 
 def parse_request(context: Context, words: Sequence[str]) -> CaptureRequest:

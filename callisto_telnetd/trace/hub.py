@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.errors import TraceError
+from callisto_telnetd.trace.names import Names
 from callisto_telnetd.trace.records import NO_FIELDS, Head, LineFormatter, Record, Said, make_head
 from callisto_telnetd.trace.sanitiser import clean
 from callisto_telnetd.trace.selection import Block, Filter, Stretch
@@ -33,7 +34,7 @@ _PAUSE_S = 0.02
 _MOST_IN_BLOCK = 512
 _MOST_BLOCK_BYTES = 512 * 1024
 """Of the memory of a block's records, their text about half of it."""
-_MOST_NAMES = 1000
+_MOST_HEADS = 1000
 
 Output = Callable[[Block], None]
 Failed = Callable[[str], None]
@@ -74,7 +75,7 @@ class Hub:
         self._due: asyncio.Handle | None = None
         self._handed_on_at = 0.0
         self._inputs: list[Input] = []
-        self._names: dict[str, None] = {}
+        self._names = Names()
         self._heads: dict[tuple[str, int | None, int], Head] = {}
         self._pid = os.getpid()
         self.full = False
@@ -108,8 +109,7 @@ class Hub:
         number = self._pid if process is OWN_PROCESS else pid
         head = make_head(process, number, level, fields) if fields else self._plain_head(process, number, level)
         text = clean(text)
-        if process not in self._names:
-            self._note_name(process)
+        self._names.hear(process)
         sequence, now, moment = self.published + 1, self.clock.time(), time.monotonic()
         self._add(Stretch((sequence,), now, moment, ((head, text),), head.size + len(text)), source)
         return Record(sequence, now, moment, head, text)
@@ -123,13 +123,12 @@ class Hub:
         """
         if not said:
             return
-        size, last = 0, None
+        size, last, hear = 0, None, self._names.hear
         for head, text in said:
             size += head.size + len(text)
             if head is not last:
                 last = head
-                if head.process not in self._names:
-                    self._note_name(head.process)
+                hear(head.process)
         sequences = range(self.published + 1, self.published + len(said) + 1)
         self._add(Stretch(sequences, self.clock.time(), time.monotonic(), said, size), source)
 
@@ -138,7 +137,7 @@ class Hub:
         key = process, pid, level
         head = self._heads.get(key)
         if head is None:
-            if len(self._heads) >= _MOST_NAMES:
+            if len(self._heads) >= _MOST_HEADS:
                 self._heads.clear()
             head = self._heads[key] = make_head(*key)
         return head
@@ -170,15 +169,10 @@ class Hub:
                 self._hold(oldest.part(slice((len(oldest) + 1) // 2, None)))
                 return
 
-    def _note_name(self, process: str) -> None:
-        if len(self._names) >= _MOST_NAMES:
-            del self._names[next(iter(self._names))]
-        self._names[process] = None
-
     @property
     def names(self) -> list[str]:
-        """The processes that have said something, in the order of their first record."""
-        return list(self._names)
+        """The processes that have said something; where they are many, those heard often and the newest."""
+        return self._names.all()
 
     def add_input(self, source: Input) -> None:
         """Hold the input back where the hub is full."""

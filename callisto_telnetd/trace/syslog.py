@@ -9,6 +9,7 @@ Rules:
 * After a stamp, a word is the TAG where a colon and a blank, or ``[PID]``, end it; RFC 3164 4.1.3 would let a blank end
   it too, but then the first word of every text without a TAG would name a process. The one word before a TAG is the
   HOST. Without a stamp a TAG must end in a colon, and no HOST stands before it.
+* A TAG that counts (a number, an uptime) names no process. What Cisco's devices send is understood: see ``cisco``.
 * Text and values are decoded (a byte that is no UTF-8 becomes ``\xff``) and cleaned.
 """
 
@@ -17,13 +18,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from types import MappingProxyType
 from typing import NamedTuple
 
+from callisto_telnetd.trace.cisco import CiscoHead, is_counter, parse_cisco, parse_stamp
 from callisto_telnetd.trace.hub import OWN_PROCESS
 from callisto_telnetd.trace.records import LEVELS, NO_FIELDS, Head, Said, make_head
 from callisto_telnetd.trace.sanitiser import MAX_TEXT, clean, clean_bytes, decode
+from callisto_telnetd.trace.stamps import BSD, ISO, Stamps
 
 MAX_DATAGRAM = 65536
 """Bytes of a datagram that are read; the reader asks for one more to see that it was longer."""
@@ -48,29 +50,25 @@ _PRIORITIES = {str(pri): (SEVERITY_LEVELS[pri & 7], FACILITIES[pri >> 3]) for pr
 _NO_PRIORITY = LEVELS["notice"], _USER
 """Of a datagram that tells none, RFC 3164 4.3.3."""
 _OWN_FIELDS = frozenset(
-    {"facility", "host", "input", "length", "more", "msgid", "name", "procid", "sent", "stream", "syslog"}
+    {"facility", "host", "input", "length", "more", "msgid", "name", "procid", "sent", "seq", "stream", "syslog"}
 )
 """Names of fields that tell what was found out here: structured data has none of them."""
 _MALFORMED = MappingProxyType({"syslog": "malformed"})
 _ENDS = b"\0\r\n"
-_FAR_S = 5
 _MAX_KNOWN = 512
-"""Heads, and stamps, that are remembered within a second."""
+"""Heads that are remembered within a second."""
 _MAX_HEAD = 200
 _SURELY_SHORT = MAX_TEXT // 4
 """Bytes whose text is not cut, even where each is shown as ``\\xff``."""
 
 # What repeats without a bound is possessive, and what is bounded goes back over its own bound only: no input is slow.
 _PRI = "<([0-9]{1,3})>"
-_ISO = "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}"
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_BSD = f"(?:{'|'.join(_MONTHS)}) [ 0-3]?[0-9] [0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}"
 _STAMP_END = "([.,][0-9]{1,9})?(Z|[+-][0-9]{2}:?[0-9]{2})?"
 _WORD = "([!-~]{1,255}+)"
 _SD_NAME = r"[!#-<>-\\^-~]{1,32}+"
 _VALUE = r'(?:[^"\\]|\\.)*+'
 _RFC5424 = re.compile(
-    rf"{_PRI}1 (?:-|({_ISO}){_STAMP_END}) {_WORD} {_WORD} {_WORD} {_WORD} "
+    rf"{_PRI}1 (?:-|({ISO}){_STAMP_END}) {_WORD} {_WORD} {_WORD} {_WORD} "
     rf'(-|(?:\[{_SD_NAME}(?: {_SD_NAME}="{_VALUE}")*+\])++)(?: |\Z)',
     re.DOTALL,
 )
@@ -79,7 +77,7 @@ _SD_PART = re.compile(rf'\[({_SD_NAME})(\])?| ({_SD_NAME})="({_VALUE})"', re.DOT
 _SD_FIELD = re.compile(rf'\[{_SD_NAME}\]| {_SD_NAME}="{_VALUE}"', re.DOTALL)
 # What begins like RFC 5424, with version and date, is not taken for RFC 3164.
 _RFC3164 = re.compile(
-    rf"{_PRI}(?![1-9][0-9]{{0,2}} (?:- |[0-9]{{4}}-[0-9]{{2}}-))(?:({_BSD}|{_ISO}){_STAMP_END}(?: |\Z))?"
+    rf"{_PRI}(?![1-9][0-9]{{0,2}} (?:- |[0-9]{{4}}-[0-9]{{2}}-))(?:({BSD}|{ISO}){_STAMP_END}(?: |\Z))?"
 )
 _TAG = re.compile(
     r"(?:([A-Za-z0-9:][A-Za-z0-9_.:%-]{0,254}+)(?<!:) )?"
@@ -121,8 +119,7 @@ class SyslogParser:
         """Datagrams that were no syslog."""
         self._second = self._next_second = 0
         self._heads: dict[bytes, Head] = {}
-        self._far: dict[str, bool] = {}
-        self._near: frozenset[str] | None = None
+        self._stamps = Stamps()
 
     def parse(self, data: bytes) -> Said:
         """Return what the datagram says, whatever its bytes are: the record's head and its clean text."""
@@ -146,8 +143,7 @@ class SyslogParser:
     def _begin_second(self, second: int) -> None:
         self._second, self._next_second = second, second + 1
         self._heads.clear()
-        self._far.clear()
-        self._near = None
+        self._stamps.begin_second(second)
 
     def _parse_whole(self, data: bytes, head: bytes) -> _Message:
         text = decode(data[:MAX_DATAGRAM].rstrip(_ENDS))
@@ -180,9 +176,11 @@ class SyslogParser:
         if msgid != "-":
             fields["msgid"] = msgid
         pid = None if procid == "-" else _parse_pid(procid, fields)
-        if moment and self._is_far(moment, zone):
+        if moment and self._stamps.is_far(moment, zone):
             fields["sent"] = moment + fraction + zone
-        process = NO_NAME if name == "-" else _bounded(name, fields)
+        if counter := is_counter(name):
+            fields["name"] = name
+        process = NO_NAME if counter or name == "-" else _bounded(name, fields)
         if structured != "-":
             _add_structured(structured, fields)
         at = match.end()
@@ -200,10 +198,13 @@ class SyslogParser:
             return None
         level, facility = priority
         fields = _begin_fields(facility)
-        if moment and self._is_far(moment, zone):
-            fields["sent"] = moment + fraction + zone
+        sent = moment + fraction + zone if moment and self._stamps.is_far(moment, zone) else ""
+        if "%" in text and (cisco := _find_cisco(text, match)):
+            return self._heed_cisco(cisco, level, text, fields, sent)
+        if sent:
+            fields["sent"] = sent
         tag = _TAG.match(text, match.end())
-        if tag is None or not (moment or _is_plain(tag)):
+        if tag is None or is_counter(tag[2]) or not (moment or _is_plain(tag)):
             return _Message(NO_NAME, None, level, text[match.end() :], fields or NO_FIELDS)
         host, name, bracketed, number = tag.groups("")
         if host:
@@ -211,11 +212,27 @@ class SyslogParser:
         pid = _parse_pid(bracketed or number, fields) if bracketed or number else None
         process = _bounded(name, fields)
         kept = MappingProxyType(fields) if fields else NO_FIELDS
-        if tag.end() == len(head) + len(": ") and len(head) <= _MAX_HEAD:
+        if tag.end() == len(head) + len(": ") and len(head) <= _MAX_HEAD and not _may_be_zone(tag):
             if len(self._heads) >= _MAX_KNOWN:
                 self._heads.clear()
             self._heads[head] = self._make_head(process, pid, level, kept)
         return _Message(process, pid, level, text[tag.end() :], kept)
+
+    def _heed_cisco(self, cisco: CiscoHead, level: int, text: str, fields: dict[str, str], sent: str) -> _Message:
+        """Return the message; ``sent`` is the stamp of a relay, where that is far from now."""
+        if cisco.stamp:
+            year, moment, zone = parse_stamp(cisco.stamp) or ("", "", "")
+            this_year = not year or year == str(time.localtime(self._second).tm_year)
+            near = moment and this_year and not self._stamps.is_far(moment, zone)
+            sent = "" if near else cisco.stamp
+        if sent:
+            fields["sent"] = sent
+        if cisco.host:
+            self._note_host(cisco.host, fields)
+        if cisco.number:
+            fields["seq"] = cisco.number
+        pid = int(cisco.pid) if cisco.pid else None
+        return _Message(_bounded(cisco.process, fields), pid, level, text[cisco.end :], fields or NO_FIELDS)
 
     def _note_host(self, host: str, fields: dict[str, str]) -> None:
         """Keep a host that is not this one; of two names one may be short."""
@@ -223,26 +240,21 @@ class SyslogParser:
         if name not in self._own_names and name.partition(".")[0] != self._own_host:
             fields["host"] = host
 
-    def _is_far(self, moment: str, zone: str) -> bool:
-        """Return whether a stamp up to its second is far from now, or no time at all."""
-        key = moment + zone
-        far = self._far.get(key)
-        if far is None:
-            if len(self._far) >= _MAX_KNOWN:
-                self._far.clear()
-            if zone:
-                far = _is_far_from(self._second, key)
-            else:
-                if self._near is None:
-                    self._near = _local_stamps(self._second)
-                far = moment not in self._near
-            self._far[key] = far
-        return far
-
 
 def _begin_fields(facility: str) -> dict[str, str]:
     """Return the fields of a message of that facility, to which others are added."""
     return {} if facility == _USER else {"facility": facility}
+
+
+def _find_cisco(text: str, match: re.Match[str]) -> CiscoHead | None:
+    """Return what a Cisco device says behind its PRI, or behind the stamp that a relay has put before it."""
+    found = parse_cisco(text, match.end(1) + len(">"))
+    return found or (parse_cisco(text, match.end(), relayed=True) if match[2] else None)
+
+
+def _may_be_zone(tag: re.Match[str]) -> bool:
+    """Return whether a TAG may be the zone of a Cisco device's stamp: what follows decides, so it is not remembered."""
+    return tag[1] is None and tag[3] is None and 3 <= len(tag[2]) <= 5 and tag[2].isupper()
 
 
 def _is_plain(tag: re.Match[str]) -> bool:
@@ -288,22 +300,3 @@ def _unescape(value: str) -> str:
     """Undo RFC 5424 6.3.3: a backslash before any other character is a backslash."""
     parts = value.split("\\\\")
     return "\\".join(part.replace('\\"', '"').replace("\\]", "]") for part in parts)
-
-
-def _is_far_from(second: int, stamp: str) -> bool:
-    try:
-        return abs(int(datetime.fromisoformat(stamp).timestamp()) - second) > _FAR_S
-    except ValueError:
-        return True
-
-
-def _local_stamps(second: int) -> frozenset[str]:
-    """Return all stamps without a zone that are near: the 3164 ones have no year either, and hours repeat in autumn."""
-    stamps = set()
-    for moment in range(second - _FAR_S, second + _FAR_S + 1):
-        local = time.localtime(moment)
-        clock = time.strftime("%H:%M:%S", local)
-        month, day = _MONTHS[local.tm_mon - 1], local.tm_mday
-        stamps |= {f"{month} {shown} {clock}" for shown in (f"{day:2}", f"{day:02}", f"{day}")}
-        stamps.add(f"{local.tm_year:04}-{local.tm_mon:02}-{day:02}T{clock}")
-    return frozenset(stamps)

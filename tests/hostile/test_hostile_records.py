@@ -61,6 +61,27 @@ def forgeries() -> list[bytes]:
     return [f"{head}said{end}{forged}{end}".encode() for head in HEADS for end in ENDS for forged in FORGED]
 
 
+def test_names_from_outside_push_out_none_that_is_needed(roomy: Server) -> None:
+    """A switch that counts and 1,100 invented names push out neither services nor frequent names; errors stay short."""
+    peer = roomy.log_in()
+    with Program(roomy) as program:
+        program.send(*[b"<14>nightly: x"] * 4)
+        program.send(*(b"<189>%d: *Jan  8 19:46:03.295: %%SYS-5-CONFIG_I: x" % number for number in range(20)))
+        program.send(*(b"<14>unique-%d: x" % number for number in range(1_100)), b"<14>nightly: the end")
+        peer.send("trace tail nightly before=1m\r\n").expect(b"the end\r\n")
+        peer.send("q").answer()
+    [refused] = peer.run("trace nightli")
+    started = [peer.run(f"trace start {name}") for name in ("coc-proxy", "nightly", "SYS,unique-1099")]
+    peer.run("trace stop all")
+
+    assert refused.startswith(
+        "Error: trace: 'nightli' is neither a command nor a process; did you mean nightly? processes:"
+    )
+    assert "callisto-telnetd, " in refused
+    assert len(refused) < 400
+    assert all(lines[-1].endswith(" has started") for lines in started), started
+
+
 @pytest.mark.parametrize("form", ["text", "jsonl"])
 def test_no_record_forges_a_line_of_a_file(start: StartServer, form: str) -> None:
     """Records that imitate trailers, headers and other records are lines of records; a killed capture stays one."""

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from callisto_telnetd.trace.cisco import is_counter
 from callisto_telnetd.trace.records import LEVELS, NO_FIELDS, clean_fields
 from callisto_telnetd.trace.sanitiser import MAX_TEXT, clean, decode
 from callisto_telnetd.trace.syslog import MAX_DATAGRAM, MAX_FIELDS, SyslogParser
@@ -372,7 +373,7 @@ def test_what_is_malformed_keeps_the_level_that_it_tells(data: bytes, level: int
         (b"<14>app:  x", message("app", None, INFO, " x")),
         (b"<14>/usr/sbin/cron[7]: x", message("/usr/sbin/cron", 7, INFO, "x")),
         (b"<14>(systemd)[7]: x", message("(systemd)", 7, INFO, "x")),
-        (b"<14>%SYS-5-CONFIG_I: x", message("%SYS-5-CONFIG_I", None, INFO, "x")),
+        (b"<14>%SYS-5-CONFIG_I: x", message("SYS", None, INFO, "%SYS-5-CONFIG_I: x")),
         (b"<14>app[]: x", message("app", None, INFO, "x")),
         (b"<14>app[main/1]: x", message("app", None, INFO, "x", procid="main/1")),
         (b"<14>app[12345678901]: x", message("app", None, INFO, "x", procid="12345678901")),
@@ -556,7 +557,7 @@ def test_what_is_remembered_is_bounded() -> None:
         parser.heard(b"<14>app%d: x" % number)
         parser.heard(b"<14>1 %04d-01-01T00:00:00Z - app - - - x" % number)
         assert len(parser._heads) <= 512
-        assert len(parser._far) <= 512
+        assert len(parser._stamps._far) <= 512
     parser._heads.clear()
     parser.heard(b"<14>Nov 23 07:14:43 " + b"h" * 100 + b" " + b"n" * 100 + b"[7]: x")
     assert not parser._heads
@@ -693,7 +694,13 @@ def test_rfc_5424_is_parsed_to_its_parts(
     own = {"host": host, "msgid": msgid, "procid": procid if isinstance(procid, str) else None}
     own |= {"facility": facility_of(pri).get("facility")}
 
-    assert parsed[:3] == (name or "syslog", procid if isinstance(procid, int) else None, level)
+    counts = name is not None and is_counter(name)
+    own |= {"name": name if counts else None}
+    assert parsed[:3] == (
+        "syslog" if name is None or counts else name,
+        procid if isinstance(procid, int) else None,
+        level,
+    )
     assert parsed.text == clean(text if bom else text.removeprefix("\ufeff"))
     assert {key: parsed.fields[key] for key, value in own.items() if value} == {k: v for k, v in own.items() if v}
     values = [clean(value) for params in structured.values() for value in (params.values() or [""])]
@@ -734,7 +741,10 @@ HEADS = [
     b"2 - ",
 ]
 HEADS += [b"1 2026-11-23T07:14:43Z - app - - - ", b"vm ", b"host ", b"app", b"app[12]", b"n" * 200, b"::1", b"a:b"]
+HEADS += [b"237: ", b"*Nov 23 07:14:43.295: ", b"00:00:46: ", b"1d02h", b"UTC", b"r1 ", b"R1", b"config[7]: "]
 MARKS = [
+    b"%SYS-5-CONFIG_I: ",
+    b"%SYS-5-CONFIG_I",
     b"[x]",
     b":",
     b": ",
@@ -790,6 +800,11 @@ def test_any_bytes_give_a_message(data: bytes) -> None:
 @example([b"<14>app:\none: x"], None)
 @example([b"<14>::: x", b"<14>::: x: y"], None)
 @example([b"<14>Nov 23 07:14:43 :: a: x", b"<14>Nov 23 07:14:43 :: b: x"], None)
+@example([b"<14>Nov 23 07:14:43 UTC: x", b"<14>Nov 23 07:14:43 UTC: %A-1-B: x"], None)
+@example([b"<14>Nov 23 07:14:43 r1: x", b"<14>Nov 23 07:14:43 r1: %A-1-B: x"], None)
+@example([b"<14>1d02h: x", b"<14>1d02h: %A-1-B: x"], None)
+@example([b"<14>r1: x", b"<14>r1: 00:00:46: %A-1-B: x"], None)
+@example([b"<14>Nov 23 07:14:43 r1 a[1]: x", b"<14>Nov 23 07:14:43 r1 a[1]: %A-1-B: x"], None)
 def test_what_is_remembered_changes_nothing(datagrams: list[bytes], drawn: st.DataObject | None) -> None:
     """A parser that has seen other datagrams gives exactly what a new one gives, for the same heads and others."""
     parser = Parser("vm", Now())
