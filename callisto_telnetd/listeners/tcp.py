@@ -119,6 +119,10 @@ class TelnetListener:
         loop = asyncio.get_running_loop()
         addresses = []
         for sock in sockets:
+            # Urgent data (RFC 854's Synch) comes in its place among the rest, as RFC 1123, section 3.2.4, wants it, and
+            # its DM is a command like any other. Connections inherit the option, so that not even the first byte is
+            # lost. TLS knows no urgent data; a stray byte of it would break its records, and stays out.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, self.context is None)
             host, port = sock.getsockname()[:2]
             try:
                 server = await loop.create_server(

@@ -66,13 +66,17 @@ _EDITS: dict[Key, Callable[[HalfLine], None]] = {
     Key.DELETE: HalfLine.delete,
     Key.KILL_BEFORE: HalfLine.kill_before,
     Key.KILL_WORD: HalfLine.kill_word,
+    Key.KILL_WORD_BEFORE: HalfLine.kill_word_before,
+    Key.KILL_WORD_AFTER: HalfLine.kill_word_after,
     Key.KILL_AFTER: HalfLine.kill_after,
     Key.HOME: HalfLine.home,
     Key.END: HalfLine.end,
     Key.LEFT: HalfLine.left,
     Key.RIGHT: HalfLine.right,
+    Key.WORD_LEFT: HalfLine.word_left,
+    Key.WORD_RIGHT: HalfLine.word_right,
 }
-_SECRET_KEYS = frozenset({Key.ERASE, Key.KILL_BEFORE, Key.KILL_WORD})
+_SECRET_KEYS = frozenset({Key.ERASE, Key.KILL_BEFORE, Key.KILL_WORD, Key.KILL_WORD_BEFORE})
 
 
 class LineEditor:
@@ -258,8 +262,8 @@ class LineEditor:
     def _edit(self, key: Key) -> None:
         if key is Key.COMPLETE:
             self._complete()
-        elif key is Key.REDRAW:
-            self._show([])
+        elif key is Key.CLEAR:
+            self._clear()
         elif key is Key.PREVIOUS:
             self._browse = self._browse or Browse(self.history)
             self._recall(self._browse.previous(self._line.text))
@@ -318,6 +322,11 @@ class LineEditor:
             start, new = line.cursor, new.removeprefix(typed)
         if line.size - size_of(line.text[start : line.cursor]) + size_of(new) <= MAX_LINE_BYTES:
             line.edit(start, line.cursor, new)
+
+    def _clear(self) -> None:
+        """Clear the screen (ECMA-48: CUP, ED), and show prompt and line at its top."""
+        if self._line.visible and len(self._output) <= MAX_OUTPUT_BYTES:
+            self._output += b"\x1b[H\x1b[2J" + self._line.draw()
 
     def _show(self, rows: Sequence[str]) -> None:
         """Put ``rows`` below the line, and prompt and line below them."""

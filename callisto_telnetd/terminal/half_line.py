@@ -96,6 +96,14 @@ class HalfLine:
         """Remove the word before the cursor, and the blanks between."""
         self.edit(self.text[: self.cursor].rstrip().rfind(" ") + 1, self.cursor)
 
+    def kill_word_before(self) -> None:
+        """Remove the letters and digits before the cursor, and what parts them from it."""
+        self.edit(self._word_before(self.cursor), self.cursor)
+
+    def kill_word_after(self) -> None:
+        """Remove the letters and digits behind the cursor, and what parts them from it."""
+        self.edit(self.cursor, self._word_after(self.cursor))
+
     def kill_after(self) -> None:
         """Remove everything from the cursor on."""
         self.edit(self.cursor, len(self.text))
@@ -115,6 +123,14 @@ class HalfLine:
     def right(self) -> None:
         """Go one character on."""
         self._move_to(self._right_of(self.cursor))
+
+    def word_left(self) -> None:
+        """Go to the beginning of a word of letters and digits."""
+        self._move_to(self._word_before(self.cursor))
+
+    def word_right(self) -> None:
+        """Go to the end of a word of letters and digits."""
+        self._move_to(self._word_after(self.cursor))
 
     def paint(self, *, at_once: bool = False) -> None:
         """Bring the terminal from what it shows to what the line is."""
@@ -172,6 +188,18 @@ class HalfLine:
         while index < bound and not width_of(self.text[index]):
             index += 1
         return min(index, bound)
+
+    def _word_before(self, index: int) -> int:
+        for within in (False, True):
+            while index and self.text[left := self._left_of(index)].isalnum() is within:
+                index = left
+        return index
+
+    def _word_after(self, index: int) -> int:
+        for within in (False, True):
+            while index < len(self.text) and self.text[index].isalnum() is within:
+                index = self._right_of(index)
+        return index
 
     def _repaint(self, same: int, at: int, end: int) -> None:
         """Paint from ``text[same]`` on, where the cursor stands at cell ``at`` and the line was shown up to ``end``."""

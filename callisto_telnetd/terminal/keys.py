@@ -4,7 +4,8 @@
   takes them after each line.
 - CR LF, CR NUL, CR and LF are one line end each. A CR ends the line at once; the LF or NUL that belongs to it is
   swallowed with it, or from the next feed.
-- A sequence (UTF-8, CSI, SS3) that is not whole yet waits for its rest.
+- A sequence (UTF-8, or behind an ESC) that is not whole yet waits for its rest, without a clock: ESC, a pause and ``b``
+  are Meta-b, as in readline. An escape sequence of any kind is a key or is dropped whole.
 - Whatever the bytes are: nothing raises, and nothing is scanned twice.
 """
 
@@ -15,22 +16,20 @@ import re
 import sys
 from enum import Enum, auto
 
-MAX_ESCAPE_BYTES = 32
-"""The longest keys of any terminal have about ten; behind that a sequence is dropped and what follows is text."""
+from callisto_telnetd.terminal.escapes import LONGEST_KEY_BYTES, escape_size
+
 _RUN_BYTES = 4096
 """Text taken at a time: the longest line, so that a flood makes no long copies."""
 _COMPACT_BYTES = 4096
 """Bytes worked off that may lie before those that wait."""
 
 _CR, _LF, _NUL, _ESC, _DEL, _ETX, _EOT = 0x0D, 0x0A, 0x00, 0x1B, 0x7F, 0x03, 0x04
+_BS = 0x08
 
 _LINE_END = re.compile(rb"\r[\n\0]?|\n")
 _PLAIN_LINE = re.compile(rb"([ -~]*+)(?:\r[\n\0]?|\n)")
 _LINE_STOP = re.compile(rb"[\r\n\x03]")
 _TEXT = re.compile(rb"[ -~\x80-\xff]+")
-_ESCAPE = re.compile(rb"\x1b(?:\[\[?+[ -?]*+|O[ -?]*+)?")
-"""ECMA-48 5.4: parameters and intermediates of CSI and SS3 without the final byte; ``[[`` are Linux's function keys."""
-
 UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """What may not reach a screen as it came: C0, DEL, C1, bidi controls and the Unicode line ends."""
 
@@ -45,15 +44,19 @@ class Key(Enum):
     DELETE = auto()
     KILL_BEFORE = auto()
     KILL_WORD = auto()
+    KILL_WORD_BEFORE = auto()
+    KILL_WORD_AFTER = auto()
     KILL_AFTER = auto()
     HOME = auto()
     END = auto()
     LEFT = auto()
     RIGHT = auto()
+    WORD_LEFT = auto()
+    WORD_RIGHT = auto()
     PREVIOUS = auto()
     NEXT = auto()
     COMPLETE = auto()
-    REDRAW = auto()
+    CLEAR = auto()
     STOP = auto()
     """Ends a live view; only :meth:`LineEditor.next_key` gives it."""
 
@@ -65,11 +68,11 @@ _CONTROLS = {
     _EOT: Key.END_OR_DELETE,
     0x05: Key.END,
     0x06: Key.RIGHT,
-    0x08: Key.ERASE,
+    _BS: Key.ERASE,
     0x09: Key.COMPLETE,
     _LF: Key.ENTER,
     0x0B: Key.KILL_AFTER,
-    0x0C: Key.REDRAW,
+    0x0C: Key.CLEAR,
     _CR: Key.ENTER,
     0x0E: Key.NEXT,
     0x10: Key.PREVIOUS,
@@ -85,13 +88,30 @@ _ARROWS = {
     b"H": Key.HOME,
     b"F": Key.END,
 }
-_SEQUENCES = {introducer + final: key for introducer in (b"[", b"O") for final, key in _ARROWS.items()} | {
-    b"[1~": Key.HOME,
-    b"[7~": Key.HOME,
-    b"[4~": Key.END,
-    b"[8~": Key.END,
-    b"[3~": Key.DELETE,
-}
+_BY_WORD = {Key.LEFT: Key.WORD_LEFT, Key.RIGHT: Key.WORD_RIGHT, Key.DELETE: Key.KILL_WORD_AFTER}
+"""What a key does with Ctrl or Alt."""
+_MODIFIED = {b"%d" % number: (number - 1) & 0b1110 > 0 for number in range(2, 17)}
+"""xterm's number of a combination: 1 and the sum of Shift 1, Alt 2, Ctrl 4, Meta 8; whether it is more than Shift."""
+
+
+def _sequences() -> dict[bytes, Key]:
+    """Return the keys by what follows their ESC, as xterm, VTE, PuTTY, rxvt and the Linux console send them."""
+    plain = {introducer + final: key for introducer in (b"[", b"O") for final, key in _ARROWS.items()}
+    plain |= {b"[1~": Key.HOME, b"[7~": Key.HOME, b"[4~": Key.END, b"[8~": Key.END, b"[3~": Key.DELETE}
+    keys = dict(plain)
+    for number, by_word in _MODIFIED.items():
+        for final, key in _ARROWS.items():
+            for form in (b"[1;%b%b", b"[%b%b", b"O1;%b%b", b"O%b%b"):
+                keys[form % (number, final)] = _BY_WORD.get(key, key) if by_word else key
+        keys[b"[3;%b~" % number] = Key.KILL_WORD_AFTER if by_word else Key.DELETE
+    keys |= {b"\x1b" + sequence: _BY_WORD.get(key, key) for sequence, key in plain.items()}  # Alt as an ESC before it
+    keys |= {b"Od": Key.WORD_LEFT, b"Oc": Key.WORD_RIGHT, b"[3^": Key.KILL_WORD_AFTER}  # rxvt's Ctrl
+    for letters, key in ((b"bB", Key.WORD_LEFT), (b"fF", Key.WORD_RIGHT), (b"dD", Key.KILL_WORD_AFTER)):
+        keys |= {bytes([letter]): key for letter in letters}
+    return keys | {bytes([erase]): Key.KILL_WORD_BEFORE for erase in (_DEL, _BS)}
+
+
+_SEQUENCES = _sequences()
 
 
 class _Swallow(Enum):
@@ -146,10 +166,12 @@ class Keyboard:
         while self:
             byte = self._bytes[self._start]
             if byte == _ESC:
-                size = self._escape_size(self._start)
-                key = _SEQUENCES.get(bytes(self._bytes[self._start + 1 : self._start + size]))
+                size = escape_size(self._bytes, self._start)
                 if not size:
                     return None
+                key = None
+                if size <= LONGEST_KEY_BYTES:
+                    key = _SEQUENCES.get(bytes(self._bytes[self._start + 1 : self._start + size]))
                 self._advance(self._start + size)
             elif byte >= 0x20 and byte != _DEL:
                 return self._run()
@@ -203,7 +225,7 @@ class Keyboard:
                 self._take_out(line, end or self._line_end(at + 1) or at + 1)
                 return Key.STOP
             else:  # keys that are no text leave the line empty
-                size = self._escape_size(at) if byte == _ESC else 1
+                size = escape_size(waiting, at) if byte == _ESC else 1
                 if not size:
                     break
                 typed = 0x20 <= byte != _DEL
@@ -251,17 +273,6 @@ class Keyboard:
     def _line_end(self, at: int) -> int:
         """Return where the line end at ``at`` ends; 0 where none stands there."""
         return _reach(_LINE_END, self._bytes, at)
-
-    def _escape_size(self, at: int) -> int:
-        """Return how many bytes the escape sequence at ``at`` takes; 0 where its rest has not come."""
-        bound = at + MAX_ESCAPE_BYTES
-        end = _reach(_ESCAPE, self._bytes, at, bound)
-        if end == bound:
-            return MAX_ESCAPE_BYTES
-        if end == len(self._bytes):
-            return 0
-        final = end > at + 1 and 0x40 <= self._bytes[end] < _DEL
-        return end - at + final
 
     def _run(self) -> str | None:
         """Take the text up to the next control character; None where only the beginning of a character waits."""

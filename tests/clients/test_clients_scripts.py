@@ -135,6 +135,12 @@ def test_pexpect_drives_telnet(own_server: Server) -> None:
     child.sendline("")
     child.expect_exact("OK gWebTimeout = 33 (unchanged)")
     child.expect_exact("callisto(variables)# ")
+    child.sendcontrol("]")
+    child.expect_exact("telnet> ")
+    child.sendline("send synch")  # urgent data
+    child.sendline("whoami")
+    child.expect_exact("OK admin from 127.0.0.1 (telnet)")
+    child.expect_exact("callisto(variables)# ")
     child.sendline("logout")
     child.expect(pexpect.EOF)
     seen += child.before

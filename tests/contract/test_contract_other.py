@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from callisto_telnetd.interpreter import free_signals
-from tests.conftest import OFFERS, PASSWORD, PROMPT, ROOT, Peer, Server, StartServer, servers
+from tests.conftest import DM, IAC, OFFERS, PASSWORD, PROMPT, ROOT, Peer, Server, StartServer, servers
 
 # Information and date
 
@@ -69,7 +69,7 @@ def test_the_date_is_shown_and_set(start: StartServer) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["2026-13-01 00:00:00", "2026-02-30 10:00:00", "tomorrow", "10:15", "zone Nowhere/Land"]
+    "words", ["2026-13-01 00:00:00", "2026-02-30 10:00:00", "tomorrow", "10.15", "zone Nowhere/Land"]
 )
 def test_a_date_that_is_none_changes_nothing(shell: Peer, words: str) -> None:
     """What is no date, time or zone is refused with what is allowed."""
@@ -237,6 +237,8 @@ def test_telnet_over_tls(secured: Server, tls_client: ssl.SSLContext) -> None:
     peer.send(f"admin\r\n{PASSWORD}\r\n").expect(PROMPT)
 
     assert peer.run("whoami") == ["OK admin from 127.0.0.1 (telnets)"]
+    socket.socket.send(peer.socket, IAC, socket.MSG_OOB)  # beside TLS, which knows no urgent data
+    assert peer.send(b"who" + IAC + DM + b"ami\r\n").answer() == ["OK admin from 127.0.0.1 (telnets)"]
     peer.send("logout\r\n")
     assert peer.expect_closed() == b"\r\nOK logged out\r\n"
     assert b"from 127.0.0.1 (telnets)" in secured.log_in().seen

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import socket
 
 import pytest
 
@@ -555,6 +556,22 @@ def test_commands_without_an_effect_have_none(shell: Peer, command: bytes) -> No
     peer.send(b"who" + IAC + command + b"ami")
     assert peer.sync() == b""
     assert peer.send(b"\r\n").answer() == ["OK admin from 127.0.0.1 (telnet)"]
+
+
+@pytest.mark.parametrize("urgent", ["IAC", "DM", "both"])
+@pytest.mark.parametrize("before", [b"", b"who"], ids=["empty", "half-typed"])
+def test_synch_loses_nothing_and_spoils_nothing(server: Server, urgent: str, before: bytes) -> None:
+    """Urgent data stays in its place: DM has no effect there, whichever of its two bytes is the urgent one."""
+    peer = server.log_in()
+    peer.send(before)
+    if urgent == "both":
+        peer.socket.send(IAC + DM, socket.MSG_OOB)
+    else:
+        peer.socket.send(IAC, socket.MSG_OOB if urgent == "IAC" else 0)
+        peer.socket.send(DM, socket.MSG_OOB if urgent == "DM" else 0)
+    assert peer.sync() == b""
+
+    assert peer.run("whoami"[len(before) :]) == ["OK admin from 127.0.0.1 (telnet)"]
 
 
 def test_a_timing_mark_comes_after_what_stands_before_it(server: Server) -> None:

@@ -12,8 +12,9 @@ from callisto_telnetd.terminal.editor import (
     Line,
     LineEditor,
 )
+from callisto_telnetd.terminal.escapes import LONGEST_KEY_BYTES
 from callisto_telnetd.terminal.half_line import MAX_OUTPUT_BYTES
-from callisto_telnetd.terminal.keys import MAX_ESCAPE_BYTES, Key
+from callisto_telnetd.terminal.keys import Key
 
 KEYS = [bytes([byte]) for byte in range(0x20)] + [
     b"\x7f",
@@ -26,6 +27,14 @@ KEYS = [bytes([byte]) for byte in range(0x20)] + [
     b"\x1b[F",
     b"\x1b[3~",
     b"\x1b[1;5",
+    b"\x1b[1;5D",
+    b"\x1b\x7f",
+    b"\x1bd",
+    b"\x1b]0;title",
+    b"\x1bP",
+    b"\x1b\\",
+    b"\x1b(",
+    b"\x1b",
     b"show ",
     b"x" * 23,
     "世".encode(),
@@ -91,7 +100,7 @@ def test_state_is_bounded(chunks: list[bytes], columns: int) -> None:
     for chunk in chunks:
         fed(editor, [chunk * 5])
 
-        assert editor.pending_bytes < MAX_ESCAPE_BYTES
+        assert editor.pending_bytes <= LONGEST_KEY_BYTES + 1
         assert len(editor.text.encode()) <= MAX_LINE_BYTES
         assert "\n" not in editor.text
         assert len(editor.history) <= 100
@@ -121,7 +130,9 @@ def test_any_order_of_calls_is_safe(chunks: list[bytes], calls: list[int]) -> No
     assert (editor.text, editor.pending_bytes) == ("", 0)
 
 
-LINES = st.lists(st.sampled_from(["a", "bc", "", "é", "sq", "q", "\x03", "\x1b[A", "\0"]), max_size=6)
+LINES = st.lists(
+    st.sampled_from(["a", "bc", "", "é", "sq", "q", "\x03", "\x1b[A", "\0", "\x1b]q", "\x1bq"]), max_size=6
+)
 
 
 @given(LINES, st.sampled_from(["\r\n", "\r", "\n", "\r\0"]), st.lists(st.integers(0, 99), max_size=8))

@@ -83,10 +83,11 @@ TYPED: list[tuple[bytes, list[Event]]] = [
     (b"bc\x1b[7~a\x1b[8~d\r", lines("abcd")),
     (b"ac\x1bODb\x1bOCd\r", lines("abcd")),
     (b"a\x1b[200~\x1b[1;5P\x1b[[A\x1bO5Q\x1b[15~b\r", lines("ab")),
-    (b"a\x1bb\x1b\x1b[D\r", lines("ab")),
+    (b"ab\x1bb\x1b\x1b[D>\r", lines(">ab")),
     (b"a\x1b[12\rb\r", lines("a", "b")),
     (b"a\x1b\r", lines("a")),
-    (b"\x1b[" + b"1" * 30 + b"23x\r", lines("23x")),
+    (b"a\x1b[" + b"1" * 5000 + b"23xb\r", lines("ab")),
+    (b"a\x1b[1;" + b"1;" * 30 + b"5Db\r", lines("ab")),
     (b"a\x02\x1b\x0e\x0f\x10\x11\x12\x13\x14\x16\x18\x19\x1a\x1c\x1d\x1e\x1fb\r", lines("ba")),
     (b"one\rtwo\r\x1b[A\x1b[A\r\x10\x10\x0e\r", lines("one", "two", "one", "one")),
     (b"one\rhalf\x1b[A\x1b[Bx\r", lines("one", "halfx")),
@@ -106,6 +107,103 @@ TYPED: list[tuple[bytes, list[Event]]] = [
     (b"\xff\xe2\x82a\xc0\x80\xed\xa0\x80\xf0\x9f\x98\r", lines("\ufffd\ufffda" + "\ufffd" * 6)),
     (b"\xe2\x82\x1b[D\r", lines("\ufffd")),
 ]
+
+
+DROPPED = {
+    "OSC to BEL": b"\x1b]0;a title\x07",
+    "OSC to ST": b"\x1b]11;rgb:1e1e/1e1e/1e1e\x1b\\",
+    "DCS": b"\x1bP>|xterm(388)\x1b\\",
+    "APC": b"\x1b_Gi=31;OK\x1b\\",
+    "PM": b"\x1b^private\x1b\\",
+    "SOS": b"\x1bXany \xc3\xa9 text\x1b\\",
+    "a string that is cancelled": b"\x1b]52;c;\x18",
+    "a string cut by the next sequence": b"\x1b]52;c;\x1b[200~",
+    "a string of 100 KB": b"\x1b]52;c;" + b"QUJD" * 25_000 + b"\x07",
+    "CSI": b"\x1b[?62;22c",
+    "CSI with a colon": b"\x1b[38:5:1m",
+    "SS3": b"\x1bOP",
+    "designation": b"\x1b(B",
+    "two intermediates": b"\x1b$(C",
+    "two characters": b"\x1bc",
+    "Meta and a letter": b"\x1bz",
+    "Meta and a wide letter": "\x1b\u00e9".encode(),
+    "Meta and an emoji": "\x1b\U0001f600".encode(),
+    "broken UTF-8 behind ESC": b"\x1b\x80",
+    "ESC twice before a sequence": b"\x1b\x1b[15~",
+}
+
+
+@pytest.mark.parametrize("sequence", DROPPED.values(), ids=DROPPED)
+@pytest.mark.parametrize("secret", [False, True], ids=["line", "password"])
+def test_a_sequence_that_is_no_key_is_dropped_whole(sequence: bytes, secret: bool) -> None:
+    """In a line and in a password nothing of it is typed in or echoed, wherever it is cut; nothing of it is kept."""
+    typed = b"gWeb" + sequence + b"Timeout\r\n"
+    cuts = range(1, len(typed)) if len(typed) < 100 else (5, 6, 7, 50_000, len(typed) - 11, len(typed) - 10)
+    for cut in cuts:
+        editor = opened()
+        editor.secret = secret
+        events, output = fed(editor, typed[:cut], cut)
+        assert editor.pending_bytes < 32
+        rest, more = fed(editor, typed[cut:], len(typed))
+
+        assert events + rest == lines("gWebTimeout")
+        assert output + more == (b"\r\n" if secret else b"gWebTimeout\r\n")
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        (b"\x1bb", "one two-|three"),
+        (b"\x1bB\x1bb", "one |two-three"),
+        (b"\x1bb\x1bb\x1bf", "one two|-three"),
+        (b"\x01\x1bf\x1bF", "one two|-three"),
+        (b"\x01\x1bd", "| two-three"),
+        (b"\x01\x1bd\x1bD", "|-three"),
+        (b"\x1b\x7f", "one two-|"),
+        (b"\x1b\x08\x1b\x7f", "one |"),
+        *(
+            (b"\x1b" + left, "one two-|three")
+            for left in (b"[1;5D", b"[5D", b"O5D", b"O1;5D", b"Od", b"[1;3D", b"[1;9D")
+        ),
+        (b"\x1b\x1b[D", "one two-|three"),
+        (b"\x1b\x1bOD", "one two-|three"),
+        *((b"\x01\x1b" + right, "one| two-three") for right in (b"[1;5C", b"[5C", b"O5C", b"O1;5C", b"Oc", b"[1;7C")),
+        (b"\x01\x1b\x1b[C", "one| two-three"),
+        (b"\x01\x1b[3;5~", "| two-three"),
+        (b"\x1b[1;2D", "one two-thre|e"),
+        (b"\x01\x1b[3;2~", "|ne two-three"),
+        (b"\x1b[1;5H", "|one two-three"),
+        (b"\x01\x1b[1;5F", "one two-three|"),
+        (b"\x01\x1bb\x1b[D", "|one two-three"),
+        (b"\x1bf\x1b[C", "one two-three|"),
+    ],
+)
+def test_keys_that_go_by_words(keys: bytes, line: str, step: int) -> None:
+    """Alt-B, Alt-F, Alt-D, Alt-Backspace, and Ctrl or Alt with an arrow as each terminal sends it."""
+    assert fed(opened(), b"one two-three" + keys + b"|\r", step)[0] == lines(line)
+
+
+def test_words_have_letters_of_any_script() -> None:
+    """A word is of letters and digits with their marks, and no mark is left without its letter."""
+    typed = "größe. e\u0301te\u0301".encode()
+    assert fed(opened(), typed + b"\x1b\x7f\r", 99)[0] == lines("größe. ")
+    assert fed(opened(), typed + b"\x1bb\x1bb\x1bdx\r", 99)[0] == lines("x. e\u0301te\u0301")
+
+
+@pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n", b"\r\0"])
+def test_a_control_string_keeps_no_line_from_ending(end: bytes, step: int) -> None:
+    """Alt-] begins a string that has no end: Enter ends it with the line, and the next line is whole."""
+    assert fed(opened(), b"ab\x1b]gone" + end + b"next" + end, step)[0] == lines("ab", "next")
+    assert fed(opened(), b"ab\x1b]gone\x03next" + end, step)[0] == [Interrupt(), Line("next")]
+
+
+def test_a_lone_escape_waits_for_its_character() -> None:
+    """ESC, a pause of any length and a letter are Meta, as in readline; ESC and Enter end the line."""
+    editor = opened()
+    assert fed(editor, b"one two\x1b", 99) == ([], b"one two")
+    assert fed(editor, b"bx\r", 99)[0] == lines("one xtwo")
+    assert fed(editor, b"one\x1b", 99)[0] == []
+    assert fed(editor, b"\r", 99)[0] == lines("one")
 
 
 @pytest.mark.parametrize(("typed", "events"), TYPED)
@@ -137,14 +235,15 @@ def test_without_echo_the_same_lines_and_their_ends_alone(typed: bytes, events: 
         ("世\x7f".encode(), "世\b\b  \b\b".encode()),
         ("e\u0301\x7f".encode(), "e\u0301\b \b".encode()),
         (b"\x7f\x08\x15\x17\x0b\x01\x05\x02\x06\x1b[3~\x1b[A\x0e", b""),
-        (b"\x00\x0f\x11\x1b[99~\x1bZ\x7f", b"Z\b \b"),
+        (b"\x00\x0f\x11\x1b[99~\x1bZ\x7f", b""),
         (b"abc\x15", b"abc\b\b\b\x1b[K"),
         (b"ac\x02b", b"ac\b\x1b[Kbc\b"),
         (b"abcdef\x01\x05", b"abcdef\x1b[6D\x1b[6C"),
         (b"ab\x02\r", b"ab\b\x1b[C\r\n"),
         (b"ab\x03", b"ab^C\r\n"),
         (b"\x04", b"\r\n"),
-        (b"ab\x0c", b"ab\r\n# ab"),
+        (b"ab\x0c", b"ab\x1b[H\x1b[2J# ab"),
+        (b"ab\x02\x0c", b"ab\b\x1b[H\x1b[2J# ab\b"),
         (b"sh\t", b"sh\r\nshow      shutdown\r\n# sh"),
         (b"sho\t", b"show "),
     ],

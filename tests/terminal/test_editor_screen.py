@@ -10,7 +10,7 @@ from wcwidth import wcwidth
 
 from callisto_telnetd.terminal.editor import Completion, Line, LineEditor
 
-TOKEN = re.compile(r"\x1b\[(\d*)([ABCDJK])|([\b\r\n])|([^\x00-\x1f\x7f-\x9f])", re.DOTALL)
+TOKEN = re.compile(r"\x1b\[(\d*)([ABCDHJK])|([\b\r\n])|([^\x00-\x1f\x7f-\x9f])", re.DOTALL)
 
 
 @dataclass
@@ -76,9 +76,16 @@ class Screen:
 
     def move(self, count: int, final: str) -> None:
         self.full = False
+        if final == "H":
+            self.row = self.column = 0
+            return
         if final in "JK":
             for row, column in list(self.cells):
-                if (row == self.row and column >= self.column) or (final == "J" and row > self.row):
+                if (
+                    (final == "J" and count == 2)
+                    or (row == self.row and column >= self.column)
+                    or (final == "J" and row > self.row)
+                ):
                     self.clear(row, column)
             return
         self.row = max(self.row + {"A": -count, "B": count}.get(final, 0), 0)
@@ -267,10 +274,9 @@ def test_screen_is_right_after_a_flood(pressed: list[str], columns: int, times: 
 
 
 @pytest.mark.parametrize("columns", [20, 80])
-@pytest.mark.parametrize("key", [b"\t", b"\x0c"])
 @pytest.mark.parametrize("typed", [b"", b"s", b"x" * 18 + b"s", b"x" * 60 + b"\x01\x06", "世".encode() * 30 + b"\x02"])
-def test_prompt_and_line_stand_again_below(typed: bytes, key: bytes, columns: int) -> None:
-    """After a list of candidates, or Ctrl-L, prompt and line stand on a new row with the cursor in its place."""
+def test_prompt_and_line_stand_again_below(typed: bytes, columns: int) -> None:
+    """After a list of candidates prompt and line stand on a new row with the cursor in its place."""
     editor = opened("# ", columns)
     editor.complete = lambda text: Completion(len(text), ("show", "größe", "世界"))
     screen = Screen(columns)
@@ -281,10 +287,27 @@ def test_prompt_and_line_stand_again_below(typed: bytes, key: bytes, columns: in
     before = Screen(columns)
     before.show(editor.redraw())
 
-    editor.feed(key)
+    editor.feed(b"\t")
     assert editor.next_event() is None
     screen.show(editor.take_output())
 
     top = screen.cursor()[0] - before.cursor()[0]
     assert {(row - top, column): cell for (row, column), cell in screen.shown().items() if row >= top} == before.shown()
     assert screen.cursor() == (before.cursor()[0] + top, before.cursor()[1])
+
+
+@pytest.mark.parametrize("columns", [20, 80])
+@pytest.mark.parametrize("typed", [b"", b"s", b"x" * 60 + b"\x01\x06", "世".encode() * 30 + b"\x02"])
+def test_ctrl_l_clears_the_screen(typed: bytes, columns: int) -> None:
+    """Prompt and line stand at the top, and nothing else; the cursor is in its place."""
+    editor = opened("# ", columns)
+    screen = Screen(columns)
+    screen.show(b"a screen full of answers\r\n" * 5 + b"# ")
+    editor.feed(typed + b"\x0c")
+    assert editor.next_event() is None
+    screen.show(editor.take_output())
+    alone = Screen(columns)
+    alone.show(editor.redraw())
+
+    assert screen.shown() == alone.shown()
+    assert screen.cursor() == alone.cursor()

@@ -51,6 +51,8 @@ def watched(typed: bytes, step: int) -> tuple[int, list[str]]:
         (b"sho\x03w\r", 4, ["w"]),
         (b"\0\0\x1b[A\x1b[1;5D\x0c\r\nshow\r", 13, ["show"]),
         (b"\x1b[A\x1bOBq\r\nshow\r", 7, ["show"]),
+        (b"\x1b]0;quit\x07\x1bq\x1b(qq\rshow\r", 15, ["show"]),
+        (b"\x1bPq\r\nshow\r", 4, ["show"]),
         (b"\x04\rshow\r", 2, ["EndOfInput", "show"]),
         ("é\r\r".encode(), 4, ["é"]),
         (b"x" * 5000 + b"\r\r", 5002, ["LineTooLong"]),
