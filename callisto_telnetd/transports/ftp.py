@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager, suppress
 import aioftp
 
 from callisto_telnetd.errors import (
-    CertificateError,
     LoginDeniedError,
     NameTakenError,
     NoRoomError,
@@ -19,9 +18,9 @@ from callisto_telnetd.errors import (
     TargetFolderError,
     TransferError,
     TransferInterruptedError,
-    named,
     quoted,
 )
+from callisto_telnetd.transports.certificates import open_context, refusal
 from callisto_telnetd.transports.credentials import Credentials
 from callisto_telnetd.transports.ftp_client import FtpClient, GarbageError
 from callisto_telnetd.transports.target import Target
@@ -51,7 +50,7 @@ _LOGIN_CODES = frozenset({"430", "530", "532"})
 @asynccontextmanager
 async def open_wire(target: Target, credentials: Credentials, patience: Patience) -> AsyncIterator[FtpWire]:
     """Connect, begin TLS where it is ``ftps``, log in, and go to the folder."""
-    context = await asyncio.to_thread(_tls_context, credentials) if target.scheme == "ftps" else None
+    context = await asyncio.to_thread(open_context, credentials.ca_file) if target.scheme == "ftps" else None
     wire = FtpWire(target, credentials, context, patience)
     try:
         await wire.open()
@@ -219,7 +218,7 @@ class FtpWire:
         except GarbageError as error:
             raise TransferError(f"{place} answers what is no FTP: {quoted(str(error))} ({doing})") from None
         except ssl.SSLCertVerificationError as error:
-            raise CertificateError(f"the certificate of {place} is refused: {error.verify_message}") from None
+            raise refusal(place, self._target.host, error) from None
         except TimeoutError:
             raise TransferInterruptedError(f"{place} has not answered in time ({doing})") from None
         except ssl.SSLError as error:
@@ -253,19 +252,6 @@ class FtpWire:
         elif code in _REFUSED_CODES:
             kind, advice = NotPermittedError, "; is it there, and may the user do that?"
         return kind(reason + advice)
-
-
-def _tls_context(credentials: Credentials) -> ssl.SSLContext:
-    """Return a context that checks certificate and name against the system's CAs, or those of the file alone."""
-    path = credentials.ca_file
-    try:
-        return ssl.create_default_context(cafile=None if path is None else str(path))
-    except ssl.SSLError:
-        raise CertificateError(f"the CA file {named(path)} holds no certificates (PEM)" if path else "no CAs") from None
-    except OSError as error:
-        raise CertificateError(
-            f"the CA file {named(path)} cannot be read: {error.strerror}" if path else "no CAs"
-        ) from None
 
 
 def _parse_facts(line: str) -> RemoteFile | None:

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.transports.authorities import Authority, make_authority
 from tests.transports.servers import FTP_SERVERS, FtpServer, can_run_openssh, openssh_site, proftpd_sftp_site
 from tests.transports.sites import (
     RELAY_ADDRESS,
     SERVER_ADDRESS,
-    Authority,
     Site,
     asyncssh_site,
     folder_site,
-    make_authority,
+    server_authority,
 )
 
 FTP_PROGRAMS = ("vsftpd-ftp", "vsftpd-ftps", "proftpd-ftp", "proftpd-ftps")
@@ -66,7 +66,7 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
     """A CA, and a certificate for the address of the servers."""
-    return make_authority(tmp_path / "tls")
+    return server_authority(tmp_path / "tls")
 
 
 @pytest.fixture(params=["pyftpdlib", "vsftpd", pytest.param("proftpd", marks=pytest.mark.long)])

@@ -27,12 +27,12 @@ from pydantic import SecretStr
 
 from callisto_telnetd.transports.credentials import Credentials
 from callisto_telnetd.transports.target import Scheme, Target
+from tests.transports.authorities import Authority
 from tests.transports.sites import (
     PASSWORD,
     RELAY_ADDRESS,
     SERVER_ADDRESS,
     USER,
-    Authority,
     Site,
     family_of,
     free_ports,

@@ -13,16 +13,10 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import asyncssh
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
 from callisto_telnetd.errors import CallistoError
@@ -30,6 +24,7 @@ from callisto_telnetd.transports.credentials import Credentials
 from callisto_telnetd.transports.target import Scheme, Target
 from callisto_telnetd.transports.transport import open_transport
 from callisto_telnetd.transports.wire import Patience
+from tests.transports.authorities import Authority, make_authority
 
 with warnings.catch_warnings():  # of asyncore, which this server is made of
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -173,47 +168,9 @@ def key_line(key: asyncssh.SSHKey) -> str:
     return key.export_public_key("openssh").decode().strip()
 
 
-@dataclass(frozen=True)
-class Authority:
-    """A CA of the test's own, and the certificate of a server that it has signed."""
-
-    ca_file: Path
-    server_file: Path
-    """Certificate and key."""
-
-
-def make_authority(folder: Path, *names: str, days: int = 1) -> Authority:
-    """Make a CA and a server's certificate for names and addresses, valid from 10 days ago on to ``days`` from now."""
-    folder.mkdir(exist_ok=True)
-    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test CA")])
-    now = datetime.now(UTC)
-
-    def builder(subject: x509.Name, public: ec.EllipticCurvePublicKey, end: datetime) -> x509.CertificateBuilder:
-        made = x509.CertificateBuilder(ca_name, subject, public, x509.random_serial_number())
-        return made.not_valid_before(now - timedelta(days=10)).not_valid_after(end)
-
-    ca = (
-        builder(ca_name, ca_key.public_key(), now + timedelta(days=2))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(ca_key, hashes.SHA256())
-    )
-    alternatives: list[x509.GeneralName] = []
-    for name in names or (SERVER_ADDRESS, RELAY_ADDRESS):
-        try:
-            alternatives.append(x509.IPAddress(ip_address(name)))
-        except ValueError:
-            alternatives.append(x509.DNSName(name))
-    certificate = (
-        builder(x509.Name([]), key.public_key(), now + timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName(alternatives), critical=True)
-        .sign(ca_key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "ca.pem").write_bytes(ca.public_bytes(pem))
-    (folder / "server.pem").write_bytes(certificate.public_bytes(pem) + private)
-    return Authority(folder / "ca.pem", folder / "server.pem")
+def server_authority(folder: Path) -> Authority:
+    """Return a CA, and a certificate for the address of the servers and the relay's."""
+    return make_authority(folder, SERVER_ADDRESS, RELAY_ADDRESS)
 
 
 @contextmanager

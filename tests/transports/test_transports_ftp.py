@@ -19,42 +19,11 @@ from tests.transports.servers import FtpServer
 from tests.transports.sites import (
     SHORT,
     Site,
-    make_authority,
     no_pause,
     nothing_told,
     refused,
     small_disk,
 )
-
-
-@pytest.mark.parametrize(
-    ("names", "days", "reason"),
-    [
-        ((), -1, "expired"),
-        (("nas.example.org",), 1, "mismatch"),
-        (("127.0.0.9",), 1, "mismatch"),
-    ],
-)
-async def test_a_certificate_that_is_not_right_is_one_clear_line(
-    names: tuple[str, ...], days: int, reason: str, tmp_path: Path, ftp_server: FtpServer
-) -> None:
-    """Expired, or of another machine: nobody logs in."""
-    with ftp_server(tmp_path, make_authority(tmp_path / "tls", *names, days=days)) as site:
-        error = await refused(site.target, site.credentials)
-
-        assert isinstance(error, CertificateError)
-        assert reason in str(error)
-        assert site.offered() == 0
-
-
-async def test_a_certificate_of_nobody_known_is_refused(ftps: Site, tmp_path: Path) -> None:
-    """Without the CA's file the system's CAs count, with another CA's file that one: neither knows this server."""
-    other = make_authority(tmp_path / "other")
-    for ca_file in (None, other.ca_file):
-        error = await refused(ftps.target, replace(ftps.credentials, ca_file=ca_file))
-        assert isinstance(error, CertificateError)
-
-    assert ftps.offered() == 0
 
 
 async def test_a_ca_file_that_is_none_is_told(ftps: Site, tmp_path: Path) -> None:

@@ -20,11 +20,11 @@ from callisto_telnetd.transports.delivery import deliver
 from callisto_telnetd.transports.target import Target
 from callisto_telnetd.transports.transport import open_transport
 from callisto_telnetd.transports.wire import MAX_ENTRIES, RemoteFile
+from tests.transports.authorities import Authority
 from tests.transports.sites import (
     SERVER_ADDRESS,
     SHORT,
     USER,
-    Authority,
     no_pause,
     nothing_told,
     refused,
@@ -354,7 +354,8 @@ async def test_a_data_connection_that_is_refused_after_its_beginning_is_told(
                     (await data_connections.get()).close()
                 elif verb == "STOR":
                     writer.write(b"150 go on\r\n")
-                    (await data_connections.get()).transport.abort()
+                    data = await data_connections.get()
+                    data.transport.abort()
                     writer.write(answer + b"\r\n")
                 else:
                     writer.write(answers.get(verb, b"200 fine\r\n"))

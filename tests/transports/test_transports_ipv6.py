@@ -11,8 +11,9 @@ from callisto_telnetd.errors import CertificateError, HostKeyChangedError, HostK
 from callisto_telnetd.transports.target import parse_target
 from callisto_telnetd.transports.transport import open_transport
 from callisto_telnetd.transports.wire import RemoteFile
+from tests.transports.authorities import make_authority
 from tests.transports.conftest import FTP_PROGRAMS, open_site
-from tests.transports.sites import SHORT, asyncssh_site, ftp_site, key_line, make_authority, nothing_told
+from tests.transports.sites import SHORT, asyncssh_site, ftp_site, key_line, nothing_told
 
 ADDRESS = "::1"
 LONG = ("openssh", *(kind for kind in FTP_PROGRAMS if kind != "vsftpd-ftps"))
