@@ -22,6 +22,8 @@ from callisto_telnetd.quantities import counted
 
 _KEEP = ("keep-last", "keep-daily", "keep-weekly")
 _OPTIONS = ("plan", "target", "key", "ca", *_KEEP)
+_PLANS = tuple(f"plan={days}" for days in ("daily", "mon-fri", "sun", "mon", "tue", "wed", "thu", "fri", "sat"))
+_TARGETS = ("target=sftp://", "target=ftps://", "target=ftp://", "target=file:///")
 _FLAGS = ("target-password", "password", "allow-plain-ftp")
 _ADD = (
     "NAME plan=PLAN target=URL [target-password | key=FILE] [ca=FILE] [password] [allow-plain-ftp]"
@@ -195,7 +197,7 @@ def _complete_name(context: Context, words: Sequence[str]) -> Sequence[str]:
 
 
 def _complete_add(_context: Context, words: Sequence[str]) -> Sequence[str]:
-    return (*(f"{name}=" for name in _OPTIONS), *_FLAGS) if words else ()
+    return (*_PLANS, *_TARGETS) if words else ()
 
 
 BACKUP_SCHEDULE_MENU = Menu(

@@ -108,16 +108,11 @@ def _fact(demo: Demo, took_s: float, *, stopped: bool) -> Fact:
     )
 
 
-def _complete(_context: Context, _words: Sequence[str]) -> Sequence[str]:
-    return ("yes", *(f"{name}=" for name in _OPTIONS))
-
-
 DEMO = Command(
     word="demo",
     usage=_USAGE,
     help="fill the appliance with demonstration data",
     run=fill,
-    complete=_complete,
     facts="one",
     changes=True,
     details=(

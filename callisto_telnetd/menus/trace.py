@@ -18,7 +18,6 @@ from callisto_telnetd.menus.trace_live import (
 )
 from callisto_telnetd.menus.trace_words import CAPTURE_USAGE, FILTER_USAGE, known_processes
 from callisto_telnetd.menus.tree import Command, Menu
-from callisto_telnetd.trace.reading import FORMATS
 from callisto_telnetd.trace.records import LEVELS
 
 _DETAILS = (
@@ -44,11 +43,11 @@ def _complete_running(context: Context, words: Sequence[str]) -> Sequence[str]:
     return () if words else [capture.name for capture in context.parts.captures.running]
 
 
-def _complete_export(context: Context, words: Sequence[str]) -> Sequence[str]:
-    return [f"format={form}" for form in FORMATS] if words else _complete_file(context, words)
+def _complete_file_then_filter(context: Context, words: Sequence[str]) -> Sequence[str]:
+    return _complete_filter(context, words) if words else _complete_file(context, words)
 
 
-def _complete_option(context: Context, _words: Sequence[str]) -> Sequence[str]:
+def _complete_filter(context: Context, _words: Sequence[str]) -> Sequence[str]:
     return [*(f"level={level}" for level in LEVELS), *known_processes(context)]
 
 
@@ -63,7 +62,8 @@ TRACE_MENU = Menu(
         help="show the processes, then the live records until Enter, q or Ctrl-C; all is saved to a file",
         run=run_trace,
         details=_DETAILS,
-        complete=_complete_option,
+        complete=_complete_filter,
+        joins_words=True,
         facts="stream",
     ),
     entries=(
@@ -79,7 +79,8 @@ TRACE_MENU = Menu(
             help="capture without showing; goes on when the session ends",
             run=start_capture,
             details=_DETAILS,
-            complete=_complete_option,
+            complete=_complete_filter,
+            joins_words=True,
             facts="one",
         ),
         Command(word="status", help="list the traces that run", run=show_status, facts="many"),
@@ -115,7 +116,8 @@ TRACE_MENU = Menu(
             usage=f"FILE [format=jsonl|text|csv] {FILTER_USAGE}",
             help="print the records of a trace file as JSON Lines, text or CSV",
             run=export_file,
-            complete=_complete_export,
+            complete=_complete_file_then_filter,
+            joins_words=True,
             facts="stream",
             document=True,
         ),
@@ -124,7 +126,8 @@ TRACE_MENU = Menu(
             usage=f"FILE {FILTER_USAGE} [speed=4]",
             help="show the records of a trace file again, at their own pace or faster",
             run=play_file,
-            complete=_complete_file,
+            complete=_complete_file_then_filter,
+            joins_words=True,
             facts="stream",
         ),
         Command(
@@ -140,7 +143,8 @@ TRACE_MENU = Menu(
             usage=f"{FILTER_USAGE} [before=10s]",
             help="show the live records without saving them",
             run=tail,
-            complete=_complete_option,
+            complete=_complete_filter,
+            joins_words=True,
             facts="stream",
         ),
     ),

@@ -37,6 +37,8 @@ class Command:
     dialogue: Run | None = None
     """Runs instead where a menu user has chosen the bare number."""
     complete: Complete = no_completion
+    joins_words: bool = False
+    """Whether several of its plain words may be joined by commas: ``web-server,coc-proxy``."""
     facts: Facts = "none"
     """How its facts become JSON: one object, a list of them, or a line each as they come."""
     document: bool = False

@@ -310,9 +310,18 @@ def _complete_value(context: Context, words: Sequence[str]) -> Sequence[str]:
     if len(words) != 1:
         return _complete_name(context, words)
     try:
-        return _find(context, words[0]).kind.completions()
+        variable = _find(context, words[0])
     except UsageError:
         return ()
+    present = context.parts.variables.text(variable.name)
+    return (*variable.kind.completions(), *((_as_word(present),) if present else ()))
+
+
+def _as_word(value: str) -> str:
+    """Return a value as it is typed: one with blanks in quotes, which it holds only one kind of, or none."""
+    if not any(mark in value for mark in " \"'"):
+        return value
+    return f"'{value}'" if '"' in value else f'"{value}"'
 
 
 def _numbered(context: Context) -> Sequence[str]:

@@ -24,6 +24,8 @@ MAX_LINE_BYTES = 4096
 MAX_CANDIDATES = 100
 """Shown at a time: what still fits a screen in columns."""
 _DEFAULT_COLUMNS = 80
+_GO_ON = ("=", "/")
+"""Ends of what is only the beginning of a word: an option, the first part of a URL."""
 _COMPLETION_WORK = 64
 """Keys that take about as long as one completion: it looks through the command tree, and in some places the disk."""
 
@@ -59,6 +61,8 @@ class Completion:
 
     start: int
     candidates: tuple[str, ...]
+    hint: str = ""
+    """How the line may go on, shown below the candidates, or alone where there are none."""
 
 
 _EDITS: dict[Key, Callable[[HalfLine], None]] = {
@@ -309,16 +313,22 @@ class LineEditor:
         line = self._line
         found = self.complete(line.text[: line.cursor])
         words = list(dict.fromkeys(found.candidates))
-        if not words:
-            return
         start = max(0, min(found.start, line.cursor))
+        typed = line.text[start : line.cursor]
+        hint = [found.hint] if found.hint else []
+        if not words:
+            if hint and not typed:
+                self._show(hint)
+            return
         new = UNSAFE.sub("\ufffd", _common(words))
         if len(words) == 1:
-            new += "" if new.endswith("=") else " "
-        elif len(new) <= line.cursor - start:
-            self._show(_table(words, self.columns or _DEFAULT_COLUMNS))
+            new += "" if new.endswith(_GO_ON) else " "
+        elif len(new) <= len(typed):
+            if new.lower() == typed.lower() and new != typed:  # as the names are written
+                line.edit(start, line.cursor, new)
+            self._show([*_table(words, self.columns or _DEFAULT_COLUMNS), *hint])
             return
-        if new.startswith(typed := line.text[start : line.cursor]):  # the rest alone is echoed, like typing
+        if new.startswith(typed):  # the rest alone is echoed, like typing
             start, new = line.cursor, new.removeprefix(typed)
         if line.size - size_of(line.text[start : line.cursor]) + size_of(new) <= MAX_LINE_BYTES:
             line.edit(start, line.cursor, new)

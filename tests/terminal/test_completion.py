@@ -82,6 +82,24 @@ def words(context: Context, text: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("variables set ", "NAME VALUE [note=TEXT]"),
+        ("variables set gBridgeTransfer ", "VALUE [note=TEXT]"),
+        ("variables set gBridgeTransfer 1 note=a b ", "[note=TEXT]"),
+        ("user remove ", "NAME [yes]"),
+        ("notices ", "on|off"),
+        ("whoami ", ""),
+        ("var", ""),
+        ("nonsense ", ""),
+    ],
+)
+def test_a_completion_tells_how_the_line_goes_on(context: Context, text: str, hint: str) -> None:
+    """Behind a command's words stands what of its usage is still to come."""
+    assert complete(context, text).hint == hint
+
+
+@pytest.mark.parametrize(
     ("text", "found"),
     [
         ("tr", ("trace",)),
@@ -94,6 +112,40 @@ def words(context: Context, text: str) -> tuple[str, ...]:
         ("variables set gwebt", ("gWebTimeout",)),
         ("variables set nothing ", ()),
         ("trace lis", ("list",)),
+        ("trace be", ("before=",)),
+        ("trace f", ("for=", "format=")),
+        ("trace format=", ("format=text", "format=jsonl")),
+        ("trace le", ("level=",)),
+        ("trace start level=e", ("level=error", "level=emergency")),
+        ("trace level=info le", ()),
+        ("trace before=10s be", ()),
+        ("trace records=1 si", ("size=",)),
+        ("trace tail m", ("match=",)),
+        ("trace callisto-telnetd n", ("note=",)),
+        ("trace x,cal", ("callisto-telnetd",)),
+        ("trace callisto-telnetd,cal", ()),
+        ("trace x,level=", ()),
+        ("trace play f.log sp", ("speed=",)),
+        ("trace export f.log format=c", ("format=csv",)),
+        ("trace attach f.log b", ("before=",)),
+        ("variables show gweb", ("gWebServerRestart", "gWebTimeout")),
+        ("variables set gTimeServer ", ("pool.ntp.org",)),
+        ("variables set gWebTimeout 3", ()),
+        ("variables set gWebTimeout ", ("20",)),
+        ("variables set gWebTimeout 30 n", ("note=",)),
+        ("variables set gBridgeTransfer ", ("0", "1")),
+        ("variables reset gWebTimeout n", ("note=",)),
+        ("variables history l", ("limit=",)),
+        ("backup create n", ("note=",)),
+        ("backup schedule add n", ()),
+        ("backup schedule add night pl", ("plan=",)),
+        ("backup schedule add night plan=s", ("plan=sun", "plan=sat")),
+        ("backup schedule add night plan=daily 02:00 target=f", ("target=ftps://", "target=ftp://", "target=file:///")),
+        ("backup schedule add night plan=daily pass", ("password",)),
+        ("backup schedule add night plan=daily target=x keep-l", ("keep-last=",)),
+        ("backup schedule remove night y", ("yes",)),
+        ("backup schedule remove night yes ", ()),
+        ("demo users=5 us", ()),
         ("trace level=w", ("level=warning",)),
         ("trace level=info callisto", ("callisto-telnetd",)),
         ("trace list ", ()),

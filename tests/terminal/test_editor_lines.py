@@ -206,6 +206,38 @@ def test_a_lone_escape_waits_for_its_character() -> None:
     assert fed(editor, b"\r", 99)[0] == lines("one")
 
 
+def hinted(*candidates: str) -> LineEditor:
+    """Return an editor at its prompt, whose completion knows these words and how the line goes on."""
+    editor = opened()
+    editor.complete = lambda text: Completion(
+        text.rfind(" ") + 1,
+        tuple(word for word in candidates if word.lower().startswith(text[text.rfind(" ") + 1 :].lower())),
+        "VALUE [note=TEXT]",
+    )
+    return editor
+
+
+def test_a_completed_list_corrects_the_case(step: int) -> None:
+    """Where what was typed is all that the names share, it is written as they are, and the list follows."""
+    editor = hinted("gWebTimeout", "gWebServerRestart")
+    events, output = fed(editor, b"show gweb\t", step)
+    assert (events, editor.text) == ([], "show gWeb")
+    assert output.startswith(b"show gweb\x1b[4D\x1b[KgWeb\r\ngWebTimeout ")
+    assert output.endswith(b"\r\nVALUE [note=TEXT]\r\n# show gWeb")
+
+
+def test_a_hint_stands_below_the_list_or_alone(step: int) -> None:
+    """A list ends with how the line may go on; where there are no candidates for a new word, that stands alone."""
+    assert fed(hinted("0", "1"), b"set \t", step)[1] == b"set \r\n0  1\r\nVALUE [note=TEXT]\r\n# set "
+    assert fed(hinted(), b"set \t", step)[1] == b"set \r\nVALUE [note=TEXT]\r\n# set "
+    assert fed(hinted(), b"set x\t", step)[1] == b"set x"
+
+
+def test_the_beginning_of_a_word_is_completed_without_a_blank(step: int) -> None:
+    """Behind ``=`` and ``/`` the word goes on."""
+    assert fed(hinted("target=sftp://"), b"ta\t\r", step)[0] == lines("target=sftp://")
+
+
 @pytest.mark.parametrize(("typed", "events"), TYPED)
 def test_events_do_not_depend_on_how_bytes_arrive(typed: bytes, events: list[Event], step: int) -> None:
     """The editor makes the same events of the same bytes, however they are cut."""
