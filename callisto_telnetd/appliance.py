@@ -10,7 +10,8 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+import tempfile
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -21,10 +22,21 @@ from callisto_telnetd.accounts.passwords import require_rule
 from callisto_telnetd.assembly import open_parts, require_settings
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.restore.switch import settle_restore
-from callisto_telnetd.errors import AccountError, FolderError, ListenError, PortInUseError, SettingsError, StoreError
+from callisto_telnetd.errors import (
+    AccountError,
+    FolderError,
+    ListenError,
+    NoApplianceError,
+    PortInUseError,
+    SettingsError,
+    StoreError,
+)
 from callisto_telnetd.listeners.local import LocalListener
 from callisto_telnetd.listeners.tcp import TelnetListener, bind, open_tls
 from callisto_telnetd.menus.context import Parts
+from callisto_telnetd.menus.everywhere import EVERYWHERE
+from callisto_telnetd.menus.main import MAIN_MENU
+from callisto_telnetd.menus.resolver import Resolution, resolve
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.settings import Address, Settings
 from callisto_telnetd.terminal.command_door import CommandDoor, Out, Request, run_command
@@ -191,27 +203,68 @@ async def run_offline(
     """Run one command on the data folder itself, under its lock, where no server runs; return the exit code.
 
     Raises:
+        NoApplianceError: there is none in the folder, and the command makes none; nothing was made.
+        UsageError: there is no such command; nothing was made.
         CallistoError: the folder or its database cannot be opened.
     """
     folder = DataFolder(data)
+    door = CommandDoor(request, lambda frame: (out if isinstance(frame, Out) else err)(frame.text), ask, _no_drain)
+    if folder.is_appliance:
+        return await _run_on(folder, settings, who, door)
+    command = resolve(MAIN_MENU, EVERYWHERE, request.words)
+    if _reads_elsewhere(command):
+        with tempfile.TemporaryDirectory(prefix="callisto-") as empty:
+            return await _run_on(DataFolder(Path(empty)), settings, who, door)
+    if not command.entry.founds:
+        raise NoApplianceError(folder.path)
+    missing = [each for each in (folder.path, *folder.path.parents) if not each.exists()]
+    return await _run_on(folder, settings, who, door, missing)
+
+
+async def _run_on(
+    folder: DataFolder, settings: Settings, who: str, door: CommandDoor, missing: Sequence[Path] | None = None
+) -> int:
+    """Run the command on a folder; where the appliance is new, and the command refused, take it away again.
+
+    Args:
+        folder: The data folder.
+        settings: All settings.
+        who: Who has called, by the system's name.
+        door: Where the answers go.
+        missing: For a new appliance: the folders that are not there yet, the innermost first.
+    """
     folder.make()
-    with folder.lock() as lock:
-        async with open_parts(settings, folder, lock, serving=False, faults_of=start_faults) as parts:
-            if parts.mode.active and not _works_without_database(request):
-                raise StoreError(f"the database cannot be used: {parts.mode.reason}")
-            door = CommandDoor(
-                request, lambda frame: (out if isinstance(frame, Out) else err)(frame.text), ask, _no_drain
-            )
-            command = asyncio.create_task(run_command(parts, Origin(who, "local", "local"), door))
-            loop = asyncio.get_running_loop()
-            loop.add_signal_handler(signal.SIGINT, _interrupt, door, command)
-            try:
-                return await command
-            except asyncio.CancelledError:
-                if not command.cancelled():
-                    raise
-                err("Error: interrupted")
-                return 1
+    kept = missing is None
+    try:
+        with folder.lock() as lock:
+            async with open_parts(settings, folder, lock, serving=False, faults_of=start_faults) as parts:
+                if parts.mode.active and not _works_without_database(door.request):
+                    raise StoreError(f"the database cannot be used: {parts.mode.reason}")
+                kept = True
+                code = await _run_one(parts, who, door)
+                kept = missing is None or code == 0 or bool(await parts.audit.entries(1))
+                return code
+    finally:
+        if not kept:
+            folder.unmake(missing or ())
+
+
+async def _run_one(parts: Parts, who: str, door: CommandDoor) -> int:
+    """Run the command, which Ctrl-C stops."""
+    command = asyncio.create_task(run_command(parts, Origin(who, "local", "local"), door))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, _interrupt, door, command)
+    try:
+        return await command
+    except asyncio.CancelledError:
+        if not command.cancelled():
+            raise
+        door.fail("interrupted", 1)
+        return 1
+
+
+def _reads_elsewhere(command: Resolution) -> bool:
+    """Whether the command only reads a file that is named by its path: what it then needs of an appliance is empty."""
+    return command.entry.reads_file and "/" in "".join(command.arguments[:1])
 
 
 def _interrupt(door: CommandDoor, command: asyncio.Task[int]) -> None:

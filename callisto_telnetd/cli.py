@@ -1,41 +1,45 @@
 """The command line: ``serve``, and every command of the shell without a terminal.
 
 Exit codes: 0 done, 1 failed, 2 misused. A command goes down the local socket of a running server; where none runs, it
-works on the data folder itself, under the folder's lock.
+works on the data folder itself, under the folder's lock. Words, and their help, are the shell's, from the one tree.
 """
 
 from __future__ import annotations
 
 import asyncio
 import getpass
+import json
 import os
 import pwd
 import signal
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from callisto_telnetd import __version__
-from callisto_telnetd.errors import CallistoError, FolderInUseError, UsageError, quoted
+from callisto_telnetd.errors import CallistoError, FolderInUseError, UsageError
 from callisto_telnetd.interpreter import uncollected
 from callisto_telnetd.listeners.local_client import NoServerError, call, connect
 from callisto_telnetd.settings import Settings, default_data_folder, load_settings
+from callisto_telnetd.standard_input import read_line, read_password, read_text
 
-_MAX_INPUT = 64 << 10
 _LOCK_S = 3.0
 _LOCK_LOOK_S = 0.05
-_MAX_SECRET = 4096
+_ABOUT = "Callisto's management server, and its commands without a terminal."
+_OPTIONS = "At the command line also: --data DIR, --config FILE, --json, -h"
 
 app = typer.Typer(
     name="callisto-telnetd",
-    help="Callisto's management server, and its commands without a terminal.",
+    help=_ABOUT,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Data = Annotated[
@@ -52,12 +56,29 @@ Config = Annotated[
     Path | None,
     typer.Option("--config", readable=False, help="The settings; else callisto.toml in the data folder."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Print facts, and errors, as JSON.")]
 Words = Annotated[
-    list[str] | None,
-    typer.Argument(help="The words of the shell's command; its 'help' explains them.", show_default=False),
+    list[str] | None, typer.Argument(help="The words of the shell's command; --help explains them.", show_default=False)
 ]
 Secret = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input, one line.")]
+TargetSecret = Annotated[
+    bool, typer.Option("--target-password-stdin", help="Read the target's password, a line before the other.")
+]
+Help = Annotated[bool, typer.Option("--help", "-h", help="Print the shell's help for these words.")]
+
+
+@dataclass(slots=True)
+class Call:
+    """What the command line was given beside its words."""
+
+    data: Path | None = None
+    config: Path | None = None
+    as_json: bool = False
+    flags: tuple[str, ...] = ()
+    """The passwords that come by standard input, in their order: ``target-password``, ``password``."""
+    secrets: list[str] | None = None
+    text: str | None = field(default=None)
+    """Of the file that goes with the command."""
 
 
 def _show_version(wanted: bool) -> None:
@@ -66,17 +87,24 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(help=_ABOUT)
 def options(
-    version: Annotated[
+    context: typer.Context,
+    data: Data = None,
+    config: Config = None,
+    *,
+    as_json: Json = False,
+    _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Callisto's management server, and its commands without a terminal."""
+    """Take what may stand before the words as well as behind them."""
+    context.obj = Call(data, config, as_json)
 
 
 @app.command()
 def serve(
+    context: typer.Context,
     data: Data = None,
     config: Config = None,
     host: Annotated[
@@ -90,178 +118,144 @@ def serve(
     with uncollected():
         from callisto_telnetd import appliance  # noqa: PLC0415 - heavy, and only needed here
 
-    folder = data or default_data_folder()
+    folder = data or context.obj.data or default_data_folder()
     _finish_restore(folder)
     telnet = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
-    settings = load_settings(folder, config, {"telnet": telnet} if telnet else {})
+    settings = load_settings(folder, config or context.obj.config, {"telnet": telnet} if telnet else {})
     appliance.run(appliance.serve(settings, folder, _print))
 
 
-@app.command()
-def user(
-    words: Words = None, data: Data = None, config: Config = None, as_json: Json = False, password_stdin: Secret = False
-) -> None:
-    """Show and change the administrators.
-
-    list, add NAME, passwd NAME, remove NAME [yes]
-    """
-    secrets = [_read_line()] if password_stdin else None
-    _command(["user", *(words or ["list"])], data, config, as_json=as_json, secrets=secrets)
-
-
-@app.command()
-def variables(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """Show and change system variables.
-
-    list [PATTERN], diff, show NAME, set NAME VALUE, reset NAME, history [NAME], undo [ID], export,
-    import FILE|- [yes]
-    """
-    words = words or ["list"]
-    text = None
-    if words[0] == "import":
+def _with_text(call: Call, words: list[str]) -> list[str]:
+    """Read the file of ``variables import FILE``: the words of the shell have none."""
+    if words[:1] == ["import"]:
         if len(words) < 2:
             raise UsageError("usage: variables import FILE|- [note=TEXT] [yes]")
-        text = _read_text(words.pop(1))
-    _command(["variables", *words], data, config, as_json=as_json, text=text)
+        call.text = read_text(words[1])
+        words = [words[0], *words[2:]]
+    return words
 
 
-@app.command(context_settings={"ignore_unknown_options": True})  # --format csv is one of the shell's own words
-def trace(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """Show the processes and the live records.
-
-    A capture, with words such as for=30s; or start, status, attach, stop, list, show, delete, export, play,
-    processes, tail
-    """
-    _command(["trace", *(words or [])], data, config, as_json=as_json)
-
-
-@app.command()
-def information(data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """Show what the appliance is and how it fares."""
-    _command(["information"], data, config, as_json=as_json)
-
-
-@app.command()
-def repair(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """Check the database, and repair it where it is damaged.
-
-    [backup=NEWEST|NAME] [yes]
-    """
-    _command(["repair", *(words or [])], data, config, as_json=as_json)
-
-
-@app.command()
-def compact(data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """Write the database anew without its free pages."""
-    _command(["compact"], data, config, as_json=as_json)
-
-
-@app.command(context_settings={"ignore_unknown_options": True})  # --note TEXT is one of the shell's own words
-def backup(
-    words: Words = None,
-    data: Data = None,
-    config: Config = None,
-    *,
-    as_json: Json = False,
-    target_password_stdin: Annotated[
-        bool, typer.Option("--target-password-stdin", help="Read the target's password from standard input, one line.")
-    ] = False,
-    password_stdin: Secret = False,
-) -> None:
-    """Make, verify and restore backups, also on a schedule.
-
-    create [generated] [--note TEXT], list, verify FILE, delete FILE [yes], plan FILE|URL, restore FILE|URL [yes],
-    undo [yes],
-    schedule add NAME --plan PLAN --target URL ..., schedule list|show|test|run|remove NAME
-    """
-    words = list(words or ["list"])
-    flags = [
-        name for name, wanted in (("target-password", target_password_stdin), ("password", password_stdin)) if wanted
-    ]
-    secrets = [_read_password(name) for name in flags]
+def _with_passwords(call: Call, words: list[str]) -> list[str]:
+    """Say in the words which passwords there are; without a terminal, nobody can be asked: there is none."""
+    call.secrets = [read_password(flag) for flag in call.flags] or None
     if words[:2] == ["schedule", "add"]:
-        words += flags  # which passwords there are is said in the line
-    elif target_password_stdin:
-        words.insert(1, "target-password")
-    elif not secrets and not sys.stdin.isatty():
-        secrets = [""]  # nobody can be asked: no password
-    _command(["backup", *words], data, config, as_json=as_json, secrets=secrets or None)
+        return [*words, *call.flags]
+    if "target-password" in call.flags:
+        return [*words[:1], "target-password", *words[1:]]
+    if call.secrets is None and not sys.stdin.isatty():
+        call.secrets = [""]
+    return words
 
 
-@app.command()
-def date(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """Show or set the appliance's clock.
-
-    YYYY-MM-DD HH:MM:SS, zone NAME, sync, preview YYYY-MM-DD HH:MM:SS|zone NAME|sync
-    """
-    _command(["date", *(words or [])], data, config, as_json=as_json)
+def _with_file(_call: Call, words: list[str]) -> list[str]:
+    """Give the file of ``trace show FILE`` its whole path, where it has one: a server has a folder of its own."""
+    if len(words) > 1 and words[0] in {"show", "export", "play"} and ("/" in words[1] or Path(words[1]).is_file()):
+        words[1] = str(Path(words[1]).absolute())
+    return words
 
 
-@app.command()
-def schedule(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """Show what runs when.
-
-    list
-    """
-    _command(["schedule", *(words or ["list"])], data, config, as_json=as_json)
+def _with_secret(call: Call, words: list[str]) -> list[str]:
+    call.secrets = [read_line()] if "password" in call.flags else None
+    return words
 
 
-@app.command()
-def services(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """Show, start and stop Callisto's processes.
-
-    list, start NAME, stop NAME, restart NAME, log NAME [LINES]
-    """
-    _command(["services", *(words or ["list"])], data, config, as_json=as_json)
+def _as_they_are(_call: Call, words: list[str]) -> list[str]:
+    return words
 
 
-@app.command()
-def sessions(data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """Show who is on."""
-    _command(["sessions"], data, config, as_json=as_json)
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """A first word of the shell that the command line takes."""
+
+    word: str
+    help: str
+    default: tuple[str, ...] = ()
+    """The words that are meant where none follow."""
+    prepare: Callable[[Call, list[str]], list[str]] = _as_they_are
 
 
-@app.command()
-def audit(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """Show the newest entries of the audit.
+WORDS = (
+    _Word("trace", "Show processes and live records; start, list, show traces.", prepare=_with_file),
+    _Word("repair", "Check the database, and repair it where it is damaged."),
+    _Word("variables", "Show and change system variables.", ("list",), _with_text),
+    _Word("information", "Show what the appliance is and how it fares."),
+    _Word("date", "Show or set the appliance's clock."),
+    _Word("services", "Show, start and stop Callisto's processes.", ("list",)),
+    _Word("schedule", "Show what runs when.", ("list",)),
+    _Word("user", "Show and change the administrators.", ("list",), _with_secret),
+    _Word("audit", "Show the newest entries of the audit."),
+    _Word("backup", "Make, verify and restore backups, also on a schedule.", ("list",), _with_passwords),
+    _Word("compact", "Write the database anew without its free pages."),
+    _Word("demo", "Fill the appliance with demonstration data."),
+    _Word("sessions", "Show who is on, and end a session."),
+    _Word("whoami", "Show who you are for the appliance."),
+    _Word("help", "Print the shell's help: help [WORD]."),
+)
+"""The main menu's words, and those of the words for every menu that make sense without one; a test compares them."""
 
-    [COUNT]
-    """
-    _command(["audit", *(words or [])], data, config, as_json=as_json)
+
+def _command_of(known: _Word) -> Callable[..., None]:
+    """Return what the command line runs for a first word."""
+
+    def run(
+        context: typer.Context,
+        words: Words = None,
+        data: Data = None,
+        config: Config = None,
+        *,
+        as_json: Json = False,
+        password_stdin: Secret = False,
+        target_password_stdin: TargetSecret = False,
+        wants_help: Help = False,
+    ) -> None:
+        given = list(words or [])
+        if wants_help or known.word == "help":
+            _show_help(given if known.word == "help" else [known.word, *given], with_options=wants_help)
+            return
+        before: Call = context.obj
+        flags = (("target-password", target_password_stdin), ("password", password_stdin))
+        call = Call(
+            data or before.data,
+            config or before.config,
+            as_json or before.as_json,
+            tuple(name for name, wanted in flags if wanted),
+        )
+        _command([known.word, *known.prepare(call, given or list(known.default))], call)
+
+    return run
 
 
-@app.command(context_settings={"ignore_unknown_options": True})  # --users 200 is one of the shell's own words
-def demo(words: Words = None, data: Data = None, config: Config = None, as_json: Json = False) -> None:
-    """Fill the appliance with demonstration data.
-
-    --users N, --messages N, --calls N, --seed N, yes
-    """
-    _command(["demo", *(words or [])], data, config, as_json=as_json)
+for _known in WORDS:
+    # --note TEXT, --users 200 and -1 are words of the shell's own
+    _settings = {"ignore_unknown_options": True}
+    app.command(_known.word, help=_known.help, add_help_option=False, context_settings=_settings)(_command_of(_known))
 
 
-def _command(
-    words: list[str],
-    data: Path | None,
-    config: Path | None,
-    *,
-    as_json: bool,
-    secrets: list[str] | None = None,
-    text: str | None = None,
-) -> None:
-    folder = data or default_data_folder()
+def _show_help(words: Sequence[str], *, with_options: bool) -> None:
+    """Print what the shell's ``help`` prints; no appliance is needed for that."""
+    from callisto_telnetd.menus.everywhere import help_lines  # noqa: PLC0415 - heavy, and only needed here
+    from callisto_telnetd.menus.main import MAIN_MENU  # noqa: PLC0415
+
+    known = [word for word in words if not word.startswith("-")]
+    lines, done = help_lines(MAIN_MENU, MAIN_MENU, known)
+    for line in (*lines, *([_OPTIONS] if with_options else []), f"OK {done}"):
+        _print(line)
+
+
+def _command(words: list[str], call: Call) -> None:
+    folder = call.data or default_data_folder()
     _finish_restore(folder)
-    settings = load_settings(folder, config)
-    terminal = sys.stdin.isatty() and text is None and secrets is None
+    settings = load_settings(folder, call.config)
+    terminal = sys.stdin.isatty() and call.text is None and call.secrets is None
     request = {
         "words": words,
-        "json": as_json,
-        "input": text,
-        "secrets": secrets,
+        "json": call.as_json,
+        "input": call.text,
+        "secrets": call.secrets,
         "terminal": terminal,
         "size": _terminal_size(),
     }
-    code = _call_or_run(settings, folder, request)
-    if code:
+    if code := _call_or_run(settings, folder, request):
         raise typer.Exit(code)
 
 
@@ -282,10 +276,14 @@ def _finish_restore(folder: Path) -> None:
 def _call_or_run(settings: Settings, folder: Path, request: dict[str, Any]) -> int:
     """Ask the server; without one, work on the folder itself, and ask again where another has just taken it."""
     deadline = time.monotonic() + _LOCK_S
+    refused: list[str] = []  # by the server before it had read what form the answer is to have
     while True:
         try:
             with connect(folder / "run" / "control.sock") as connection:
-                return call(connection, request, _print, _print_error, _ask)
+                code = call(connection, request, _print, refused.append if request["json"] else _print_error, _ask)
+            for line in refused:
+                _print(_error_as_json(line.removeprefix("Error: "), code))
+            return code
         except NoServerError:
             pass
         try:
@@ -331,6 +329,19 @@ def _print_error(line: str) -> None:
     sys.stderr.write(line + "\n")
 
 
+def _error_as_json(text: str, code: int) -> str:
+    return json.dumps({"error": text, "exit": code}, ensure_ascii=False, separators=(",", ":"))
+
+
+def _fail(text: str, code: int) -> int:
+    """Say what is wrong, in the form that was asked for; return the exit code."""
+    if "--json" in sys.argv[1:]:
+        _print(_error_as_json(text, code))
+    else:
+        _print_error(f"Error: {text}")
+    return code
+
+
 def _ask(question: str, secret: bool) -> str:
     try:
         if not secret:
@@ -340,44 +351,14 @@ def _ask(question: str, secret: bool) -> str:
         raise UsageError("no answer; nothing was changed") from None
 
 
-def _read_line() -> str:
-    line = sys.stdin.buffer.readline(_MAX_SECRET).rstrip(b"\r\n")
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError:
-        raise UsageError("the password on standard input is not UTF-8 text; nothing was changed") from None
-
-
-def _read_password(flag: str) -> str:
-    """Return a password that is there: an empty file must not make a backup that nothing protects."""
-    if password := _read_line():
-        return password
-    raise UsageError(f"--{flag}-stdin: no password on standard input; nothing was changed")
-
-
-def _read_text(name: str) -> str:
-    try:
-        with nullcontext(sys.stdin.buffer) if name == "-" else Path(name).open("rb") as stream:
-            data = stream.read(_MAX_INPUT + 1)
-        if len(data) > _MAX_INPUT:
-            raise UsageError(f"{quoted(name)} is larger than {_MAX_INPUT // 1024} KiB")
-        return data.decode("utf-8")
-    except OSError as error:
-        raise UsageError(f"{quoted(name)} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{quoted(name)} is not UTF-8 text") from None
-
-
 def main() -> None:
     """Run the command line and exit with its code."""
     try:
         code = app(standalone_mode=False)
     except typer.TyperException as error:
-        _print_error(f"callisto-telnetd: {error.format_message().rstrip('.')}; see 'callisto-telnetd --help'")
-        code = 2
+        code = _fail(f"{error.format_message().rstrip('.')}; see 'callisto-telnetd --help'", 2)
     except CallistoError as error:
-        _print_error(f"callisto-telnetd: {error}")
-        code = error.exit_code
+        code = _fail(str(error), error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 1

@@ -116,12 +116,25 @@ class BackupPasswordError(BackupError):
     """A backup's password is wrong, missing, or there where none is needed."""
 
 
+class UnknownBackupError(BackupError):
+    """No backup has that name."""
+
+    exit_code = 2
+
+
 class NewerBackupError(BackupError):
     """A newer version has made the backup."""
 
 
 class FolderError(CallistoError):
     """The data folder, or a file in it, cannot be used."""
+
+
+class NoApplianceError(FolderError):
+    """The data folder holds no appliance, and the command makes none; nothing was made."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"no appliance in {named(path)}: no callisto.db; 'serve' makes one")
 
 
 class FolderInUseError(FolderError):
@@ -203,6 +216,12 @@ class PortInUseError(ListenError):
 
 class TraceError(CallistoError):
     """A trace cannot begin, or a captured file cannot be read."""
+
+
+class UnknownTraceError(TraceError):
+    """No trace, or no file of one, has that name."""
+
+    exit_code = 2
 
 
 class ServiceError(CallistoError):

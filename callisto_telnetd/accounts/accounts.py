@@ -223,10 +223,7 @@ class Accounts:
             AccountError: the name or the password is outside its rule, or the name is taken.
             StoreError: it could not be kept.
         """
-        if not _NAME.fullmatch(name):
-            raise AccountError(f"{quoted(name)} is no name for an account; allowed: {NAME_RULE}")
-        if name in self._accounts:
-            raise AccountError(f"an account named {name} exists already")
+        self.require_free(name)
         require_rule(password)
         account = Account(name, await self._hashes.make(password), self._clock.now().isoformat(timespec="seconds"))
         if name in self._accounts:
@@ -242,6 +239,17 @@ class Accounts:
             then=lambda _: self._keep(account),
         )
         await self._filed()
+
+    def require_free(self, name: str) -> None:
+        """Check that an account of that name may be added.
+
+        Raises:
+            AccountError: the name is outside its rule, or taken.
+        """
+        if not _NAME.fullmatch(name):
+            raise AccountError(f"{quoted(name)} is no name for an account; allowed: {NAME_RULE}")
+        if name in self._accounts:
+            raise AccountError(f"an account named {name} exists already")
 
     def _keep(self, account: Account) -> None:
         self._accounts[account.name] = account

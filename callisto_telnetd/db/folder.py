@@ -9,6 +9,8 @@ import asyncio
 import fcntl
 import os
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -16,6 +18,8 @@ from typing import Self
 from callisto_telnetd.errors import FolderError, FolderInUseError, named
 
 _LOCK_LOOK_S = 0.05
+_SIGNS = ("callisto.db", "callisto.db.new", "restore.new", "accounts.json", "damaged")
+"""What one of is in every data folder that is or was an appliance's, also where a crash has interrupted a change."""
 _SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less its NUL
 
 
@@ -56,6 +60,19 @@ class DataFolder:
         return self.account_file.exists() or self.damaged.exists()
 
     @property
+    def is_appliance(self) -> bool:
+        """Whether an appliance lives here; a folder that cannot be looked at counts as one, and is refused later."""
+        for sign in _SIGNS:
+            try:
+                (self.path / sign).lstat()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError:
+                return True
+            return True
+        return False
+
+    @property
     def media(self) -> Path:
         """The folder of recordings, named by the hash of their content."""
         return self.path / "media"
@@ -85,12 +102,28 @@ class DataFolder:
             raise FolderError(f"data folder {named(self.path)}: its path is longer than {room} bytes")
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for part in (self.trace, self.backup, self.media, self.control_socket.parent):
+            for part in self._parts:
                 part.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise FolderError(f"data folder {named(self.path)} cannot be used: {error.strerror}") from None
         if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
             raise FolderError(f"data folder {named(self.path)} cannot be written to: permission denied")
+
+    def unmake(self, made: Sequence[Path]) -> None:
+        """Take away an appliance in which nothing has been kept yet, with the folders that were made for it.
+
+        Args:
+            made: Folders that were not there before, the innermost first; those that hold anything else stay.
+        """
+        for file in (self.database, self.database.with_name("callisto.db-journal"), self._lock):
+            file.unlink(missing_ok=True)
+        for folder in (*self._parts, *made):
+            with suppress(OSError):
+                folder.rmdir()
+
+    @property
+    def _parts(self) -> tuple[Path, ...]:
+        return (self.trace, self.backup, self.media, self.control_socket.parent)
 
     def lock(self) -> FolderLock:
         """Become the folder's one owner.

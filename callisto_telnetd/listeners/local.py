@@ -134,7 +134,8 @@ class _Call:
             if not command.cancelled():
                 raise
             with contextlib.suppress(ConnectionError):
-                self._writer.write(_frame({"err": "Error: interrupted"}, {"exit": 1}))
+                self._door.fail("interrupted", 1)
+                self._writer.write(_frame({"exit": 1}))
         finally:
             for task in (command, listening):
                 task.cancel()

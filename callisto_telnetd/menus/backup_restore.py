@@ -215,6 +215,7 @@ RESTORE = Command(
     complete=_complete_restore,
     facts="one",
     private=True,
+    founds=True,
     details=(
         "Shows first what 'backup plan' shows, and asks; with 'yes' as its last word it does not ask.",
         f"{KEEP_SETTINGS} leaves callisto.toml as it is here; everything else is the backup's.",

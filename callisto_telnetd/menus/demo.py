@@ -115,6 +115,7 @@ DEMO = Command(
     run=fill,
     facts="one",
     changes=True,
+    founds=True,
     details=(
         f"Without options: {DEFAULT_USERS} users, {DEFAULT_MESSAGES} messages, {CALLS_A_MESSAGE} times as many calls.",
         "It is for an empty appliance, and nothing takes it out again. Where users or call records are there already,",

@@ -40,20 +40,34 @@ def _worded(entries: Iterable[Entry]) -> Iterator[str]:
 
 async def show_help(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Show the menu and its words, or explain one word."""
-    if words:
-        entry = find_entry(context.menu, EVERYWHERE, words, context.main)
-        for line in _explanation(entry):
-            yield Line(line)
-        yield Done(f"help for {entry.word}")
-        return
     menu = context.menu
-    for line in menu.show(context) if menu.show is not None else [menu.title, *_numbered(menu)]:
+    lines, done = help_lines(menu, context.main, words, menu.show(context) if menu.show else None)
+    for line in lines:
         yield Line(line)
-    yield Line("Commands (any unambiguous beginning will do):")
+    yield Done(done)
+
+
+def help_lines(
+    menu: Menu, main: Menu, words: Sequence[str], shown: Sequence[str] | None = None
+) -> tuple[list[str], str]:
+    """Return the lines of ``help`` in a menu, and what the last one says is done.
+
+    Args:
+        menu: Whose words are understood.
+        main: The main menu.
+        words: What is to be explained; none of them: the menu.
+        shown: The menu's own lines, where it has such.
+
+    Raises:
+        UsageError: there is no such word.
+    """
+    if words:
+        entry = find_entry(menu, EVERYWHERE, words, main)
+        return _explanation(entry), f"help for {entry.word}"
     own = {entry.word for entry in menu.entries}
-    for line in _worded((*menu.entries, *(command for command in EVERYWHERE if command.word not in own))):
-        yield Line(line)
-    yield Done("help")
+    words_of_all = _worded((*menu.entries, *(command for command in EVERYWHERE if command.word not in own)))
+    head = list(shown) if shown is not None else [menu.title, *_numbered(menu)]
+    return [*head, "Commands (any unambiguous beginning will do):", *words_of_all], "help"
 
 
 def _usage(entry: Entry) -> str:

@@ -109,6 +109,7 @@ TRACE_MENU = Menu(
             run=show_file,
             complete=_complete_file,
             facts="stream",
+            reads_file=True,
             document=True,
         ),
         Command(
@@ -119,6 +120,7 @@ TRACE_MENU = Menu(
             complete=_complete_file_then_filter,
             joins_words=True,
             facts="stream",
+            reads_file=True,
             document=True,
         ),
         Command(
@@ -129,6 +131,7 @@ TRACE_MENU = Menu(
             complete=_complete_file_then_filter,
             joins_words=True,
             facts="stream",
+            reads_file=True,
         ),
         Command(
             word="delete",

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from pathlib import Path
 
-from callisto_telnetd.errors import TraceError
+from callisto_telnetd.errors import TraceError, UnknownTraceError, quoted
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
 from callisto_telnetd.menus.arguments import parse_words, require_count, take_yes
 from callisto_telnetd.menus.context import Context
@@ -47,9 +48,22 @@ _LONGEST_PAUSE_S = 60.0
 """Between two records that are shown again: a clock that was set forward would make one of years."""
 
 
+def _path_of(context: Context, name: str) -> Path:
+    """Return the path of a file of the folder; the owner at the command line may also name one anywhere else.
+
+    Raises:
+        UnknownTraceError: there is none.
+    """
+    if "/" not in name or context.origin.door != "local":
+        return context.parts.captures.folder.find(name)
+    if not Path(name).is_file():
+        raise UnknownTraceError(f"no trace file {quoted(name)}")
+    return Path(name)
+
+
 @asynccontextmanager
 async def _open(context: Context, name: str) -> AsyncIterator[CaptureReader]:
-    path = context.parts.captures.folder.find(name)
+    path = _path_of(context, name)
     try:
         reader = await asyncio.to_thread(CaptureReader, path)
     except OSError as error:

@@ -45,6 +45,10 @@ class Command:
     """Whether its lines are a document: at the command line its last line is told apart, on standard error."""
     changes: bool = False
     """Whether it changes something: it is then not interrupted half-way."""
+    founds: bool = False
+    """Whether it makes an appliance in a data folder that holds none."""
+    reads_file: bool = False
+    """Whether it only reads the file that its first word names: where that is a path, no appliance is needed."""
     private: bool = False
     """Whether its arguments stay out of log and history."""
 
@@ -87,6 +91,16 @@ class Menu:
     def facts(self) -> Facts:
         """Menus show text alone."""
         return "none"
+
+    @property
+    def founds(self) -> bool:
+        """Menus make nothing."""
+        return False
+
+    @property
+    def reads_file(self) -> bool:
+        """Menus read nothing."""
+        return False
 
     @property
     def document(self) -> bool:

@@ -44,6 +44,7 @@ async def _ask_new_password(context: Context, name: str) -> str:
 async def add_user(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Add an administrator; the password is asked for, never given in the line."""
     require_count(words, 1, 1, "user add NAME; the password is asked for, never given in the line")
+    context.parts.accounts.require_free(words[0])
     password = await _ask_new_password(context, words[0])
     await context.parts.accounts.add(words[0], password, by=context.origin)
     context.parts.log.info("account added", account=words[0], who=context.origin.who, source=context.origin.source)
@@ -108,6 +109,7 @@ USER_MENU = Menu(
             details=(f"The password is asked for: {RULE}.",),
             changes=True,
             private=True,
+            founds=True,
         ),
         Command(
             word="passwd",

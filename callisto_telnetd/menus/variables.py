@@ -417,6 +417,7 @@ VARIABLES_MENU = Menu(
             word="import",
             usage="[note=TEXT] [yes]",
             help="take the lines of an export: all or nothing, after a diff",
+            details=("At the command line: variables import FILE|- [note=TEXT] [yes]",),
             run=import_variables,
             facts="many",
             changes=True,

@@ -157,17 +157,25 @@ class CommandDoor:
         """Cut off a caller who takes nothing any more."""
         self.cut()
 
-    @property
-    def has_facts(self) -> bool:
-        """Whether facts wait for :meth:`finish`: what a check found is told although it failed."""
-        return bool(self._collected)
-
     def finish(self) -> None:
         """Print the collected facts as one JSON document."""
         if self.request.as_json and self.facts == "one":
             self.emit(Out(json_of({key: value for each in self._collected for key, value in each.items()})))
         elif self.request.as_json and self.facts == "many":
             self.emit(Out(json_of(self._collected)))
+
+    def fail(self, text: str, exit_code: int) -> None:
+        """Say what is wrong; to programs as one JSON document, together with the facts that there are already."""
+        error = {"error": text, "exit": exit_code}
+        if not self.request.as_json:
+            self.emit(Err(f"Error: {text}"))
+        elif self.facts == "many" and self._collected:
+            self.emit(Out(json_of([*self._collected, error])))
+        elif self.facts == "one":
+            self._collected.append(error)
+            self.finish()
+        else:
+            self.emit(Out(json_of(error)))
 
     async def drain(self) -> None:
         """Wait until the frames are taken."""
@@ -230,8 +238,6 @@ async def run_command(parts: Parts, origin: Origin, door: CommandDoor) -> int:
         raise  # nobody is left to be told: the caller, or the reader of a pipe, is gone
     except Exception as error:  # noqa: BLE001 - the door: the caller is told, the log has the rest
         failed = failure_of(error, context)
-        if door.has_facts:
-            door.finish()
-        door.emit(Err(f"Error: {failed.text}"))
+        door.fail(failed.text, failed.exit_code)
         return failed.exit_code
     return 0

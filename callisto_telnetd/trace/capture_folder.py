@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from callisto_telnetd.errors import TraceError, named, quoted
+from callisto_telnetd.errors import TraceError, UnknownTraceError, named, quoted
 from callisto_telnetd.trace.capture_file import FILE_NAME, JSON_SUFFIX, comment_line
 
 _TAIL_BYTES = 1024
@@ -73,11 +73,11 @@ class CaptureFolder:
         """Return the path of the file of that name.
 
         Raises:
-            TraceError: there is none.
+            UnknownTraceError: there is none.
         """
         path = self.path / name
         if not FILE_NAME.fullmatch(name) or not path.is_file() or path.is_symlink():
-            raise TraceError(f"no trace file named {quoted(name)}; see 'trace list'")
+            raise UnknownTraceError(f"no trace file named {quoted(name)}; see 'trace list'")
         return path
 
     def state_of(self, name: str) -> str:

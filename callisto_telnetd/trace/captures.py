@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from callisto_telnetd.errors import TraceError, named, quoted
+from callisto_telnetd.errors import TraceError, UnknownTraceError, named, quoted
 from callisto_telnetd.quantities import format_bytes
 from callisto_telnetd.trace.capture import Capture, CaptureRequest, Ending
 from callisto_telnetd.trace.capture_file import FILE_NAME, JSON_SUFFIX, TEXT_SUFFIX, CaptureFile
@@ -211,7 +211,7 @@ class Captures:
         match = FILE_NAME.fullmatch(name)
         capture = self._running.get(match["stem"]) if match else None
         if capture is None or not capture.running:
-            raise TraceError(f"no running trace named {quoted(name)}; see 'trace status'")
+            raise UnknownTraceError(f"no running trace named {quoted(name)}; see 'trace status'")
         return capture
 
     def runs(self, file: FoundFile) -> bool:

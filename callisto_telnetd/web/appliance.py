@@ -114,7 +114,7 @@ class Appliance:
             reply = await self._ask(["web-login", f"name={name}"], source, LOGIN_S, secret=password)
         facts = _parse_facts(reply)
         if facts.get("accepted") is not True:
-            raise WrongLoginError(reply.error, int(facts.get("wait_s", 0)))
+            raise WrongLoginError(_text(facts, "error"), int(facts.get("wait_s", 0)))
         return LoggedIn(*(_text(facts, key) for key in ("account", "generation", "since", "last_access")))
 
     @asynccontextmanager
@@ -163,6 +163,8 @@ def _parse_facts(reply: Reply) -> Mapping[str, Any]:
         facts = None
     if not isinstance(facts, dict):
         raise NoServerError(f"answers: {reply.error}" if reply.error else "sends what is no answer")
+    if facts.keys() <= {"error", "exit"}:
+        raise NoServerError(f"answers: {facts.get('error')}")
     return facts
 
 

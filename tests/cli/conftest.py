@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -18,6 +19,8 @@ from typing import Any
 import pytest
 
 from callisto_telnetd import cli
+from callisto_telnetd.db.folder import DataFolder
+from callisto_telnetd.db.store import open_store
 from tests.conftest import DEADLINE_S, ROOT, Server, servers
 
 NOBODY = 65_534
@@ -77,6 +80,20 @@ def run_program(
     return Outcome(ended.returncode, ended.stdout, ended.stderr)
 
 
+def make_appliance(path: Path) -> Path:
+    """Make an appliance without an account, as ``serve`` would, and return its folder."""
+
+    async def make() -> None:
+        async with open_store(folder.database):
+            pass
+
+    folder = DataFolder(path)
+    folder.make()
+    with folder.lock():
+        asyncio.run(make())
+    return path
+
+
 def tree_of(folder: Path) -> dict[str, tuple[int, bytes]]:
     """Return every part of a folder with its mode and, of files, the bytes."""
     return {
@@ -130,7 +147,7 @@ def appliance(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     if request.param == "beside":
         server: Server = request.getfixturevalue("own_server")
         return server.data
-    return tmp_path / "data"
+    return make_appliance(tmp_path / "data")
 
 
 @pytest.fixture

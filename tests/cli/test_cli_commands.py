@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Run, run_program
+from tests.cli.conftest import Run, make_appliance, run_program
 from tests.conftest import PASSWORD, Server
 
 
@@ -189,9 +189,25 @@ def test_facts_come_as_one_json_document(run: Run, appliance: Path, words: tuple
     assert len(outcome.lines) == 1
 
 
-def test_a_mistake_leaves_no_json(run: Run, appliance: Path) -> None:
-    """Where a command fails before it has a fact, standard output stays empty with --json too."""
-    assert run("variables", "show", "gNothing", "--json", data=appliance).require(2, err="gNothing").out == ""
+def test_a_mistake_is_json_too(run: Run, appliance: Path) -> None:
+    """With --json an error is one document on standard output, wherever it is found; facts stand before it."""
+    for words, code in (
+        (("variables", "show", "gNothing"), 2),
+        (("variables", "lst"), 2),
+        (("help", "lst"), 2),
+        (("variables", "import", "/none"), 2),
+        (("nosuch",), 2),
+        (("trace", "show", "/none.log"), 2),
+        (("trace", "stop", "nosuch.log"), 1 if appliance.name == "data" else 2),
+    ):
+        failed = run(*words, "--json", data=appliance).require(code).facts
+        assert (list(failed), failed["exit"]) == (["error", "exit"], code)
+        assert not failed["error"].startswith("Error")
+    *planned, failed = (
+        run("variables", "import", "-", "--json", data=appliance, text="gWebTimeout = 9\n").require(2).facts
+    )
+    assert [each["name"] for each in planned] == ["gWebTimeout"]
+    assert failed["exit"] == 2
 
 
 def test_everybody_sees_who_is_on(run: Run, own_server: Server) -> None:
@@ -234,12 +250,12 @@ def test_what_needs_a_session_is_refused(run: Run, appliance: Path) -> None:
 
 def test_the_folder_comes_from_the_environment(tmp_path: Path) -> None:
     """$CALLISTO_DATA names the data folder, --data stands above it; folder and database are the owner's alone."""
-    named = run_program("variables", "set", "gWebTimeout", "31", environment={"CALLISTO_DATA": str(tmp_path / "named")})
-    named.require(0)
+    environment = {"CALLISTO_DATA": str(tmp_path / "named")}
+    run_program("demo", "--users", "1", "--messages", "0", "--calls", "0", environment=environment).require(0)
+    run_program("variables", "set", "gWebTimeout", "31", environment=environment).require(0)
+    make_appliance(tmp_path / "d")
 
     assert (tmp_path / "named").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "named" / "callisto.db").stat().st_mode & 0o777 == 0o600
-    other = run_program(
-        "variables", "list", data=tmp_path / "d", environment={"CALLISTO_DATA": str(tmp_path / "named")}
-    )
+    other = run_program("variables", "list", data=tmp_path / "d", environment=environment)
     assert "gWebTimeout = 20" in other.require(0).lines

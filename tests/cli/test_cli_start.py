@@ -10,7 +10,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +22,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.cli.conftest import Run, run_program, tree_of
+from callisto_telnetd.cli import WORDS
+from callisto_telnetd.menus.everywhere import EVERYWHERE, LOGOUT, _explanation
+from callisto_telnetd.menus.main import MAIN_MENU
+from callisto_telnetd.menus.tree import Entry, Menu
+from tests.cli.conftest import Run, make_appliance, run_program, tree_of
 from tests.conftest import DEADLINE_S, NAME, PASSWORD, ROOT, Server, StartServer
 
 NOT_FOR_A_START = {
@@ -117,7 +121,7 @@ def test_a_wrong_setting_is_named(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
 
-    outcome = run("serve", "--port", "0", data=tmp_path).require(2, err="callisto-telnetd: ")
+    outcome = run("serve", "--port", "0", data=tmp_path).require(2, err="Error: ")
 
     assert [word for word in named if word not in outcome.err] == []
     assert list(tmp_path.iterdir()) == [tmp_path / "callisto.toml"]
@@ -128,7 +132,7 @@ def test_a_wrong_flag_is_named(run: Run, tmp_path: Path) -> None:
     run("serve", "--port", "70000", data=tmp_path / "d").require(2, err="command line: telnet.port: '70000'")
     run("serve", "--ports", "1", data=tmp_path / "d").require(2, err="No such option: --ports")
     run("serve", "--port", "many", data=tmp_path / "d").require(2, err="--port")
-    run("server", data=tmp_path / "d").require(2, err="callisto-telnetd: ")
+    run("server", data=tmp_path / "d").require(2, err="Error: ")
     run().require(2, err="see 'callisto-telnetd --help'")
     run("variables", "list", "--config", str(tmp_path / "none.toml"), data=tmp_path / "d").require(2, err="none.toml")
     assert not (tmp_path / "d").exists()
@@ -143,12 +147,39 @@ def test_help_names_every_command_whole(run: Run) -> None:
     assert all(line.endswith(".") and not line.endswith("...") for line in listed)
 
 
-def test_help_is_plain_text(run: Run) -> None:
-    """--help exits 0, and shows brackets as they are meant."""
-    outcome = run("variables", "--help").require(0)
+def _paths(menu: Menu, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Entry]]:
+    for entry in menu.entries:
+        yield (*before, entry.word), entry
+        if isinstance(entry, Menu):
+            yield from _paths(entry, (*before, entry.word))
 
-    assert "import FILE|- [yes]" in outcome.out
-    assert outcome.out.isascii()
+
+def test_help_is_the_shells_for_every_command_of_the_tree(run: Run, tmp_path: Path) -> None:
+    """``help WORD…``, ``WORD… --help`` and ``-h`` print what the shell's help prints, and need no appliance."""
+    nowhere = tmp_path / "none"
+    for path, entry in _paths(MAIN_MENU):
+        if entry is LOGOUT:
+            continue
+        wanted = [*_explanation(entry), f"OK help for {entry.word}"]
+        assert run("help", *path, data=nowhere).require(0).lines == wanted, path
+        for flag in ("--help", "-h"):
+            *lines, options, last = run(*path, flag, data=nowhere).require(0).lines
+            assert [*lines, last] == wanted, path
+            assert "--data" in options
+    assert run("help").require(0).lines[:2] == ["Main menu", "  1  Trace"]
+    assert run("help", "variabels").require(2, err="did you mean 'variables'?").out == ""
+    assert run("variables", "help", "set", data=make_appliance(nowhere)).lines[0].startswith("set NAME VALUE ")
+
+
+def test_the_command_line_has_the_words_of_the_tree() -> None:
+    """Every entry of the main menu is a command, in its order; so are the words for all menus that make sense alone."""
+    everywhere = {command.word for command in EVERYWHERE}
+    words = [known.word for known in WORDS]
+
+    assert [word for word in words if word not in everywhere] == [
+        entry.word for entry in MAIN_MENU.entries if entry is not LOGOUT
+    ]
+    assert {"sessions", "help"} <= everywhere & set(words)
 
 
 def test_port_23_needs_a_capability(unprivileged: tuple[str, ...], open_folder: Path) -> None:
@@ -211,7 +242,7 @@ def _text(file: Path) -> None:
 @pytest.mark.parametrize(("spoil", "reason"), [(_newer, "has schema 99"), (_other, "is not a database of Callisto's")])
 def test_a_strange_database_is_left_alone(run: Run, tmp_path: Path, spoil: Callable[[Path], None], reason: str) -> None:
     """A database of a newer version or of another program: one line, exit 1, not a byte changed."""
-    run("variables", "list", data=tmp_path).require(0)
+    make_appliance(tmp_path)
     spoil(tmp_path / "callisto.db")
     before = tree_of(tmp_path)
 
@@ -223,7 +254,7 @@ def test_a_strange_database_is_left_alone(run: Run, tmp_path: Path, spoil: Calla
 
 def test_a_file_that_is_no_database_is_left_alone(run: Run, tmp_path: Path) -> None:
     """A command that needs the database says in one line what is wrong; not a byte is changed."""
-    run("variables", "list", data=tmp_path).require(0)
+    make_appliance(tmp_path)
     _text(tmp_path / "callisto.db")
     before = tree_of(tmp_path)
 
@@ -306,7 +337,7 @@ def test_the_given_password_is_used_and_not_shown(own_server: Server) -> None:
     assert PASSWORD not in own_server.log()
 
 
-def test_a_weak_first_password_is_refused(run: Run, tmp_path: Path) -> None:
+def test_a_weak_first_password_is_refused(tmp_path: Path) -> None:
     """A $CALLISTO_ADMIN_PASSWORD outside the rule ends the start with the rule, without the password or an account."""
     outcome = run_program(
         "serve", "--port", "0", data=tmp_path / "d", environment={"CALLISTO_ADMIN_PASSWORD": "weakling"}
@@ -315,13 +346,13 @@ def test_a_weak_first_password_is_refused(run: Run, tmp_path: Path) -> None:
     assert outcome.code in (1, 2)
     assert "8 to 128 characters" in outcome.err
     assert "weakling" not in outcome.err + outcome.out
-    assert run("user", "list", "--json", data=tmp_path / "d").require(0).facts == []
+    assert not (tmp_path / "d").exists()
 
 
 @pytest.mark.long
 def test_a_locked_folder_is_left_alone(run: Run, tmp_path: Path) -> None:
     """While another process holds the lock and no server answers, a command fails with one line and changes nothing."""
-    run("variables", "list", data=tmp_path).require(0)
+    make_appliance(tmp_path)
     lock = os.open(tmp_path / "run" / "lock", os.O_RDWR)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -352,3 +383,44 @@ def test_a_ctrl_c_ends_make_run_cleanly(tmp_path: Path) -> None:
 
     assert "stopping" in child.before
     assert "***" not in child.before
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "reason"),
+    [
+        (("variables", "set", "gWebTimeout", "55"), 1, "no appliance in"),
+        (("variables", "get", "gWebTimeout", "x", "y"), 2, "Error: "),
+        (("variables", "nosuch"), 2, "no command 'nosuch'"),
+        (("trace", "list"), 1, "no appliance in"),
+        (("information",), 1, "no appliance in"),
+        (("repair", "yes"), 1, "no appliance in"),
+        (("user", "list"), 1, "no appliance in"),
+        (("backup", "create"), 1, "no appliance in"),
+        (("user", "add", "1anna", "--password-stdin"), 2, "no name for an account"),
+        (("user", "add", "anna", "--password-stdin"), 2, "outside the rule"),
+        (("backup", "restore", "callisto-x-20260101-000000.zip", "yes"), 2, "there is no backup"),
+        (("demo", "--users", "x"), 2, "users: 'x'"),
+    ],
+)
+def test_a_mistyped_folder_stays_what_it_was(
+    run: Run, tmp_path: Path, words: tuple[str, ...], code: int, reason: str
+) -> None:
+    """A folder without an appliance, or none at all, is refused with how to make one, and nothing is made in it."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "notes.txt").write_text("mine")
+    before = tree_of(tmp_path)
+    for name in ("there", "not/there"):
+        refused = run(*words, data=tmp_path / name, text="short\n").require(code, err=reason)
+        assert refused.out == ""
+        assert refused.err.startswith("Error: ")
+        assert "no appliance" not in reason or refused.err.rstrip().endswith(": no callisto.db; 'serve' makes one")
+    assert tree_of(tmp_path) == before
+
+
+def test_what_makes_an_appliance_makes_it(run: Run, tmp_path: Path) -> None:
+    """``user add`` and ``demo`` make the appliance where there is none; the folder may also stand before the words."""
+    run("user", "add", "anna", "--password-stdin", data=tmp_path / "a", text=f"{PASSWORD}\n").require(0)
+    listed = run("--data", str(tmp_path / "a"), "--json", "user", "list").require(0).facts
+    assert [each["name"] for each in listed] == ["anna"]
+    run("demo", "--users", "1", "--messages", "0", "--calls", "0", data=tmp_path / "b").require(0)
+    assert (tmp_path / "b" / "callisto.db").exists()

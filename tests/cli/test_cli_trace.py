@@ -18,7 +18,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.cli.conftest import Run, run_program, tree_of
+from tests.cli.conftest import Run, make_appliance, run_program, tree_of
 from tests.conftest import DEADLINE_S, ROOT, Server
 
 TEXT = """\
@@ -97,8 +97,21 @@ def test_a_file_is_listed_shown_and_deleted(run: Run, appliance: Path, file: Pat
     assert file.exists()
     assert run("trace", "delete", NAME, "yes", data=appliance).require(0).lines == [f"OK {NAME} deleted"]
     assert not file.exists()
-    run("trace", "show", NAME, data=appliance).require(1, err=f"no trace file named '{NAME}'; see 'trace list'")
-    run("trace", "show", "../callisto.db", data=appliance).require(1, err="no trace file named '../callisto.db'")
+    run("trace", "show", NAME, data=appliance).require(2, err=f"no trace file named '{NAME}'; see 'trace list'")
+    run("trace", "show", "../nosuch.log", data=appliance).require(2, err="no trace file '")
+
+
+def test_a_copied_file_is_read_where_no_appliance_is(run: Run, tmp_path: Path) -> None:
+    """A path under any name is shown and exported without an appliance, and nothing is made for it."""
+    copied, nowhere = tmp_path / "from site.txt", tmp_path / "none"
+    copied.write_text(TEXT)
+    before = tree_of(tmp_path)
+
+    assert run("trace", "show", str(copied), data=nowhere).require(0, err="OK 8 lines of ").out == TEXT
+    exported = run("trace", "export", str(copied), "format=csv", data=nowhere).require(0, err="OK ")
+    assert exported.lines[0] == "time,process,pid,level,text,fields"
+    assert tree_of(tmp_path) == before
+    assert run("trace", "show", str(copied), data=make_appliance(nowhere)).out == TEXT
 
 
 def test_records_are_shown_as_data(run: Run, appliance: Path, file: Path) -> None:
@@ -177,8 +190,8 @@ def test_a_file_is_played(run: Run, appliance: Path, file: Path) -> None:
         (("export", NAME, "match=("), 2, "match: '(' is no regular expression"),
         (("export",), 2, "usage: trace export FILE"),
         (("play", NAME, "speed=fast"), 2, "speed: 'fast' is not a number from 0.1 to 1000"),
-        (("show", "20200101-000000-admin.log"), 1, "no trace file named '20200101-000000-admin.log'"),
-        (("delete", "nosuch.log", "yes"), 1, "no trace file named 'nosuch.log'"),
+        (("show", "20200101-000000-admin.log"), 2, "no trace file named '20200101-000000-admin.log'"),
+        (("delete", "nosuch.log", "yes"), 2, "no trace file named 'nosuch.log'"),
         (("list", "all"), 2, "usage: trace list"),
         (("colour=red",), 2, "'colour=red' is no option of trace"),
     ],
@@ -213,7 +226,7 @@ def test_misuse_is_one_line(
 def test_nothing_is_traced_without_a_server(run: Run, tmp_path: Path, words: tuple[str, ...]) -> None:
     """A command alone has nothing to trace: it says so at once, exits 1, and makes no file."""
     endless = words in {(), ("tail",)}
-    outcome = (run_program if endless else run)("trace", *words, data=tmp_path / "data")
+    outcome = (run_program if endless else run)("trace", *words, data=make_appliance(tmp_path / "data"))
 
     outcome.require(1, err="Error: no server runs on this data folder: there is nothing to trace")
     assert outcome.out == ""
@@ -278,7 +291,7 @@ def test_a_capture_is_started_and_stopped_by_scripts(run: Run, own_server: Serve
     stopped = run("trace", "stop", started["file"], data=own_server.data).require(0).lines
     assert stopped[-1].startswith(f"OK trace saved to {started['file']}, 1 record, 0 not shown, ")
     assert run("trace", "status", "--json", data=own_server.data).require(0).facts == []
-    run("trace", "stop", started["file"], data=own_server.data).require(1, err="no running trace named")
+    run("trace", "stop", started["file"], data=own_server.data).require(2, err="no running trace named")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -395,7 +408,7 @@ def test_a_folder_that_is_gone_is_said(run: Run, own_server: Server) -> None:
     try:
         run("trace", "list", data=own_server.data).require(1, err=f"'{folder}' cannot be read: it is gone")
         run("trace", "start", data=own_server.data).require(1, err=f"no trace file can be made in '{folder}': ")
-        run("trace", "show", NAME, data=own_server.data).require(1, err="no trace file named")
+        run("trace", "show", NAME, data=own_server.data).require(2, err="no trace file named")
         assert "it is gone" in run("information", data=own_server.data).require(0).out
         assert own_server.log_in().run("whoami")[-1].startswith("OK admin")
     finally:

@@ -147,9 +147,9 @@ def test_a_generated_password_is_shown_once(filled: Server) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("backup", "verify", "nothing.zip"), 1, "there is no backup 'nothing.zip'"),
-        (("backup", "verify", "../callisto.db"), 1, "there is no backup '../callisto.db'"),
-        (("backup", "delete", "callisto.db", "yes"), 1, "there is no backup 'callisto.db'"),
+        (("backup", "verify", "nothing.zip"), 2, "there is no backup 'nothing.zip'"),
+        (("backup", "verify", "../callisto.db"), 2, "there is no backup '../callisto.db'"),
+        (("backup", "delete", "callisto.db", "yes"), 2, "there is no backup 'callisto.db'"),
         (("backup", "create", "nonsense"), 2, "usage: backup create"),
         (("backup", "verify"), 2, "usage: backup verify FILE"),
         (("backup", "create", "--password-stdin"), 2, "the password is outside the rule"),

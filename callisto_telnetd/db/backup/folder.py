@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from callisto_telnetd.db.durable import sync
-from callisto_telnetd.errors import BackupError, named, quoted
+from callisto_telnetd.errors import BackupError, UnknownBackupError, named, quoted
 
 _NAME = re.compile(r"callisto-([A-Za-z0-9](?:[A-Za-z0-9-]{0,62}))-(\d{8}-\d{6})(?:-([1-9]\d{0,3}))?\.zip", re.ASCII)
 _STAMP = "%Y%m%d-%H%M%S"
@@ -106,7 +106,9 @@ def find(folder: Path, name: str) -> Path:
         with suppress(OSError):
             if stat.S_ISREG(path.lstat().st_mode):
                 return path
-    raise BackupError(f"there is no backup {quoted(name)} in {named(folder)}; 'backup list' shows those there are")
+    raise UnknownBackupError(
+        f"there is no backup {quoted(name)} in {named(folder)}; 'backup list' shows those there are"
+    )
 
 
 def delete(folder: Path, name: str) -> None:
