@@ -7,14 +7,22 @@ from itertools import pairwise
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _STEPS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _LONGEST_NUMBER = 15
+_VOWELS = tuple("aeiou")
+_HISSING = ("s", "x", "z", "ch", "sh")
 _SPANS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def counted(count: int, noun: str, *, grouped: bool = False) -> str:
     """Return ``1 session``, ``2 sessions``: a count with its noun; ``grouped`` gives ``1,234 sessions``."""
-    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}es" if noun.endswith("s") else f"{noun}s"
     number = f"{count:,}" if grouped else str(count)
-    return f"{number} {noun if count == 1 else plural}"
+    return f"{number} {noun if count == 1 else _plural(noun)}"
+
+
+def _plural(noun: str) -> str:
+    """Return the plural of a regular noun: days, entries, processes, matches, indexes."""
+    if noun.endswith("y") and noun[-2:-1] not in _VOWELS:
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if noun.endswith(_HISSING) else f"{noun}s"
 
 
 def parse_bytes(text: str) -> int | None:

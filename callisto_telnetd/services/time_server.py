@@ -5,8 +5,8 @@ Rules:
 * Resolver and sockets run in a daemon thread of their own: a resolver that hangs can hold up neither the event loop,
   nor the pool that other work needs, nor the exit of the process. Who waits leaves at the deadline; the thread's late
   answer is dropped.
-* ntplib takes any packet for an answer. Here one counts only if it answers our request (its originate timestamp lies
-  within the exchange) and comes from a server that says its own clock is right.
+* An answer counts only if it comes from the address that was asked, holds the very timestamp of our request, and says
+  that its server's own clock is right.
 """
 
 from __future__ import annotations
@@ -21,19 +21,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
-import ntplib
-
 from callisto_telnetd.errors import ClockError, quoted
+from callisto_telnetd.services.ntp import PACKET_BYTES, Answer, parse_answer, request, timestamp
 
 _NTP_PORT = 123
-_NTP_VERSION = 4
 _MODE_SERVER = 4
 _LEAP_UNSYNCHRONISED = 3
 _MAX_STRATUM = 15
 _MAX_ADDRESSES = 4
 """Addresses tried of one name: enough for IPv6 without a route beside IPv4, and each still gets time to answer."""
-_STAMP_SLACK_S = 0.001
-"""Rounding of a timestamp on its way through the packet and back."""
+_SocketAddress = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
+_Address = tuple[socket.AddressFamily, _SocketAddress]
+"""A family, and an address of it."""
 _MAX_SERVER_LENGTH = 261
 """A host name of 253 characters, brackets, colon and port."""
 _SERVER = re.compile(r"(?:\[(?P<v6>[^\s\[\]]+)\]|(?P<host>[^\s:\[\]/@]+))(?::(?P<port>\d{1,5}))?", re.ASCII)
@@ -128,51 +127,62 @@ def _ask(server: str, host: str, port: int, deadline_s: float) -> Measurement:
         if share_s <= 0:
             break
         try:
-            return _exchange(server, address, port, share_s)
+            return _exchange(server, *address, share_s)
         except ClockError as error:
             refusals.append(error)
     # the first one tells: the system has put the addresses that it can reach first (RFC 6724)
     raise refusals[0] if refusals else _no_answer(server, deadline_s)
 
 
-def _resolve(server: str, host: str, port: int) -> list[str]:
+def _resolve(server: str, host: str, port: int) -> list[_Address]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     except socket.gaierror as error:
         raise _refused(server, f"its name cannot be resolved ({error.strerror})") from error
     except (OSError, UnicodeError) as error:  # UnicodeError: a label that is empty or longer than 63 characters
         raise _refused(server, "its name cannot be resolved") from error
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))[:_MAX_ADDRESSES]
+    addresses: list[_Address] = [(family, address) for family, _, _, _, address in found]
+    return list(dict.fromkeys(addresses))[:_MAX_ADDRESSES]
 
 
-def _exchange(server: str, address: str, port: int, timeout_s: float) -> Measurement:
-    begun = ntplib.system_to_ntp_time(time.time())
+def _exchange(server: str, family: socket.AddressFamily, address: _SocketAddress, timeout_s: float) -> Measurement:
     try:
-        answer = ntplib.NTPClient().request(address, version=_NTP_VERSION, port=port, timeout=timeout_s)
-    except ntplib.NTPException as error:
-        if isinstance(error.__context__, TimeoutError):
-            raise _no_answer(server, timeout_s) from error
-        raise _refused(server, f"no NTP answer ({error})") from error
+        with socket.socket(family, socket.SOCK_DGRAM) as connection:
+            connection.settimeout(timeout_s)
+            connection.connect(address)  # what comes from elsewhere is not received
+            begun_s = time.time()
+            stamp = timestamp(begun_s)
+            connection.send(request(stamp))
+            packet = connection.recv(PACKET_BYTES)
+            ended_s = time.time()
+    except TimeoutError:
+        raise _no_answer(server, timeout_s) from None
     except OSError as error:
         raise _refused(server, f"it cannot be reached ({error.strerror})") from error
-    if flaw := _flaw(answer, begun):
+    answer = parse_answer(packet)
+    if answer is None:
+        raise _refused(server, "its answer is not NTP")
+    if flaw := _flaw(answer, stamp):
         raise _refused(server, flaw)
-    return Measurement(server, float(answer.offset), float(answer.delay), int(answer.stratum))
+    if answer.received_s is None or answer.sent_s is None:
+        raise _refused(server, "its answer holds no time")
+    # RFC 5905, section 8
+    offset_s = ((answer.received_s - begun_s) + (answer.sent_s - ended_s)) / 2
+    delay_s = (ended_s - begun_s) - (answer.sent_s - answer.received_s)
+    return Measurement(server, offset_s, delay_s, answer.stratum)
 
 
-def _flaw(answer: ntplib.NTPStats, begun: float) -> str:
+def _flaw(answer: Answer, stamp: int) -> str:
     """Return why an answer is not to be trusted; blank where it is (RFC 5905, sections 7.3, 7.4 and 8)."""
-    if not begun - _STAMP_SLACK_S <= answer.orig_timestamp <= answer.dest_timestamp + _STAMP_SLACK_S:
+    if answer.originate != stamp:
         return "its answer belongs to no request of ours"
     if answer.mode != _MODE_SERVER:
         return "its answer is no time server's"
     if answer.stratum == 0:
-        code = int(answer.ref_id).to_bytes(4, "big")
+        code = answer.reference
         return f"it refuses to answer ({code.decode()})" if code.isalpha() else "it refuses to answer"
     if answer.stratum > _MAX_STRATUM or answer.leap == _LEAP_UNSYNCHRONISED:
         return "its own clock is not synchronised"
-    if answer.recv_timestamp == 0 or answer.tx_timestamp == 0:
-        return "its answer holds no time"
     return ""
 
 

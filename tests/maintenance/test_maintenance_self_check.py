@@ -166,6 +166,7 @@ async def test_a_step_of_others_is_part_of_the_full_check(tmp_path: Path) -> Non
     ("kept", "told"),
     [
         ('{"at": "2026-11-21T03:30:00+01:00", "result": "sound"}', "2026-11-21 03:30:00, 1 day ago, sound"),
+        ('{"at": "2026-11-20T03:30:00+01:00", "result": "sound"}', "2026-11-20 03:30:00, 2 days ago, sound"),
         (
             '{"at": "2026-11-22T02:10:00+01:00", "result": "2 faults", "kind": "full"}',
             "2026-11-22 02:10:00, 1 h 20 min ago, full, 2 faults",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 import subprocess
@@ -9,6 +10,8 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -32,7 +35,7 @@ def packet(
     originate: bytes | None = None,
 ) -> bytes:
     """Return the answer of a real server (RFC 5905, figure 8) to a client's request."""
-    now = int((time.time() + NTP_EPOCH_S + ahead_s) * 2**32) if stamped else 0
+    now = int((time.time() + NTP_EPOCH_S + ahead_s) * 2**32) % 2**64 if stamped else 0
     head = struct.pack("!BBbb2I4s", leap << 6 | 4 << 3 | mode, stratum, 6, -20, 0, 0, ref_id)
     return head + struct.pack("!Q8sQQ", now, request[40:48] if originate is None else originate, now, now)
 
@@ -80,7 +83,7 @@ async def test_the_offset_of_the_systems_clock(ahead_s: float) -> None:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (lambda _: b"rubbish", "no NTP answer (Invalid NTP packet.)"),
+        (lambda _: b"rubbish", "its answer is not NTP"),
         (lambda _: b"\xff" * 200, "its answer belongs to no request of ours"),
         (lambda request: request, "its answer belongs to no request of ours"),
         (lambda request: packet(request, originate=bytes(8)), "its answer belongs to no request of ours"),
@@ -100,6 +103,58 @@ async def test_answers_that_are_not_to_be_trusted(answer: Answer, reason: str) -
             await measure_offset(server)
 
     assert str(refusal.value) == f"time server '{server}': {reason}"
+
+
+FAKED = """
+import asyncio, time
+from callisto_telnetd.services.time_server import measure_offset
+measured = asyncio.run(measure_offset("SERVER"))
+print(time.time(), time.time() + measured.offset_s, measured.delay_s)
+"""
+
+
+@pytest.mark.parametrize("stands", ["1970-01-02", "2037-03-01", "2099-12-31"])
+@pytest.mark.parametrize("year", [2026, 2036, 2098])
+async def test_a_clock_that_stands_in_any_year_is_set(stands: str, year: int) -> None:
+    """Neither the year of the clock here nor that of the server's matters: NTP's count begins anew in 2036."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    if library is None:
+        pytest.skip("faketime is not here")
+    right_s = datetime(year, 2, 7, 6, 28, 15, tzinfo=UTC).timestamp()
+    ahead_s = right_s - time.time()
+    async with responding(lambda request: packet(request, ahead_s=ahead_s)) as (server, _):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", FAKED.replace("SERVER", server)),
+            stdout=asyncio.subprocess.PIPE,
+            env={
+                **os.environ,
+                "LD_PRELOAD": str(library),
+                "FAKETIME": f"@{stands} 12:00:00",
+                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            },
+        )
+        output, _ = await process.communicate()
+    before_s, set_s, delay_s = map(float, output.split())
+
+    assert datetime.fromtimestamp(before_s, UTC).year == int(stands[:4])
+    assert set_s == pytest.approx(right_s, abs=10)
+    assert -0.001 < delay_s < 2
+
+
+async def test_an_answer_across_the_end_of_an_era_is_exact() -> None:
+    """A request that comes in the last second of NTP's first era and is answered in the next one is measured right."""
+    ends_s = 2**32 - NTP_EPOCH_S
+
+    def answer(request: bytes) -> bytes:
+        head = struct.pack("!BBbb2I4s", 4 << 3 | 4, 2, 6, -20, 0, 0, b"\x7f\0\0\1")
+        return head + struct.pack("!Q8sQQ", 1, request[40:48], 2**64 - 2**30, 2**30)
+
+    async with responding(answer) as (server, _):
+        begun_s = time.time()
+        measured = await measure_offset(server)
+
+    assert measured.offset_s == pytest.approx(ends_s - begun_s, abs=1.0)
+    assert measured.delay_s == pytest.approx(-0.5, abs=0.4)
 
 
 async def test_a_server_that_never_answers() -> None:
