@@ -1,7 +1,10 @@
 """Calls that may hang for ever: a resolver, a mount whose server is gone.
 
-Each runs in a daemon thread of its own: who waits leaves at the deadline, and neither the pool that other work needs
-nor the exit of the process waits for that thread. Its late answer is dropped.
+Each runs in a daemon thread: who waits leaves at the deadline, and neither the pool that other work needs nor the exit
+of the process waits for that thread. Its late answer is dropped.
+
+What a late call may still write to must stay its own. So a thread owns what its calls open, and closes it itself once
+the last of them has returned: a descriptor that is closed elsewhere may be another file by then.
 """
 
 from __future__ import annotations
@@ -10,32 +13,81 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import TypeVar, cast
 
 _T = TypeVar("_T")
 
 
-async def in_daemon(call: Callable[[], _T], name: str) -> _T:
-    """Run ``call`` in a thread of its own, and return or raise what it does; give the wait a deadline."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[_T] = loop.create_future()
+def _release_nothing() -> None:
+    """Close nothing: the calls have opened nothing."""
 
-    def settle(value: _T | None, error: Exception | None) -> None:
-        if answer.done():
-            return  # the deadline came first, or the caller was cancelled
-        if error is not None:
-            answer.set_exception(error)
-        else:
-            answer.set_result(cast("_T", value))
 
-    def run() -> None:
-        value, failure = None, None
-        try:
-            value = call()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised again where somebody waits
-            failure = error
+class DaemonThread:
+    """Runs calls in a thread of its own, one after the other, until :meth:`end`."""
+
+    def __init__(self, name: str, release: Callable[[], None] = _release_nothing) -> None:
+        """Start it; ``release`` is its last act, and closes what the calls have opened."""
+        self._loop = asyncio.get_running_loop()
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._release = release
+        self._ended = asyncio.Event()
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    async def run(self, call: Callable[[], _T]) -> _T:
+        """Run ``call``, and return or raise what it does; give the wait a deadline.
+
+        One that nobody waits for any more when its turn comes is not begun.
+        """
+        answer: asyncio.Future[_T] = self._loop.create_future()
+
+        def settle(value: _T | None, error: Exception | None) -> None:
+            if answer.done():
+                return  # the deadline came first, or the caller was cancelled
+            if error is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(cast("_T", value))
+
+        def work() -> None:
+            if answer.done():
+                return
+            value, failure = None, None
+            try:
+                value = call()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is raised again where somebody waits
+                failure = error
+            self._tell(lambda: settle(value, failure))
+
+        self._calls.put(work)
+        return await answer
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Have ``call`` run in its turn, whether anybody waits or not; it raises nothing."""
+        self._calls.put(call)
+
+    async def end(self, seconds: float) -> None:
+        """End the thread after what was asked of it; wait for that so long at most."""
+        self._calls.put(None)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ended.wait()
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+        self._release()
+        self._tell(self._ended.set)
+
+    def _tell(self, call: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any longer
-            loop.call_soon_threadsafe(settle, value, failure)
+            self._loop.call_soon_threadsafe(call)
 
-    threading.Thread(target=run, name=name, daemon=True).start()
-    return await answer
+
+async def in_daemon(call: Callable[[], _T], name: str) -> _T:
+    """Run one call in a thread of its own, and return or raise what it does; give the wait a deadline."""
+    thread = DaemonThread(name)
+    try:
+        return await thread.run(call)
+    finally:
+        await thread.end(0)

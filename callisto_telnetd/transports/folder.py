@@ -1,8 +1,9 @@
 """A folder of this machine as a target: a second disk, a stick, a mounted share.
 
-A mount whose server is gone holds up whoever touches it, for ever and not to be interrupted. So each system call on
-the folder runs in a daemon thread of its own: who waits leaves at the deadline, and neither the pool that other work
-needs nor the exit of the process waits for that thread.
+A mount whose server is gone holds up whoever touches it, for ever and not to be interrupted. So all system calls on
+the folder run in a daemon thread of the wire's own: who waits leaves at the deadline, and neither the pool that other
+work needs nor the exit of the process waits for that thread. It alone opens and closes: a write that hangs, and goes on
+when the mount is back, goes on in its own file.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from callisto_telnetd.errors import (
     quoted,
 )
 from callisto_telnetd.transports.credentials import Credentials
-from callisto_telnetd.transports.daemon import in_daemon
+from callisto_telnetd.transports.daemon import DaemonThread
 from callisto_telnetd.transports.target import Target
 from callisto_telnetd.transports.wire import (
     BLOCK_BYTES,
@@ -55,8 +56,8 @@ async def open_wire(target: Target, _credentials: Credentials, patience: Patienc
         NotPermittedError: it may not be opened.
     """
     wire = FolderWire(target.folder, patience)
-    await wire.open()
     try:
+        await wire.open()
         yield wire
     finally:
         await wire.close()
@@ -68,17 +69,18 @@ class FolderWire:
     def __init__(self, folder: str, patience: Patience) -> None:
         self._folder = folder
         self._patience = patience
+        # The thread's alone: those of the folder, and of the file that is written or read.
         self._descriptor = -1
+        self._file = -1
+        self._thread = DaemonThread("target-folder", self._release)
 
     async def open(self) -> None:
         """Open the folder."""
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        self._descriptor = await self._do("opening", lambda: os.open(self._folder, flags))
+        await self._do("opening", self._open_folder)
 
     async def close(self) -> None:
-        """Let the folder go."""
-        with suppress(TransferError):
-            await self._do("closing", lambda: os.close(self._descriptor))
+        """Let the folder go; a call that hangs closes it when it returns."""
+        await self._thread.end(self._patience.tidy_s)
 
     async def files(self) -> list[RemoteFile]:
         """Return the regular files with plain names; links are none."""
@@ -88,25 +90,19 @@ class FolderWire:
         """Make a new file (mode 0600) and sync it; room for all of it is asked for first."""
         await self._do("looking for room", lambda: self._require_room(size))
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = await self._do("making a file", lambda: os.open(name, flags, 0o600, dir_fd=self._descriptor))
-        try:
+        async with self._opened("making a file", name, flags):
             while block := await source():
-                await self._do("writing", partial(_write, descriptor, block))
+                await self._do("writing", partial(self._write, block))
             # What is read back next should come from the disk: pages that are clean are let go.
-            await self._do("syncing", lambda: os.fsync(descriptor), self._patience.whole_s)
-            await self._do("syncing", lambda: os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED))
-        finally:
-            await self._do("closing", lambda: os.close(descriptor))
+            await self._do("syncing", lambda: os.fsync(self._file), self._patience.whole_s)
+            await self._do("syncing", lambda: os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_DONTNEED))
 
     async def read(self, name: str, sink: Sink) -> None:
         """Hand all of a file to ``sink``."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = await self._do("opening a file", lambda: os.open(name, flags, dir_fd=self._descriptor))
-        try:
-            while block := await self._do("reading", lambda: os.read(descriptor, BLOCK_BYTES)):
+        async with self._opened("opening a file", name, flags):
+            while block := await self._do("reading", lambda: os.read(self._file, BLOCK_BYTES)):
                 await sink(block)
-        finally:
-            await self._do("closing", lambda: os.close(descriptor))
 
     async def rename(self, old: str, new: str) -> None:
         """Give a file its name, and sync the folder."""
@@ -115,6 +111,45 @@ class FolderWire:
     async def delete(self, name: str) -> None:
         """Remove a file."""
         await self._do("deleting", lambda: os.unlink(name, dir_fd=self._descriptor))
+
+    @asynccontextmanager
+    async def _opened(self, doing: str, name: str, flags: int) -> AsyncIterator[None]:
+        """Open a file, and close it again: after what still hangs, and then without a wait."""
+        try:
+            await self._do(doing, lambda: self._open_file(name, flags))
+            yield
+        except BaseException:
+            self._thread.post(self._release_file)
+            raise
+        await self._do("closing", self._close_file)
+
+    # What follows runs in the thread.
+
+    def _open_folder(self) -> None:
+        self._descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _open_file(self, name: str, flags: int) -> None:
+        self._file = os.open(name, flags, 0o600, dir_fd=self._descriptor)
+
+    def _close_file(self) -> None:
+        descriptor, self._file = self._file, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def _release_file(self) -> None:
+        with suppress(OSError):
+            self._close_file()
+
+    def _release(self) -> None:
+        self._release_file()
+        if self._descriptor >= 0:
+            with suppress(OSError):
+                os.close(self._descriptor)
+
+    def _write(self, block: bytes) -> None:
+        rest = memoryview(block)
+        while rest:
+            rest = rest[os.write(self._file, rest) :]
 
     def _list(self) -> list[RemoteFile]:
         found = []
@@ -161,10 +196,10 @@ class FolderWire:
         return quoted(self._folder)
 
     async def _do(self, doing: str, call: Callable[[], _T], seconds: float | None = None) -> _T:
-        """Run a system call in a thread of its own, for ``step_s`` unless told otherwise."""
+        """Run a system call in the thread, for ``step_s`` unless told otherwise."""
         try:
             async with within(seconds or self._patience.step_s, self._named, doing):
-                return await in_daemon(call, "target-folder")
+                return await self._thread.run(call)
         except OSError as error:
             raise self._translate(error, doing) from error
 
@@ -177,9 +212,3 @@ class FolderWire:
         if error.errno in _NO_FOLDER:
             return TargetFolderError(f"{reason}; make the folder, or mount it")
         return TransferInterruptedError(reason) if error.errno in _PASSING else TransferError(reason)
-
-
-def _write(descriptor: int, block: bytes) -> None:
-    rest = memoryview(block)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import threading
@@ -16,7 +17,6 @@ from callisto_telnetd.errors import (
     TransferError,
     TransferInterruptedError,
 )
-from callisto_telnetd.transports import folder as folder_module
 from callisto_telnetd.transports.delivery import deliver
 from callisto_telnetd.transports.transport import open_transport
 from callisto_telnetd.transports.wire import Patience, RemoteFile
@@ -47,16 +47,21 @@ async def test_a_write_that_fails_leaves_nothing(
 ) -> None:
     """What the system says while a copy is written becomes one line of ours, and the part is removed."""
 
-    def fail(_descriptor: int, _block: bytes) -> None:
+    def fail(_descriptor: int, _block: bytes) -> int:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(folder_module, "_write", fail)
+    monkeypatch.setattr(os, "write", fail)
     with folder_site(tmp_path) as site:
         async with open_transport(site.target, site.credentials, SHORT) as transport:
             with pytest.raises(error, match=os.strerror(number)):
                 await transport.upload(local, "a.zip", nothing_told)
 
         assert site.files() == {}
+
+
+def open_descriptors() -> int:
+    """Return how many descriptors this process has."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 async def test_a_mount_that_hangs_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +74,8 @@ async def test_a_mount_that_hangs_is_left(tmp_path: Path, monkeypatch: pytest.Mo
             released.wait(10)
         return real(path, *arguments, **named)
 
-    patience = Patience(step_s=0.1)
+    patience = Patience(step_s=0.1, tidy_s=0.1)
+    descriptors = open_descriptors()
     with folder_site(tmp_path) as site:
         monkeypatch.setattr(os, "open", hang)
         with pytest.raises(TransferInterruptedError, match=r"within 0.1 s \(opening\)"):
@@ -80,6 +86,40 @@ async def test_a_mount_that_hangs_is_left(tmp_path: Path, monkeypatch: pytest.Mo
 
     assert [thread.daemon for thread in hanging] == [True]
     hanging[0].join()
+    assert open_descriptors() == descriptors, "what it opened late is closed"
+
+
+async def test_a_late_write_goes_to_its_own_file(tmp_path: Path, local: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that hangs past its deadline, and then goes on in pieces, touches no file that was opened meanwhile."""
+    came, released = threading.Event(), threading.Event()
+    real = os.write
+
+    def hang(descriptor: int, block: bytes) -> int:
+        if ".part-" not in str(Path(f"/proc/self/fd/{descriptor}").readlink()) and not came.is_set():
+            return real(descriptor, block)
+        came.set()
+        released.wait(10)
+        return real(descriptor, block[:1000])
+
+    descriptors = open_descriptors()
+    monkeypatch.setattr(os, "write", hang)
+    with folder_site(tmp_path) as site:
+        with pytest.raises(TransferInterruptedError, match=r"within 0.1 s \(writing\)"):
+            async with open_transport(site.target, site.credentials, Patience(step_s=0.1, tidy_s=0.1)) as transport:
+                await transport.upload(local, "a.zip", nothing_told)
+        others = [(tmp_path / f"other-{count}").open("w+b") for count in range(10)]
+        (hanging,) = (thread for thread in threading.enumerate() if thread.name == "target-folder")
+        released.set()
+        await asyncio.to_thread(hanging.join)
+
+        assert came.is_set()
+        assert [file.read() for file in others] == [b""] * 10
+        for file in others:
+            file.close()
+        (part,) = site.files().values()
+        assert part == local.read_bytes()[: len(part)]
+        assert part
+    assert open_descriptors() == descriptors
 
 
 async def test_without_hard_links_a_name_is_still_not_written_over(
