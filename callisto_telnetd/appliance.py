@@ -237,7 +237,10 @@ async def _run_on(
     kept = missing is None
     try:
         with folder.lock() as lock:
-            async with open_parts(settings, folder, lock, serving=False, faults_of=start_faults) as parts:
+            untouched = _repairs(door.request)
+            async with open_parts(
+                settings, folder, lock, serving=False, untouched=untouched, faults_of=start_faults
+            ) as parts:
                 if parts.mode.active and not _works_without_database(door.request):
                     raise StoreError(f"the database cannot be used: {parts.mode.reason}")
                 kept = True
@@ -272,6 +275,11 @@ def _interrupt(door: CommandDoor, command: asyncio.Task[int]) -> None:
         door.stop()
     elif not door.committed:
         command.cancel()
+
+
+def _repairs(request: Request) -> bool:
+    """Whether the command sets the database aside before anything else: SQLite may change a file that it opens."""
+    return request.words[:1] == ["repair"] and "quarantine" not in request.words
 
 
 def _works_without_database(request: Request) -> bool:

@@ -80,6 +80,7 @@ async def open_parts(
     lock: FolderLock,
     *,
     serving: bool = True,
+    untouched: bool = False,
     faults_of: Callable[[Settings], Sequence[str]] = settings_faults,
 ) -> AsyncIterator[Parts]:
     """Open the appliance of a data folder.
@@ -89,6 +90,7 @@ async def open_parts(
         folder: The data folder, made already.
         lock: Its lock, held until everything is closed again.
         serving: Whether a server runs; for a command without one, only errors go to stderr.
+        untouched: Whether the database is left closed for whoever works on the whole of it.
         faults_of: Returns what would keep a server from starting with settings that a restore brings.
 
     Raises:
@@ -101,7 +103,7 @@ async def open_parts(
         bridge_libraries(log)
         catalogue = _catalogue(settings)
         _finish_interrupted(folder, log)
-        store = await stack.enter_async_context(_open_store(folder))
+        store = await stack.enter_async_context(_open_store(folder, untouched=untouched))
         await asyncio.to_thread(_remove_unnamed, store, log)
         variables = _make_variables(settings, store, stack, catalogue=catalogue, clock=clock, log=log)
         captures = _make_captures(settings, folder, hub, log, stack)
@@ -340,9 +342,9 @@ def _remove_unnamed(store: Store, log: Log) -> None:
             log.warning("what an interrupted restore has left is still there", reason=str(error))
 
 
-def _open_store(folder: DataFolder) -> AbstractAsyncContextManager[Store]:
+def _open_store(folder: DataFolder, *, untouched: bool) -> AbstractAsyncContextManager[Store]:
     """Open the database; one that is damaged, or was lost, keeps nobody from the shell."""
-    return open_store(folder.database, make=not folder.had_database, tolerant=True)
+    return open_store(folder.database, make=not folder.had_database, tolerant=True, untouched=untouched)
 
 
 def _trace_inputs(settings: Settings, folder: DataFolder, hub: Hub, log: Log) -> tuple[DatagramInput, ...]:

@@ -7,7 +7,7 @@ calls a file sound whose schema is another one. So all four are asked.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -30,6 +30,7 @@ Part = Callable[[sqlite3.Connection], list[str]]
 PAGES, SCHEMA = "Pages, rows and indexes", "Schema and stamps"
 REFERENCES, VALUES = "References between tables", "Values"
 STEPS = (PAGES, SCHEMA, REFERENCES, VALUES)
+_GIVES_UP = "SQLite gives up"
 _SIDE_BY_SIDE = 2
 _CACHE_KIB = 8192
 """Of pages while each row is looked for in the indexes: with SQLite's usual 2 MiB that takes twice as long."""
@@ -74,13 +75,20 @@ def inspect(
     return {name: faults[:MOST_FAULTS] for name, faults in found.items()}
 
 
+def faults_of_structure(found: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the faults that :func:`inspect` found in the file itself, and not in what somebody has put into it."""
+    return [
+        fault for step, faults in found.items() for fault in faults if step in (PAGES, SCHEMA) or _GIVES_UP in fault
+    ]
+
+
 def _run_part(file: Path, name: str, part: Part, *, closed: bool) -> list[str]:
     try:
         with closing(open_quietly(file, closed=closed)) as connection:
             add_functions(connection)
             return part(connection)
     except sqlite3.Error as error:
-        return [f"{name}: SQLite gives up ({code_of(error)})"]
+        return [f"{name}: {_GIVES_UP} ({code_of(error)})"]
 
 
 def _is_small(table: Table) -> bool:

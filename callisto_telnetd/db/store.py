@@ -6,6 +6,8 @@ Rules:
 * Rollback journal with ``synchronous=EXTRA``: the journal survives until the change is on disk (SQLite, "Atomic Commit
   In SQLite"). It is kept between transactions (``PERSIST``), so that a deletion finds its room on a full disk.
 * A change needs ``_RESERVE_BYTES`` of free disk; a deletion does not.
+* From the moment a damage is known (:attr:`Store.damage`) nothing is written to the file until another has taken its
+  place, or it was found sound after all: what a repair sets aside is what was found. It is still read.
 * While the file is held (:meth:`Store.hold`) others wait, but not for long; with a fault they are told at once.
 * ``sqlite3.Error`` goes no further than this file and ``opening.py``: it becomes one of our errors, by its code.
 """
@@ -23,9 +25,18 @@ from typing import Any
 
 import aiosqlite
 
+from callisto_telnetd.db.journal import judge
+from callisto_telnetd.db.known_damage import file_damage, known_damage
 from callisto_telnetd.db.opening import is_missing, open_connection, require_sound_pages
 from callisto_telnetd.db.results import code_of, translate
-from callisto_telnetd.errors import DiskFullError, ForeignDatabaseError, HeldError, NewerSchemaError, StoreError
+from callisto_telnetd.errors import (
+    DamagedDatabaseError,
+    DiskFullError,
+    ForeignDatabaseError,
+    HeldError,
+    NewerSchemaError,
+    StoreError,
+)
 from callisto_telnetd.work import Tasks
 
 Statement = tuple[str, Sequence[object]]
@@ -43,6 +54,14 @@ class Store:
         self.file = file
         self.fault = fault
         """Why the database cannot be used now; None where it can."""
+        self.damage = known_damage(file) if fault is None else ""
+        """What is known to be wrong with the file, which is not written to any more; blank where nothing is."""
+        self.untouched = False
+        """Whether nobody has opened the file yet; it has a fault until somebody has held it."""
+        self.played_back = ""
+        """What was in a journal that opening the file has rolled back into it; blank where there was none."""
+        self.on_damage: list[Callable[[], None]] = []
+        """Called on the loop each time :attr:`damage` changes."""
         self.held = ""
         """What the file is held for, as in ``repaired``; blank where it is not."""
         self.on_return: list[Callable[[], None]] = []
@@ -59,8 +78,8 @@ class Store:
 
     @property
     def usable(self) -> bool:
-        """Whether a call is answered now, without waiting for whoever holds the file."""
-        return self.fault is None and not self.held
+        """Whether a change is taken now, without waiting for whoever holds the file."""
+        return self.fault is None and not self.held and not self.damage
 
     async def fetch(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
         """Return all rows of a query.
@@ -73,7 +92,7 @@ class Store:
             async with self._turn() as connection:
                 return [tuple(row) for row in await connection.execute_fetchall(sql, parameters)]
         except sqlite3.Error as error:
-            raise translate(error) from None
+            raise self._translated(error) from None
 
     async def apply(
         self,
@@ -93,6 +112,7 @@ class Store:
             patient: Whether to wait, for a few seconds, where the file is held.
 
         Raises:
+            DamagedDatabaseError: the file is known to be damaged; nothing has changed.
             DiskFullError: there is no room; nothing has changed.
             HeldError: the file is held; nothing has changed.
             StoreError: nothing has changed.
@@ -141,6 +161,44 @@ class Store:
         self.fault = fault
         self._tell_fault()
 
+    async def note_damage(self, reason: str, *, tell: bool = True) -> None:
+        """Have nothing written to the file from now on, because of the reason given; what runs is finished first.
+
+        Args:
+            reason: What is wrong.
+            tell: Whether :attr:`on_damage` is called; where not, :meth:`tell_damage` does so later.
+        """
+        async with self._lock:
+            self._take_damage(reason, tell=tell)
+
+    async def note_sound(self) -> None:
+        """Have the file written to again: a full check has found nothing wrong with its structure."""
+        async with self._lock:
+            self._take_damage("")
+        if self.usable:
+            for tell in self.on_return:
+                tell()
+
+    def tell_damage(self) -> None:
+        """Tell those who want to know of :attr:`damage`."""
+        for tell in self.on_damage:
+            tell()
+
+    def _take_damage(self, reason: str, *, tell: bool = True) -> None:
+        if reason == self.damage or (reason and self.damage):
+            return
+        self.damage = reason
+        self._tasks.begin(asyncio.to_thread(file_damage, self.file, reason))
+        if tell:
+            self.tell_damage()
+
+    def _translated(self, error: sqlite3.Error) -> StoreError:
+        """Return our error for SQLite's; a damage is known from then on."""
+        known = translate(error)
+        if isinstance(known, DamagedDatabaseError):
+            self._take_damage(code_of(error))
+        return known
+
     @asynccontextmanager
     async def _turn(self, *, patient: bool = True) -> AsyncIterator[aiosqlite.Connection]:
         """Have the connection for oneself for a moment."""
@@ -188,12 +246,14 @@ class Store:
             if self._closed:  # a connection that nobody closes is a thread that keeps the process from ending
                 self._set_free()
                 return
-            suspect, self._suspect = self._suspect, False
+            suspect, self._suspect, self.untouched = self._suspect, False, False
             try:
                 self._connection = await open_connection(self.file, make=False)
                 if suspect:
                     await require_sound_pages(self._connection)
                 self.fault = None
+                if self.damage and not known_damage(self.file):  # another file has taken its place
+                    self._take_damage("")
             except StoreError as error:
                 if self._connection is not None:
                     await _close(self._connection)
@@ -220,6 +280,11 @@ class Store:
         self, statements: Sequence[Statement], then: Callable[[list[int]], None] | None, *, grows: bool, patient: bool
     ) -> list[int]:
         async with self._turn(patient=patient) as connection:
+            if self.damage:
+                raise DamagedDatabaseError(
+                    f"the database is damaged ({self.damage}) and not written to until it is repaired; nothing was"
+                    " changed; 'repair' helps"
+                )
             if grows:
                 self.require_room()
             ids: list[int] = []
@@ -231,7 +296,7 @@ class Store:
                 await connection.execute("COMMIT")
             except sqlite3.Error as error:
                 await self._take_failure(connection, error)
-                raise translate(error) from None
+                raise self._translated(error) from None
             except BaseException:  # a value that SQLite cannot take, or the loop's end: no transaction stays open
                 await _roll_back(connection)
                 raise
@@ -295,13 +360,16 @@ async def _close(connection: aiosqlite.Connection) -> None:
 
 
 @asynccontextmanager
-async def open_store(file: Path, *, make: bool = True, tolerant: bool = False) -> AsyncIterator[Store]:
+async def open_store(
+    file: Path, *, make: bool = True, tolerant: bool = False, untouched: bool = False
+) -> AsyncIterator[Store]:
     """Open the database, make or migrate it where that is due, and close it whole at the end.
 
     Args:
         file: The database.
         make: Whether a missing file becomes a new database; not so where the appliance is known to have had one.
         tolerant: Whether a database that is damaged, or cannot be read or migrated, gives a store with a fault.
+        untouched: Whether one that is there is left closed until somebody has held it, with that as its fault.
 
     Raises:
         DamagedDatabaseError: the file is damaged, or no database of Callisto's.
@@ -310,13 +378,18 @@ async def open_store(file: Path, *, make: bool = True, tolerant: bool = False) -
     """
     is_new = make and is_missing(file)
     try:
+        if untouched and not is_new:
+            raise StoreError("it is not opened before it has been looked at")  # noqa: TRY301 - a fault like any other
+        journal = judge(file)
         store = Store(file, await open_connection(file, make=make))
+        store.played_back = journal.reason if journal.must_be_rolled_back else ""
     except NewerSchemaError:
         raise
     except StoreError as error:
         if not tolerant or is_new or (make and isinstance(error, ForeignDatabaseError)):
             raise
         store = Store(file, None, error)
+        store.untouched = untouched
     try:
         yield store
     finally:

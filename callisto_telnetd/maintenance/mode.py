@@ -5,6 +5,7 @@ Rules:
 * The shell stays. Administrators log in by the account file, variables stand at their defaults, and nothing of both can
   be changed; the trace, the information and the repair work.
 * What is in memory already is worth more than files: a database that fails in a running server takes nothing away.
+* A database that is damaged and can still be read is no reason for the mode: all goes on, but nothing is written to it.
 * The mode ends by itself once the database can be used again: all that is kept in memory is then read anew.
 """
 
@@ -21,6 +22,7 @@ from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.variables import Registry
 
 _NOTICE = "maintenance"
+_DAMAGE_NOTICE = "damage"
 
 Read = Callable[[], Awaitable[None]]
 
@@ -67,6 +69,8 @@ class MaintenanceMode:
         """Read the appliance from its database; one that cannot be read begins the mode."""
         self._store.on_fault.append(self._begin)
         self._store.on_return.append(self._return)
+        self._store.on_damage.append(self._tell_damage)
+        self._tell_damage()
         if self._store.fault is None:
             await self.reload()
         else:
@@ -105,6 +109,17 @@ class MaintenanceMode:
         self.active = True
         self._log.warning("maintenance mode", reason=str(fault))
         self._presence.stand(_NOTICE, self.text)
+
+    def _tell_damage(self) -> None:
+        damage = self._store.damage
+        if not damage:
+            self._presence.clear(_DAMAGE_NOTICE)
+            return
+        self._log.warning("the database is damaged; nothing is written to it until it is repaired", fault=damage)
+        self._presence.stand(
+            _DAMAGE_NOTICE,
+            f"the database is damaged ({damage}) and not written to until it is repaired: choose Repair Database",
+        )
 
     def _return(self) -> None:
         """Come back where whoever held the file does not say so himself."""

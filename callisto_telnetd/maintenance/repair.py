@@ -5,6 +5,8 @@ Rules:
 * A repair belongs to the appliance, not to the session that began it: whoever leaves does not stop it.
 * It looks first while everything runs. Where all is sound, services stop for the moment in which the file is closed,
   opened anew and read again; else they stop for the repair.
+* From the moment a fault is known until the file is set aside, nothing is written to it: the audit waits in memory.
+  Without a server nobody has opened the file before that.
 * They come back whatever happens, a cancelled server's end among it: :attr:`Surroundings.pause` sees to that.
 """
 
@@ -14,6 +16,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -23,6 +26,7 @@ from callisto_telnetd.accounts.audit import Audit
 from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.folder import DataFolder
+from callisto_telnetd.db.inspection import PAGES, faults_of_structure
 from callisto_telnetd.db.publish import new_of
 from callisto_telnetd.db.salvage.aside import remove_unfinished
 from callisto_telnetd.db.salvage.report import REPORT_NAME, RepairReport
@@ -70,6 +74,7 @@ class Repairs:
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         self._running: RepairRun | None = None
+        self._noted = False
 
     def begin(self, origin: Origin, session: int | None = None, backup: Path | None = None) -> RepairRun:
         """Begin a repair and return it; it runs to its end whatever becomes of the caller.
@@ -112,11 +117,12 @@ class Repairs:
         around = self._around
         async with around.one_at_a_time:
             around.presence.notify_all(f"a repair of the database was begun by {origin.who}", but=session)
-            await around.audit.note("repair begun", origin)
-            result = "it failed"
+            result, self._noted = "it failed", False
             try:
-                report = await self._work(run, backup)
+                faults = ["it is replaced"] if backup else await self._look(run)
+                report = await self._work(run, backup, faults, partial(self._note_begun, origin))
                 result = summary(report)
+                await around.store.note_sound()
                 await around.note_sound()
                 return report
             except CallistoError as error:
@@ -127,7 +133,16 @@ class Repairs:
                 raise
             finally:
                 self._tell_end(f"the repair of the database has ended: {result}", origin, session)
+                if around.store.damage:
+                    around.store.tell_damage()
+                await self._note_begun(origin)
                 await around.audit.note("repair ended", origin, result)
+
+    async def _note_begun(self, origin: Origin) -> None:
+        """Have the audit tell of the beginning, once."""
+        if not self._noted:
+            self._noted = True
+            await self._around.audit.note("repair begun", origin)
 
     def _tell_end(self, text: str, origin: Origin, session: int | None) -> None:
         """Tell the sessions; who has begun it and is gone reads it at the next log-in."""
@@ -136,16 +151,19 @@ class Repairs:
         if session is not None and all(entry.origin.who != origin.who for entry in presence.all()):
             presence.tell(origin.who, text)
 
-    async def _work(self, run: RepairRun, backup: Path | None) -> RepairReport:
-        """Look first; then close, repair where that is due, open again and read all anew."""
+    async def _work(
+        self, run: RepairRun, backup: Path | None, faults: list[str], note_begun: Callable[[], Awaitable[None]]
+    ) -> RepairReport:
+        """Close the file, repair it where that is due, open it again and read all anew."""
         around = self._around
-        faults = ["it is replaced"] if backup else await self._look(run)
+        untouched = around.store.untouched
         if faults:
             require_room(around.folder.database, backup)  # before anything stops
         run.told(Progress("Stopping services", 0, 0))
         async with around.pause("the repair"):
             report, failure = RepairReport("sound"), None
             async with around.store.hold("repaired"):
+                await note_begun()  # which waits in memory now
                 stamp = around.clock.now().strftime("%Y%m%d-%H%M%S")
                 around.accounts.mended.clear()
                 try:
@@ -158,6 +176,8 @@ class Repairs:
             if around.store.fault is not None:
                 raise type(around.store.fault)(str(around.store.fault))
             run.told(Progress("Reading everything again", 0, 0))
+            # Without a server the accounts are those of the file until now: a sound database knows better.
+            around.accounts.replaced = around.accounts.replaced or (report.outcome == "sound" and untouched)
             await around.reload()
             report.notes += around.accounts.mended
             run.told(Progress("Starting services", 0, 0))
@@ -172,7 +192,9 @@ class Repairs:
         try:
             found = (await around.workshop.run("check", order, run.told, self._variable_fault))["found"]
         except DamagedDatabaseError as error:
-            return [str(error)]
+            found = {PAGES: [str(error)]}
+        if of_structure := faults_of_structure(found):
+            await around.store.note_damage(of_structure[0], tell=False)  # unless the repair fails: see _run
         return [fault for faults in found.values() for fault in faults]
 
     def _done_all_the_same(self, stamp: str, failure: StoreError) -> RepairReport:

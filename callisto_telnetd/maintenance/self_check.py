@@ -5,6 +5,8 @@ Rules:
 * The quick check (``PRAGMA quick_check``) reads every page; it runs in the background, and nobody waits for it.
 * The full check is everything that can be said without repairing: pages, rows and indexes, references, the variables'
   values, and whatever ``more`` adds, such as every value of every row.
+* From the moment a fault of structure is known, nothing is written to the file (:attr:`Store.damage`): what came of
+  the check then waits in memory. A full check that finds none ends that.
 * A fault is a standing notice until a check of the same kind, or a fuller one, finds none.
 * A check that cannot be done (the file is held, the disk fails) says so, and leaves what was known as it is.
 """
@@ -52,6 +54,8 @@ class Step(NamedTuple):
     name: str
     find: Finding
     """Returns the faults, a line each; may raise StoreError."""
+    of_structure: bool = False
+    """Whether a fault means that the file itself is damaged, not what somebody has put into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,8 @@ class SelfCheck:
         self._lock = asyncio.Lock()
         self._faulty: set[Kind] = set()
         """The checks whose last result was no good one."""
+        self._unkept: Checks | None = None
+        """What is known and could not be kept in the database."""
 
     async def open(self) -> None:
         """Have the faults that earlier checks have found told again."""
@@ -182,6 +188,8 @@ class SelfCheck:
 
     async def known(self) -> Checks:
         """Return what is known of the checks; what is unreadable is not."""
+        if self._unkept is not None:
+            return self._unkept
         try:
             text = await self._store.get_state(CHECK_STATE)
             return Checks.from_json(text) if text else Checks()
@@ -201,9 +209,14 @@ class SelfCheck:
             faults: list[str] = []
             for step in self._steps(kind):
                 try:
-                    faults += await step.find()
+                    found = await step.find()
                 except DamagedDatabaseError as error:
-                    faults.append(f"{step.name}: {error}")
+                    found = [f"{step.name}: {error}"]
+                if found and step.of_structure:
+                    await self._store.note_damage(found[0])
+                faults += found
+            if kind == "full" and not faults:
+                await self._store.note_sound()
             await self.note(kind, faults)
         return faults
 
@@ -239,14 +252,16 @@ class SelfCheck:
         checks = Checks(check, check if kind == "full" else known.full)
         try:
             await self._store.set_state(CHECK_STATE, checks.to_json())
+            self._unkept = None
         except StoreError as error:
+            self._unkept = checks
             self._log.warning("check result not kept", reason=str(error))
 
     def _steps(self, kind: Kind) -> list[Step]:
         if kind == "quick":
-            return [Step("Pages and rows", lambda: check_quickly(self._store))]
+            return [Step("Pages and rows", lambda: check_quickly(self._store), of_structure=True)]
         return [
-            Step("Pages, rows and indexes", lambda: check_integrity(self._store)),
+            Step("Pages, rows and indexes", lambda: check_integrity(self._store), of_structure=True),
             Step("References between tables", lambda: check_foreign_keys(self._store)),
             Step("System variables", self._variable_faults),
             *self._more,

@@ -307,7 +307,7 @@ async def test_a_damaged_letter_of_the_schema_is_told_at_the_start(file: Path) -
 
 
 async def test_a_damage_that_is_met_later_is_our_error(file: Path, look: Look) -> None:
-    """A reading or a change that meets a damaged page says so; other tables go on working."""
+    """A reading that meets a damaged page says so; other tables are read, and nothing is written any more."""
     async with open_store(file) as store:
         await store.apply([keep(f"key {number:04}", "v" * 100) for number in range(500)])
     ((root,),) = look("SELECT rootpage FROM sqlite_schema WHERE name = 'state'")
@@ -320,8 +320,11 @@ async def test_a_damage_that_is_met_later_is_our_error(file: Path, look: Look) -
             await store.fetch(STATES)
         with pytest.raises(DamagedDatabaseError, match="nothing was changed"):
             await store.set_state("a", "b")
-        await store.apply([("INSERT INTO user (name) VALUES ('x')", ())])
-        assert await store.fetch("SELECT count(*) FROM user") == [(1,)]
+        with pytest.raises(DamagedDatabaseError, match=r"\(SQLITE_CORRUPT\) and not written to until it is repaired"):
+            await store.apply([("INSERT INTO user (name) VALUES ('x')", ())])
+        assert await store.fetch("SELECT count(*) FROM user") == [(0,)]
+
+    assert file.read_bytes() == damaged
 
 
 # The disk
