@@ -20,7 +20,9 @@ from bench.repair_data import make_database
 from bench.servers import ROOT, Bench, Server
 from bench.wire import DEADLINE_S, PROMPT, MeasurementError, log_in, read_until
 from callisto_telnetd.db.format.forest import survey
-from callisto_telnetd.db.format.pages import PAGE_BYTES, PageFile, type_of
+from callisto_telnetd.db.format.layout import OWN
+from callisto_telnetd.db.format.page_file import PageFile
+from callisto_telnetd.db.format.pages import type_of
 
 MEBIBYTES = 200
 _NICE = 5
@@ -205,8 +207,8 @@ def damage(file: Path, numbers: Sequence[int], seed: int = 1) -> None:
     chance = random.Random(seed)
     with file.open("r+b") as opened:
         for place, number in enumerate(numbers):
-            opened.seek((number - 1) * PAGE_BYTES)
-            opened.write(chance.randbytes(512) if place % 2 else bytes(PAGE_BYTES))
+            opened.seek((number - 1) * OWN.page_bytes)
+            opened.write(chance.randbytes(512) if place % 2 else bytes(OWN.page_bytes))
 
 
 @contextmanager

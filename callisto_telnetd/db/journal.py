@@ -21,14 +21,16 @@ from enum import StrEnum
 from pathlib import Path
 from struct import Struct
 
-from callisto_telnetd.db.format.pages import INDEX_INTERIOR, PAGE_BYTES, PageFile, examine, type_of
+from callisto_telnetd.db.format.layout import PAGE_SIZES, Layout
+from callisto_telnetd.db.format.page_file import PageFile
+from callisto_telnetd.db.format.pages import INDEX_INTERIOR, examine, type_of
 from callisto_telnetd.db.schema import APPLICATION_ID
 from callisto_telnetd.errors import StoreError, named
 
 _MAGIC = bytes.fromhex("d9d505f920a163d7")
 _FILE_MAGIC = b"SQLite format 3\0"
 _HEADER = Struct(">8sIIIII")
-_RECORD_BYTES = PAGE_BYTES + 8
+_RECORD_BYTES = 8  # besides the page: its number, and its checksum
 _TO_THE_END = 0xFFFFFFFF
 _SECTORS = frozenset(1 << power for power in range(9, 17))
 _MOST_SEGMENTS = 1 << 16  # one a spill of the cache, which holds at least ten pages
@@ -105,7 +107,7 @@ def judge(file: Path) -> Journal:
 
 def _judge_hot(file: Path, descriptor: int) -> Journal:
     try:
-        initial = _initial_pages(descriptor)
+        initial, page_bytes = _first_header(descriptor)
         count, first = 0, None
         for number, image in _images(descriptor):
             count += 1
@@ -119,53 +121,59 @@ def _judge_hot(file: Path, descriptor: int) -> Journal:
         if file.exists():
             raise
         return Journal(Verdict.FOREIGN, "there is no database beside it", count, initial)
+    if pages.layout.page_bytes != page_bytes:  # as a VACUUM leaves it that was to make them larger or smaller
+        pages.close()
+        pages = PageFile(file, Layout(page_bytes))
     with pages:
         verdict, reason = _compare(pages, descriptor, first, initial, count)
     return Journal(verdict, reason, count, initial)
 
 
-def _initial_pages(descriptor: int) -> int:
+def _first_header(descriptor: int) -> tuple[int, int]:
+    """Return how many pages the file had, and how many bytes a page has."""
     header = os.pread(descriptor, _HEADER.size, 0)
     if len(header) < _HEADER.size or not header.startswith(_MAGIC):
         raise _DamagedError("it does not begin as a journal does")
     _, _, _, initial, sector, page_bytes = _HEADER.unpack(header)
-    if page_bytes != PAGE_BYTES or sector not in _SECTORS:
+    if page_bytes not in PAGE_SIZES or sector not in _SECTORS:
         raise _DamagedError(f"its pages have {page_bytes} bytes and its sectors {sector}")
-    return int(initial)
+    return int(initial), int(page_bytes)
 
 
 def _images(descriptor: int) -> Iterator[tuple[int, bytes]]:
     """Yield the pages that a journal keeps, with their numbers; raises :class:`_DamagedError`."""
-    size, at, sector = os.fstat(descriptor).st_size, 0, 0
+    size, at, sector, record_bytes = os.fstat(descriptor).st_size, 0, 0, 0
     for _ in range(_MOST_SEGMENTS):
         header = os.pread(descriptor, _HEADER.size, at)
         if len(header) < _HEADER.size or not header.startswith(_MAGIC):
             return
-        _, count, nonce, initial, own_sector, _ = _HEADER.unpack(header)
-        sector = sector or own_sector  # the first header's holds for all
+        _, count, nonce, initial, own_sector, page_bytes = _HEADER.unpack(header)
+        sector = sector or own_sector  # the first header's holds for all, and so does its page size
+        record_bytes = record_bytes or page_bytes + _RECORD_BYTES
         at += sector
         open_end = count == _TO_THE_END
         if open_end:
-            count = max(0, size - at) // _RECORD_BYTES
-        if at + count * _RECORD_BYTES > size:
+            count = max(0, size - at) // record_bytes
+        if at + count * record_bytes > size:
             raise _DamagedError("it is shorter than it says")
         for _ in range(count):
-            record = os.pread(descriptor, _RECORD_BYTES, at)
+            record = os.pread(descriptor, record_bytes, at)
             number, image = int.from_bytes(record[:4], "big"), record[4:-4]
-            if len(record) < _RECORD_BYTES or number == 0 or _checksum(nonce, image) != record[-4:]:
+            if len(record) < record_bytes or number == 0 or _checksum(nonce, image) != record[-4:]:
                 if open_end:  # written without syncing: it ends where it is wrong
                     return
                 raise _DamagedError("a page in it is damaged")
             if number > initial:
                 raise _DamagedError("it keeps a page that its file never had")
-            at += _RECORD_BYTES
+            at += record_bytes
             yield number, image
         at = -(-at // sector) * sector
 
 
 def _checksum(nonce: int, image: bytes) -> bytes:
     """Return the checksum of a page: the nonce and every 200th byte from the end, but the first."""
-    return ((nonce + sum(image[PAGE_BYTES % 200 : PAGE_BYTES - 199 : 200])) & 0xFFFFFFFF).to_bytes(4, "big")
+    size = len(image)
+    return ((nonce + sum(image[size % 200 : size - 199 : 200])) & 0xFFFFFFFF).to_bytes(4, "big")
 
 
 def _compare(pages: PageFile, descriptor: int, first: bytes | None, initial: int, count: int) -> tuple[Verdict, str]:
@@ -221,22 +229,26 @@ def _votes(pages: PageFile, descriptor: int, count: int) -> tuple[int, int]:
     for place, (number, image) in enumerate(_images(descriptor)):
         if number == 1 or place % step or number > pages.count:
             continue
-        near = _is_near(image, pages.page(number))
+        near = _is_near(image, pages.page(number), pages.layout)
         alike += near is True
         unlike += near is False
     return alike, unlike
 
 
-def _is_near(image: bytes, present: bytes) -> bool | None:
+def _is_near(image: bytes, present: bytes, layout: Layout) -> bool | None:
     """Whether a page may have become the other by one transaction; None where that cannot be told."""
     if image == present:
         return True
     if not any(image) or not any(present):
         return None  # taken from the free list, or given to it (secure_delete writes zeros)
-    if not type_of(image, 2) or not type_of(present, 2):
+    if not type_of(
+        image, 2
+    ):  # text of a long row; that such a page becomes one of a tree at once is all but unheard of
+        return False if type_of(present, 2) and not examine(present, 2, 1 << 31, layout).faults else None
+    if not type_of(present, 2):
         return None
-    cells = examine(image, 2, 1 << 31).cells
-    pieces = [image[at : min(at + size, PAGE_BYTES)] for _, size, at, _ in cells if size >= _PIECE_BYTES]
+    cells = examine(image, 2, 1 << 31, layout).cells
+    pieces = [image[at : min(at + size, layout.usable_bytes)] for _, size, at, _ in cells if size >= _PIECE_BYTES]
     if not pieces or image[0] <= INDEX_INTERIOR:
         return None
     kept = sum(_has_part(piece, present) for piece in pieces)

@@ -90,6 +90,12 @@ def require_stamps(file: Path, version: int, application_id: int) -> None:
         )
 
 
+def has_stamp(header: bytes) -> bool:
+    """Whether the first bytes of a file say that it is a database of Callisto's."""
+    stamp = header[_APPLICATION_ID_AT : _APPLICATION_ID_AT + 4]
+    return header.startswith(_MAGIC) and stamp == APPLICATION_ID.to_bytes(4, "big")
+
+
 def has_journal(file: Path) -> bool:
     """Whether a journal that may be hot lies beside a database; the database itself is not opened.
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from callisto_telnetd.db.format.pages import PageFile
+from callisto_telnetd.db.format.forest import survey as survey_of
+from callisto_telnetd.db.format.page_file import PageFile
 from callisto_telnetd.db.salvage.survey import Leaf, survey
 from tests.conftest import Server, servers
 from tests.db.plausible import Plausible
@@ -62,7 +63,7 @@ def damaged(start: StartServer, filled: Path, tmp_path: Path) -> Server:
 def leaves_of(file: Path) -> list[Leaf]:
     """Return a leaf of messages and one of call records."""
     with PageFile(file) as pages:
-        found = survey(pages, lambda _done, _of: None)
+        found = survey(pages, lambda _done, _of: None, survey_of(pages))
     return [found.leaves[name][3] for name in ("message", "call_record")]
 
 

@@ -20,11 +20,16 @@ class Damage:
     """The pages that are not what they were."""
     words: list[str] = field(default_factory=list)
     journal: bytes | None = None
+    page_bytes: int = PAGE
 
     @property
     def count(self) -> int:
         """How many pages the file has."""
-        return len(self.data) // PAGE
+        return len(self.data) // self.page_bytes
+
+    def place(self, page: int) -> slice:
+        """Return where a page stands in the file."""
+        return slice((page - 1) * self.page_bytes, page * self.page_bytes)
 
     def some_page(self) -> int:
         """Return a page, never the first."""
@@ -40,22 +45,22 @@ def flip_bits(damage: Damage) -> None:
     for _ in range(damage.chance.randint(1, 12)):
         at = damage.chance.randrange(len(damage.data))
         damage.data[at] ^= 1 << damage.chance.randrange(8)
-        damage.touch(at // PAGE + 1)
+        damage.touch(at // damage.page_bytes + 1)
 
 
 def zero_pages(damage: Damage) -> None:
     """Zero up to four pages that lie side by side."""
     first = damage.some_page()
     for page in range(first, min(first + damage.chance.randint(1, 4), damage.count + 1)):
-        damage.data[(page - 1) * PAGE : page * PAGE] = bytes(PAGE)
+        damage.data[damage.place(page)] = bytes(damage.page_bytes)
         damage.touch(page)
 
 
 def fill_page(damage: Damage) -> None:
     """Put noise over a part of a page."""
     page = damage.some_page()
-    size = damage.chance.randint(16, PAGE)
-    at = (page - 1) * PAGE + damage.chance.randint(0, PAGE - size)
+    size = damage.chance.randint(16, damage.page_bytes)
+    at = damage.place(page).start + damage.chance.randint(0, damage.page_bytes - size)
     damage.data[at : at + size] = damage.chance.randbytes(size)
     damage.touch(page)
 
@@ -63,7 +68,7 @@ def fill_page(damage: Damage) -> None:
 def swap_pages(damage: Damage) -> None:
     """Let two pages change places."""
     one, other = damage.some_page(), damage.some_page()
-    first, second = slice((one - 1) * PAGE, one * PAGE), slice((other - 1) * PAGE, other * PAGE)
+    first, second = damage.place(one), damage.place(other)
     damage.data[first], damage.data[second] = damage.data[second], damage.data[first]
     if one != other:
         damage.touch(one, other)
@@ -72,7 +77,7 @@ def swap_pages(damage: Damage) -> None:
 def repeat_page(damage: Damage) -> None:
     """Put a copy of one page in the place of another: a write that went astray."""
     one, other = damage.some_page(), damage.some_page()
-    damage.data[(one - 1) * PAGE : one * PAGE] = damage.data[(other - 1) * PAGE : other * PAGE]
+    damage.data[damage.place(one)] = damage.data[damage.place(other)]
     if one != other:
         damage.touch(one, other)
 
@@ -80,20 +85,20 @@ def repeat_page(damage: Damage) -> None:
 def truncate(damage: Damage) -> None:
     """Cut the file off anywhere behind its first page."""
     before = damage.count
-    size = damage.chance.randint(PAGE, len(damage.data) - 1)
+    size = damage.chance.randint(damage.page_bytes, len(damage.data) - 1)
     del damage.data[size:]
-    damage.touch(*range(size // PAGE + 1, before + 1))
+    damage.touch(*range(size // damage.page_bytes + 1, before + 1))
 
 
 def wipe_first_page(damage: Damage) -> None:
     """Zero page 1."""
-    damage.data[:PAGE] = bytes(PAGE)
+    damage.data[damage.place(1)] = bytes(damage.page_bytes)
     damage.touch(1)
 
 
 def wipe_schema(damage: Damage) -> None:
     """Zero page 1 but for its header."""
-    damage.data[100:PAGE] = bytes(PAGE - 100)
+    damage.data[100 : damage.page_bytes] = bytes(damage.page_bytes - 100)
     damage.touch(1)
 
 
@@ -109,7 +114,8 @@ def loop_free_list(damage: Damage) -> None:
     trunk = int.from_bytes(damage.data[32:36], "big")
     target = damage.some_page()
     if 1 < trunk <= damage.count and damage.chance.random() < 0.5:
-        damage.data[(trunk - 1) * PAGE : (trunk - 1) * PAGE + 4] = trunk.to_bytes(4, "big")
+        start = damage.place(trunk).start
+        damage.data[start : start + 4] = trunk.to_bytes(4, "big")
         damage.touch(trunk)
     else:
         damage.data[32:36] = target.to_bytes(4, "big")
@@ -121,38 +127,43 @@ def loop_overflow(damage: Damage) -> None:
     chains = [
         page
         for page in range(2, damage.count + 1)
-        if damage.data[(page - 1) * PAGE] == 0 and int.from_bytes(damage.data[(page - 1) * PAGE :][:4], "big") > 0
+        if damage.data[(start := damage.place(page).start)] == 0 and any(damage.data[start : start + 4])
     ]
     if not chains:
         return
     page = damage.chance.choice(chains)
     target = page if damage.chance.random() < 0.5 else damage.some_page()
-    damage.data[(page - 1) * PAGE : (page - 1) * PAGE + 4] = target.to_bytes(4, "big")
+    start = damage.place(page).start
+    damage.data[start : start + 4] = target.to_bytes(4, "big")
     damage.touch(page)
 
 
 def add_foreign_journal(damage: Damage) -> None:
     """Lay the hot journal of another database beside the file."""
-    damage.journal = journal_of([(1, bytes(PAGE)), (2, damage.chance.randbytes(PAGE))], damage.count)
+    damage.journal = journal_of(
+        [(1, bytes(damage.page_bytes)), (2, damage.chance.randbytes(damage.page_bytes))],
+        damage.count,
+        damage.page_bytes,
+    )
 
 
 def add_stale_journal(damage: Damage) -> None:
     """Lay a hot journal of long ago beside the file: its first page has an older counter, its pages other rows."""
-    first = bytearray(damage.data[:PAGE])
+    first = bytearray(damage.data[damage.place(1)])
     first[24:28] = (1).to_bytes(4, "big")
     other = damage.some_page()
-    images = [(1, bytes(first)), (other, damage.chance.randbytes(PAGE))]
-    damage.journal = journal_of(images, damage.count)
+    images = [(1, bytes(first)), (other, damage.chance.randbytes(damage.page_bytes))]
+    damage.journal = journal_of(images, damage.count, damage.page_bytes)
 
 
-def journal_of(images: list[tuple[int, bytes]], count: int) -> bytes:
+def journal_of(images: list[tuple[int, bytes]], count: int, page_bytes: int = PAGE) -> bytes:
     """Return a well-formed hot journal (SQLite, "Database File Format", section 3)."""
     nonce, sector = 7, 512
     magic = bytes.fromhex("d9d505f920a163d7")
-    parts = [magic + b"".join(each.to_bytes(4, "big") for each in (len(images), nonce, count, sector, PAGE))]
+    parts = [magic + b"".join(each.to_bytes(4, "big") for each in (len(images), nonce, count, sector, page_bytes))]
     parts[0] = parts[0].ljust(sector, b"\0")
     for number, image in images:
-        checksum = (nonce + sum(image[at] for at in range(PAGE - 200, 0, -200))) & 0xFFFFFFFF
+        checksum = (nonce + sum(image[at] for at in range(page_bytes - 200, 0, -200))) & 0xFFFFFFFF
         parts.append(number.to_bytes(4, "big") + image + checksum.to_bytes(4, "big"))
     return b"".join(parts)
 
@@ -184,10 +195,10 @@ COMBINED = (
 )
 
 
-def damage_file(file: Path, seed: int) -> Damage:
+def damage_file(file: Path, seed: int, page_bytes: int = PAGE) -> Damage:
     """Damage a database as the seed says: one kind in two of three, else two or three kinds together."""
     chance = random.Random(seed)
-    damage = Damage(bytearray(file.read_bytes()), chance)
+    damage = Damage(bytearray(file.read_bytes()), chance, page_bytes=page_bytes)
     kinds = [KINDS[seed % len(KINDS)]] if seed % 3 else chance.sample(COMBINED, chance.randint(2, 3))
     for kind in kinds:
         kind(damage)

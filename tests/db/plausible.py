@@ -10,17 +10,17 @@ from pathlib import Path
 
 from callisto_telnetd.db.schema import APPLICATION_ID, migrations, statements
 from callisto_telnetd.db.tables import CALL_RESULTS, GREETING_OCCASIONS, MESSAGE_KINDS
+from tests.db.forms import Form
 
+OWN = Form()
 _WORDS = ("please", "call", "back", "about", "the", "invoice", "für", "Zürich", "before", "noon", "naïve", "déjà")
 _STATE = ("clock", "last_check", "last_backup", "schedule", "account_file")
 _VARIABLES = {"gWebTimeout": "30", "gCocProxyMemory": "256", "gWebServerRestart": "9,02:00"}
 
 
-def make_schema(file: Path) -> sqlite3.Connection:
+def make_schema(file: Path, form: Form = OWN) -> sqlite3.Connection:
     """Return a connection to a new and empty database of Callisto's; the caller commits and closes."""
-    connection = sqlite3.connect(file, isolation_level=None)
-    for pragma in ("page_size=4096", "secure_delete=ON", "synchronous=OFF", "journal_mode=MEMORY"):
-        connection.execute(f"PRAGMA {pragma}").fetchall()
+    connection = form.begin(file)
     for version, script in sorted(migrations().items()):
         for statement in statements(script):
             connection.execute(statement)
@@ -37,9 +37,9 @@ class Plausible:
         self.users = max(3, int(150 * size**0.5))
         self.size = size
 
-    def fill(self, file: Path, *, deleting: bool = True) -> None:
+    def fill(self, file: Path, *, deleting: bool = True, form: Form = OWN) -> None:
         """Make the database; some of its rows are then deleted again."""
-        connection = make_schema(file)
+        connection = make_schema(file, form)
         connection.execute("BEGIN")
         numbers = range(100, 100 + self.users)
         rows = {
@@ -63,6 +63,7 @@ class Plausible:
         if deleting:
             self._delete_some(connection)
         connection.close()
+        form.finish(file)
 
     def _delete_some(self, connection: sqlite3.Connection) -> None:
         """Leave free pages and holes behind, as use does."""

@@ -12,10 +12,15 @@ from hypothesis import strategies as st
 
 from callisto_telnetd.db.format.carve import FoundRow, Tally, carve
 from callisto_telnetd.db.format.forest import Survey, survey
-from callisto_telnetd.db.format.pages import PAGE_BYTES, TABLE_INTERIOR, PageFile, type_of
+from callisto_telnetd.db.format.layout import OWN
+from callisto_telnetd.db.format.page_file import PageFile
+from callisto_telnetd.db.format.pages import TABLE_INTERIOR, type_of
 from callisto_telnetd.db.format.records import payload_of
 from callisto_telnetd.db.tables import TABLES, Table, table_named
 from tests.db.filling import make, rows_of
+
+PAGE = OWN.page_bytes
+
 
 Rows = dict[str, list[tuple[Any, ...]]]
 
@@ -59,11 +64,11 @@ class Patient:
 
     def page(self, number: int) -> bytes:
         """Return a page."""
-        return bytes(self.content[(number - 1) * PAGE_BYTES : number * PAGE_BYTES])
+        return bytes(self.content[(number - 1) * PAGE : number * PAGE])
 
     def put(self, number: int, page: bytes) -> None:
         """Overwrite a page."""
-        self.content[(number - 1) * PAGE_BYTES : (number - 1) * PAGE_BYTES + len(page)] = page
+        self.content[(number - 1) * PAGE : (number - 1) * PAGE + len(page)] = page
 
     def carve(self, tally: Tally | None = None) -> list[FoundRow]:
         """Return what is carved of the damaged file."""
@@ -92,7 +97,7 @@ def test_all_rows_are_found_and_no_other(tmp_path: Path, deleted: bool, vacuumed
 
 def test_all_rows_are_found_without_page_1(patient: Patient) -> None:
     """With page 1 wiped every row is there, and none is called damaged: its page and its tree are whole."""
-    patient.put(1, bytes(PAGE_BYTES))
+    patient.put(1, bytes(PAGE))
     found = patient.carve()
 
     assert by_table(found) == patient.rows
@@ -101,9 +106,9 @@ def test_all_rows_are_found_without_page_1(patient: Patient) -> None:
 
 def test_all_rows_are_found_without_the_schema_and_the_interior_pages(patient: Patient) -> None:
     """With every page gone that is above the leaves, the rows of tables are still there and come in order."""
-    for number in range(1, len(patient.content) // PAGE_BYTES + 1):
+    for number in range(1, len(patient.content) // PAGE + 1):
         if number == 1 or type_of(patient.page(number), number) == TABLE_INTERIOR or patient.survey.owner[number] == 1:
-            patient.put(number, bytes(PAGE_BYTES))
+            patient.put(number, bytes(PAGE))
 
     assert by_table(patient.carve()) == patient.rows
 
@@ -111,7 +116,7 @@ def test_all_rows_are_found_without_the_schema_and_the_interior_pages(patient: P
 def test_no_deleted_row_comes_back_where_page_1_is_wiped(tmp_path: Path) -> None:
     """Without the free list, what it held is zeros: only rows that were there are found."""
     patient = Patient(make(tmp_path / "callisto.db", deleted=True))
-    patient.put(1, bytes(PAGE_BYTES))
+    patient.put(1, bytes(PAGE))
 
     assert by_table(patient.carve()) == patient.rows
 
@@ -136,7 +141,7 @@ def test_a_zeroed_leaf_loses_its_own_rows_alone(patient: Patient) -> None:
     number = patient.leaves("message")[3]
     with PageFile(patient.file) as pages:
         gone = {cell[0] for cell in pages.shape(number).cells}
-    patient.put(number, bytes(PAGE_BYTES))
+    patient.put(number, bytes(PAGE))
     found = patient.carve()
 
     assert [row for row in patient.rows["message"] if row[0] not in gone] == by_table(found)["message"]
@@ -147,7 +152,7 @@ def test_rows_below_a_zeroed_interior_page_are_marked(patient: Patient) -> None:
     """The leaves of a root that is gone are found by themselves; where the tree is lost whole nothing else speaks."""
     tree = patient.survey.tree_of(table("call_record"))
     assert tree is not None
-    patient.put(tree.root, bytes(PAGE_BYTES))
+    patient.put(tree.root, bytes(PAGE))
     found = patient.carve()
 
     assert by_table(found) == patient.rows
@@ -188,7 +193,7 @@ def test_an_overflow_chain_that_loops_loses_one_row(patient: Patient) -> None:
     assert all(found[key].values == row for key, row in sound.items() if key not in (one, other))
 
 
-@pytest.mark.parametrize("size", [0, 100, PAGE_BYTES, 40 * PAGE_BYTES + 5, 41 * PAGE_BYTES - 1])
+@pytest.mark.parametrize("size", [0, 100, PAGE, 40 * PAGE + 5, 41 * PAGE - 1])
 def test_a_file_that_is_cut_short_keeps_what_is_there(patient: Patient, size: int) -> None:
     """Whatever is found of a truncated file was in it, and no row of a whole leaf without overflow is missing."""
     with PageFile(patient.file) as pages:
@@ -196,7 +201,7 @@ def test_a_file_that_is_cut_short_keeps_what_is_there(patient: Patient, size: in
             (tree.table.name, cell[0])
             for tree in patient.survey.trees
             for leaf in tree.leaves
-            if tree.table and tree.table.rowid and leaf.number <= size // PAGE_BYTES
+            if tree.table and tree.table.rowid and leaf.number <= size // PAGE
             for cell in pages.shape(leaf.number).cells
             if not cell[3]
         }
@@ -218,8 +223,8 @@ def _smear(content: bytearray, chance: random.Random) -> None:
 
 
 def _copy(content: bytearray, chance: random.Random) -> None:
-    source, target = (PAGE_BYTES * chance.randrange(len(content) // PAGE_BYTES) for _ in range(2))
-    content[target : target + PAGE_BYTES] = content[source : source + PAGE_BYTES]
+    source, target = (PAGE * chance.randrange(len(content) // PAGE) for _ in range(2))
+    content[target : target + PAGE] = content[source : source + PAGE]
 
 
 def _cut(content: bytearray, chance: random.Random) -> None:
@@ -251,7 +256,7 @@ def test_any_damage_is_survived(
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(content=st.binary(max_size=3 * PAGE_BYTES))
+@given(content=st.binary(max_size=3 * PAGE))
 def test_any_bytes_are_a_file(tmp_path: Path, content: bytes) -> None:
     """A file of any bytes is carved to its end."""
     file = tmp_path / "callisto.db"

@@ -10,11 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callisto_telnetd.db.format.forest import survey
-from callisto_telnetd.db.format.pages import PAGE_BYTES, TABLE_LEAF, PageFile, examine, local_bytes, varint
+from callisto_telnetd.db.format.layout import OWN
+from callisto_telnetd.db.format.page_file import PageFile
+from callisto_telnetd.db.format.pages import TABLE_LEAF, examine, varint
 from callisto_telnetd.db.format.records import decode, payload_of
 from callisto_telnetd.db.tables import TABLES, table_named
 from callisto_telnetd.errors import StoreError
 from tests.db.filling import make
+
+PAGE = OWN.page_bytes
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +98,7 @@ def test_trees_are_found_without_their_roots(tmp_path: Path, part: str) -> None:
         whole = survey(pages)
     content = bytearray(file.read_bytes())
     begin = 0 if part == "page 1" else 100
-    content[begin:PAGE_BYTES] = bytes(PAGE_BYTES - begin)
+    content[begin:PAGE] = bytes(PAGE - begin)
     file.write_bytes(content)
     with PageFile(file) as pages:
         looked = survey(pages)
@@ -139,7 +143,7 @@ def test_a_free_list_that_loops_ends(filled: Path, tmp_path: Path) -> None:
     """A trunk that leads to itself is noticed once."""
     content = bytearray(filled.read_bytes())
     (trunk,) = struct.unpack_from(">I", content, 32)
-    struct.pack_into(">I", content, (trunk - 1) * PAGE_BYTES, trunk)
+    struct.pack_into(">I", content, (trunk - 1) * PAGE, trunk)
     file = tmp_path / "callisto.db"
     file.write_bytes(content)
     with PageFile(file) as pages:
@@ -149,11 +153,11 @@ def test_a_free_list_that_loops_ends(filled: Path, tmp_path: Path) -> None:
 def test_a_file_that_is_cut_short_has_a_last_page(filled: Path, tmp_path: Path) -> None:
     """What is missing of the last page is zeros, and the page is unsound."""
     file = tmp_path / "callisto.db"
-    file.write_bytes(filled.read_bytes()[: 10 * PAGE_BYTES + 100])
+    file.write_bytes(filled.read_bytes()[: 10 * PAGE + 100])
     with PageFile(file) as pages:
         assert pages.count == 11
-        assert len(pages.page(11)) == PAGE_BYTES
-        assert pages.page(99) == bytes(PAGE_BYTES)
+        assert len(pages.page(11)) == PAGE
+        assert pages.page(99) == bytes(PAGE)
         assert not pages.is_whole(11)
         assert "cut short" in pages.shape(11).faults[0]
 
@@ -167,17 +171,17 @@ def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 @given(size=st.integers(0, 1 << 22), table=st.booleans())
 def test_what_stays_on_a_page_fits_on_it(size: int, table: bool) -> None:
     """The local part of a payload is never larger than the payload, nor than a page."""
-    assert 0 <= local_bytes(size, table=table) <= min(size, PAGE_BYTES - 35)
+    assert 0 <= OWN.local_bytes(size, table=table) <= min(size, PAGE - 35)
 
 
 @given(page=st.binary(max_size=200), type=st.sampled_from([2, 5, 10, 13]), head=st.binary(min_size=11, max_size=11))
 def test_any_page_is_examined(page: bytes, type: int, head: bytes) -> None:
     """Whatever bytes a page has, its cells lie on it, and no exception comes."""
-    whole = (bytes([type]) + head + page * 40).ljust(PAGE_BYTES, b"\x05")[:PAGE_BYTES]
+    whole = (bytes([type]) + head + page * 40).ljust(PAGE, b"\x05")[:PAGE]
     for number in (1, 2):
         for _, size, at, chain in examine(whole, number, 1000).cells:
-            assert 0 <= at <= PAGE_BYTES
-            assert chain or at + size <= PAGE_BYTES or size > 1000
+            assert 0 <= at <= PAGE
+            assert chain or at + size <= PAGE or size > 1000
 
 
 @given(data=st.binary(max_size=200))

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from callisto_telnetd.db.format.pages import PageFile
+from callisto_telnetd.db.format.forest import survey as survey_of
+from callisto_telnetd.db.format.page_file import PageFile
 from callisto_telnetd.db.salvage.repair import Order, repair
 from callisto_telnetd.db.salvage.report import RepairReport
 from callisto_telnetd.db.salvage.room import needed_bytes
@@ -187,7 +188,7 @@ def wipe(live: Path, *numbers: int) -> None:
 def leaves_of(live: Path, name: str) -> list[Leaf]:
     """Return the leaves of a table, in order."""
     with PageFile(live) as pages:
-        return survey(pages, lambda _done, _of: None).leaves[name]
+        return survey(pages, lambda _done, _of: None, survey_of(pages)).leaves[name]
 
 
 def test_a_lost_first_page_has_cost_no_row(live: Path) -> None:

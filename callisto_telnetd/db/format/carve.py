@@ -18,7 +18,8 @@ from typing import Any
 
 from callisto_telnetd.db.format.forest import HIGHEST, LOWEST, Survey, Tree, table_on
 from callisto_telnetd.db.format.forest import survey as survey_of
-from callisto_telnetd.db.format.pages import TABLE_INTERIOR, TABLE_LEAF, PageFile, Shape
+from callisto_telnetd.db.format.page_file import PageFile
+from callisto_telnetd.db.format.pages import TABLE_INTERIOR, TABLE_LEAF, Shape
 from callisto_telnetd.db.format.records import decode, payload_of
 from callisto_telnetd.db.tables import TABLES, Table
 
@@ -165,18 +166,18 @@ class _Carving:
     def _read(self, shape: Shape, table: Table) -> Iterator[tuple[int, tuple[object, ...] | None, bool]]:
         """Yield each cell's size, its row (None where there is none to be read), and whether that is damaged."""
         page, in_table, room = self._pages.page(shape.number), shape.type == TABLE_LEAF, _MOST_PAGE_BYTES
-        width, stored = len(table.columns), table.stored
+        width, stored, encoding = len(table.columns), table.stored, self._pages.layout.encoding
         place_of_rowid = _rowid_place(table)
         in_order = stored == tuple(range(width))
         for cell in shape.cells:
             rowid, size, at, chained = cell
             damaged = False
             if not chained:
-                record = decode(page, at, at + size)
+                record = decode(page, at, at + size, encoding)
             else:
                 room -= size
                 payload = payload_of(self._pages, page, cell, table=in_table) if room >= 0 else None
-                record = decode(payload.data, 0, size) if payload else None
+                record = decode(payload.data, 0, size, encoding) if payload else None
                 damaged = payload is not None and (bool(payload.fault) or self._is_shared(payload.chain))
             if record is None or len(record) != width:
                 yield size, None, True
@@ -195,13 +196,12 @@ class _Carving:
     def _rows_of(self, source: _Source, table: Table) -> list[tuple[Any, int, int, FoundRow]]:
         """Return the rows of a page, each with its key, its rank, and its size."""
         shape = self._pages.shape(source.number)
-        if shape.lost:
-            self._tally.unreadable[table.name] += shape.lost
+        self._miss(table, source.number, shape.lost)
         rows = []
         place = _rowid_place(table)
         for size, values, damaged in self._read(shape, table):
             if values is None:
-                self._tally.unreadable[table.name] += 1
+                self._miss(table, source.number, 1)
                 continue
             key: Any = values[place] if table.rowid else _sortable(table, values)
             rank = source.rank + (damaged or (table.rowid and not source.low <= key <= source.high))
@@ -222,8 +222,13 @@ class _Carving:
                 unreadable += 1
             else:
                 yield FoundRow(table, values, number, damaged)
-        if unreadable:
-            self._tally.unreadable[table.name] += unreadable
+        self._miss(table, number, unreadable)
+
+    def _miss(self, table: Table, number: int, count: int) -> None:
+        """Count rows of a page that cannot be read; the page then cannot be trusted."""
+        if count:
+            self._tally.unreadable[table.name] += count
+            self._tally.faults.setdefault(number, "a row on it cannot be read")
 
     def _merged(self, table: Table, sources: list[_Source]) -> Iterator[FoundRow]:
         """Yield the rows of pages in the order of their keys, each key once."""

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from struct import Struct
 
+from callisto_telnetd.db.format.page_file import PageFile
 from callisto_telnetd.db.format.pages import (
     INDEX_INTERIOR,
     INDEX_LEAF,
     TABLE_INTERIOR,
     TABLE_LEAF,
-    PageFile,
     Shape,
     type_of,
 )
@@ -29,7 +29,6 @@ _FAMILY = {TABLE_LEAF: TABLE_LEAF, TABLE_INTERIOR: TABLE_LEAF, INDEX_LEAF: INDEX
 _MAGIC = b"SQLite format 3\0"
 _FIRST_FREE_AT = 32  # section 1.3: the first trunk of the free list, and how many pages that has
 _TWO_LONGS = Struct(">II")
-_MOST_FREE = 1022  # page numbers that a trunk has room for
 _SCHEMA_COLUMNS = 5
 _MOST_TREES = 64  # of the schema; ours has 15
 _ROWS_THAT_TELL = 8
@@ -106,6 +105,8 @@ def survey(pages: PageFile) -> Survey:
     if missing and not result.schema_fault:
         result.schema_fault = f"the schema has no table {missing[0]}"
     _walk_free_list(pages, result)
+    if result.free_fault or not pages.page(1).startswith(_MAGIC):
+        _find_free_pages(pages, types, result)
     walker.find_trees()
     return result
 
@@ -205,14 +206,14 @@ class _Walker:
 
 def records_on(pages: PageFile, shape: Shape, every: int = 1) -> Iterator[Record]:
     """Yield the records of a page, or one of ``every`` so many; those that cannot be read are left out."""
-    table = shape.type == TABLE_LEAF
+    table, encoding = shape.type == TABLE_LEAF, pages.layout.encoding
     page = pages.page(shape.number)
     for cell in shape.cells[::every]:
         if not cell[3]:
-            record = decode(page, cell[2], cell[2] + cell[1])
+            record = decode(page, cell[2], cell[2] + cell[1], encoding)
         else:
             payload = payload_of(pages, page, cell, table=table)
-            record = decode(payload.data, 0, len(payload.data)) if payload else None
+            record = decode(payload.data, 0, len(payload.data), encoding) if payload else None
         if record is not None:
             yield record
 
@@ -254,6 +255,24 @@ def _roots(pages: PageFile, result: Survey) -> dict[str, int]:
     return roots
 
 
+def _find_free_pages(pages: PageFile, types: bytearray, result: Survey) -> None:
+    """Collect what the trunks of a free list name that page 1 does not lead to, or not to the end.
+
+    A trunk is told by its form: a number of entries that it has room for, each another page of the file. The pages of
+    overflow chains have text there.
+    """
+    for trunk in range(2, pages.count + 1):
+        if types[trunk] or result.owner[trunk] or trunk in result.free:
+            continue
+        page = pages.page(trunk)
+        following, count = _TWO_LONGS.unpack_from(page)
+        if following > pages.count or not (following or count) or count > pages.layout.most_free:
+            continue
+        named = {int.from_bytes(page[8 + 4 * place : 12 + 4 * place], "big") for place in range(count)}
+        if len(named) == count and all(1 < number <= pages.count and not result.owner[number] for number in named):
+            result.free |= {trunk, *named}
+
+
 def _walk_free_list(pages: PageFile, result: Survey) -> None:
     """Collect the pages of the free list (section 1.5); the walk ends where it comes to a page a second time."""
     first = pages.page(1)
@@ -265,7 +284,7 @@ def _walk_free_list(pages: PageFile, result: Survey) -> None:
         result.free.add(trunk)
         page = pages.page(trunk)
         following, count = _TWO_LONGS.unpack_from(page)
-        if count > _MOST_FREE:
+        if count > pages.layout.most_free:
             result.free_fault = f"page {trunk} of the free list names more pages than it has room for"
             return
         for place in range(count):

@@ -6,35 +6,32 @@ Rules:
   number of pages, and what cannot be read is counted, not raised.
 * Nothing is held but what a caller holds: a page is read when it is asked for. ``pread`` and no mapping: a bad sector
   is then a page without content instead of a SIGBUS.
-* The page size is ours, 4096 bytes without reserved ones: a header that is wiped takes nothing with it.
+* What a page is read by (:class:`.layout.Layout`) is found by :mod:`.detection`.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cache
 from struct import Struct
-from typing import Self
 
-from callisto_telnetd.errors import StoreError, named
+from callisto_telnetd.db.format.layout import OWN, Layout
 
-PAGE_BYTES = 4096
 INDEX_INTERIOR, TABLE_INTERIOR, INDEX_LEAF, TABLE_LEAF = 0x02, 0x05, 0x0A, 0x0D
 TREE_TYPES = frozenset((INDEX_INTERIOR, TABLE_INTERIOR, INDEX_LEAF, TABLE_LEAF))
 FILE_HEADER_BYTES = 100
 MAX_PAYLOAD_BYTES = 4 << 20
 """No row of ours is larger; what claims to be is damaged, and is not put together."""
 
-# Section 1.6: of a payload that is too long, what stays on the page.
-_MOST_TABLE, _MOST_INDEX = PAGE_BYTES - 35, (PAGE_BYTES - 12) * 64 // 255 - 23
-_LEAST = (PAGE_BYTES - 12) * 32 // 255 - 23
-_OVERFLOW_BYTES = PAGE_BYTES - 4
 _SMALLEST_CELL = 4  # what a cell takes at least (section 1.6, "freeblock")
 _HEADER = Struct(">BHHHB")
 _TWO_SHORTS, _LONG = Struct(">HH"), Struct(">I")
-_POINTERS = tuple(Struct(f">{count}H") for count in range(PAGE_BYTES // 2 + 1))
-_NO_PAGE = bytes(PAGE_BYTES)
+_LARGEST_PAGE = 1 << 16
+_EXTENT, _END = (
+    20,
+    (1 << 20) - 1,
+)  # bits of an extent's end, which is at most 65,536: begin << 20 | end, one number that sorts
+DOES_NOT_ADD_UP = "its free space does not add up"
 
 Cell = tuple[int, int, int, int]
 """A cell that can be read: its row id (0 in an index), the size of its payload in bytes, where that begins on the page,
@@ -56,64 +53,13 @@ class Shape:
     """Cells that are promised and cannot be read."""
     faults: list[str] = field(default_factory=list)
     """Why the page is unsound; empty where it is sound."""
+    filled: int = 0
+    """Where the content of the page ends by what it says of itself; 0 where that cannot be told."""
 
     @property
     def is_leaf(self) -> bool:
         """Whether it is a leaf of a table or an index."""
         return self.type in (TABLE_LEAF, INDEX_LEAF)
-
-
-class PageFile:
-    """A database file that nobody writes to, page by page."""
-
-    def __init__(self, file: Path) -> None:
-        """Open the file.
-
-        Raises:
-            StoreError: it cannot be read.
-        """
-        try:
-            self._descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-            self.size = os.fstat(self._descriptor).st_size
-        except OSError as error:
-            raise StoreError(f"database {named(file)} cannot be read: {error.strerror}") from None
-        self.count = -(-self.size // PAGE_BYTES)
-        """Pages, the last one perhaps cut short."""
-        self.unreadable: set[int] = set()
-        """Pages that the disk did not give."""
-
-    def page(self, number: int) -> bytes:
-        """Return a page, from 1 on; what is not in the file, or cannot be read from the disk, is zeros."""
-        try:
-            page = os.pread(self._descriptor, PAGE_BYTES, (number - 1) * PAGE_BYTES) if number > 0 else b""
-        except OSError:
-            self.unreadable.add(number)
-            return _NO_PAGE
-        return page if len(page) == PAGE_BYTES else page.ljust(PAGE_BYTES, b"\0")
-
-    def is_whole(self, number: int) -> bool:
-        """Whether the file holds the whole of the page."""
-        return 0 < number <= self.size // PAGE_BYTES and number not in self.unreadable
-
-    def shape(self, number: int) -> Shape:
-        """Return the structural test of a page."""
-        page = self.page(number)
-        shape = examine(page, number, self.count)
-        if not self.is_whole(number):
-            shape.faults.insert(0, "the page is cut short, or the disk does not give it")
-        return shape
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def type_of(page: bytes, number: int) -> int:
@@ -138,49 +84,58 @@ def varint(data: bytes, at: int) -> tuple[int, int]:
     return value - (1 << 64) if value >> 63 else value, at + 9
 
 
-def local_bytes(size: int, *, table: bool) -> int:
-    """Return how many bytes of a payload of ``size`` stay on the page."""
-    most = _MOST_TABLE if table else _MOST_INDEX
-    if size <= most:
-        return size
-    kept = _LEAST + (size - _LEAST) % _OVERFLOW_BYTES
-    return kept if kept <= most else _LEAST
+@cache
+def _pointers(count: int) -> Struct:
+    return Struct(f">{count}H")
 
 
-def examine(page: bytes, number: int, count: int) -> Shape:
+def examine(page: bytes, number: int, count: int, layout: Layout = OWN) -> Shape:
     """Return the structural test of a page of a file of ``count`` pages; never raises."""
+    usable = layout.usable_bytes
     start = FILE_HEADER_BYTES if number == 1 else 0
     type, free, cells, content, fragments = _HEADER.unpack_from(page, start)
     if type not in TREE_TYPES:
         return Shape(number, 0, faults=["it is no page of a tree"])
+    content = content or _LARGEST_PAGE  # which the two bytes have no room for
     shape = Shape(number, type)
     array = start + (8 if type >= INDEX_LEAF else 12)
-    room = (PAGE_BYTES - array) // 2
+    room = (usable - array) // 2
     if cells > room:
         shape.faults.append("more cells than the page has room for")
         shape.lost += cells - room
         cells = room
     lowest = array + 2 * cells
-    if not lowest <= content <= PAGE_BYTES:
+    if not lowest <= content <= usable:
         shape.faults.append("its content begins outside")
-    pointers = _POINTERS[cells].unpack_from(page, array)
+    pointers = _pointers(cells).unpack_from(page, array)
     if type == TABLE_LEAF:
-        extents = _table_leaf(page, pointers, lowest, count, shape)
+        extents = _table_leaf(page, pointers, (lowest, count), layout, shape)
     else:
-        extents = _other_cells(page, pointers, lowest, count, shape)
+        extents = _other_cells(page, pointers, (lowest, count), layout, shape)
     if type < INDEX_LEAF:
         shape.children.append(_LONG.unpack_from(page, start + 8)[0])
         if not all(1 < child <= count for child in shape.children):
             shape.faults.append("a child is outside the file")
     if shape.lost:
         shape.faults.append("cells that cannot be read")
-    _test_room(page, shape, extents, free, (max(lowest, content), content, fragments))
+    _test_room(page, shape, extents, free, (max(lowest, content), content, fragments, usable))
     return shape
 
 
-def _table_leaf(page: bytes, pointers: tuple[int, ...], lowest: int, count: int, shape: Shape) -> list[int]:
-    """Read the cells of a table's leaf; return where each begins and ends, as one number: begin << 16 | end."""
-    most = min(MAX_PAYLOAD_BYTES, count * PAGE_BYTES)
+def _table_leaf(
+    page: bytes, pointers: tuple[int, ...], bounds: tuple[int, int], layout: Layout, shape: Shape
+) -> list[int]:
+    """Read the cells of a table's leaf; return where each begins and ends, as one number.
+
+    Args:
+        page: All of it.
+        pointers: Where its cells begin.
+        bounds: Where the first one can begin, and how many pages the file has.
+        layout: The file's.
+        shape: Takes what is found.
+    """
+    (lowest, count), usable, most_local = bounds, layout.usable_bytes, layout.most_table
+    most = min(MAX_PAYLOAD_BYTES, count * layout.page_bytes)
     cells, extents, lost, last = shape.cells, [], 0, -(1 << 63) - 1
     for at in pointers:
         try:
@@ -201,25 +156,28 @@ def _table_leaf(page: bytes, pointers: tuple[int, ...], lowest: int, count: int,
             lost += 1
             continue
         end, chain = body + size, 0
-        if size > _MOST_TABLE:
-            end = body + local_bytes(size, table=True) + 4
-            if end <= PAGE_BYTES:
+        if size > most_local:
+            end = body + layout.local_bytes(size, table=True) + 4
+            if end <= usable:
                 chain = _LONG.unpack_from(page, end - 4)[0]
-        if at < lowest or end > PAGE_BYTES or not 0 < size <= most or chain > count:
+        if at < lowest or end > usable or not 0 < size <= most or chain > count:
             lost += 1
             continue
         if rowid <= last:
             shape.faults.append("row ids out of order")
         last = rowid
         cells.append((rowid, size, body, chain))
-        extents.append(at << 16 | (end if end - at >= _SMALLEST_CELL else at + _SMALLEST_CELL))
+        extents.append(at << _EXTENT | (end if end - at >= _SMALLEST_CELL else at + _SMALLEST_CELL))
     shape.lost += lost
     return extents
 
 
-def _other_cells(page: bytes, pointers: tuple[int, ...], lowest: int, count: int, shape: Shape) -> list[int]:
+def _other_cells(
+    page: bytes, pointers: tuple[int, ...], bounds: tuple[int, int], layout: Layout, shape: Shape
+) -> list[int]:
     """Do the same for the three other types."""
-    most = min(MAX_PAYLOAD_BYTES, count * PAGE_BYTES)
+    (lowest, count), usable, most_local = bounds, layout.usable_bytes, layout.most_index
+    most = min(MAX_PAYLOAD_BYTES, count * layout.page_bytes)
     interior, table = shape.type < INDEX_LEAF, shape.type == TABLE_INTERIOR
     cells, extents, last = shape.cells, [], -(1 << 63) - 1
     for at in pointers:
@@ -234,37 +192,37 @@ def _other_cells(page: bytes, pointers: tuple[int, ...], lowest: int, count: int
                 if size > 127:
                     size, body = varint(page, body - 1)
                 end = body + size
-                if size > _MOST_INDEX:
-                    end = body + local_bytes(size, table=False) + 4
-                    chain = _LONG.unpack_from(page, end - 4)[0] if end <= PAGE_BYTES else 0
+                if size > most_local:
+                    end = body + layout.local_bytes(size, table=False) + 4
+                    chain = _LONG.unpack_from(page, end - 4)[0] if end <= usable else 0
         except IndexError:
             shape.lost += 1
             continue
-        if at < lowest or end > PAGE_BYTES or not (table or 0 < size <= most) or chain > count:
+        if at < lowest or end > usable or not (table or 0 < size <= most) or chain > count:
             shape.lost += 1
             continue
         if table and rowid <= last:
             shape.faults.append("row ids out of order")
         last = rowid
         cells.append((rowid, size, body, chain))
-        extents.append(at << 16 | (end if end - at >= _SMALLEST_CELL else at + _SMALLEST_CELL))
+        extents.append(at << _EXTENT | (end if end - at >= _SMALLEST_CELL else at + _SMALLEST_CELL))
         if interior:
             shape.children.append(_LONG.unpack_from(page, at)[0])
     return extents
 
 
-def _test_room(page: bytes, shape: Shape, extents: list[int], free: int, content: tuple[int, int, int]) -> None:
+def _test_room(page: bytes, shape: Shape, extents: list[int], free: int, content: tuple[int, int, int, int]) -> None:
     """Test that cells and freeblocks (section 1.6) lie side by side and fill what they are said to fill."""
-    lowest, begin, fragments = content
+    lowest, begin, fragments, usable = content
     taken = fragments
-    for _ in range(PAGE_BYTES // _SMALLEST_CELL):
+    for _ in range(usable // _SMALLEST_CELL):
         if not free:
             break
-        if not lowest <= free <= PAGE_BYTES - _SMALLEST_CELL:
+        if not lowest <= free <= usable - _SMALLEST_CELL:
             shape.faults.append("a freeblock outside the content")
             break
         following, size = _TWO_SHORTS.unpack_from(page, free)
-        extents.append(free << 16 | (free + size))
+        extents.append(free << _EXTENT | (free + size))
         if size < _SMALLEST_CELL or (following and following < free + size):
             shape.faults.append("freeblocks that overlap")
             break
@@ -272,11 +230,12 @@ def _test_room(page: bytes, shape: Shape, extents: list[int], free: int, content
     extents.sort()
     last = lowest
     for extent in extents:
-        at, end = extent >> 16, extent & 0xFFFF
-        if at < last or end > PAGE_BYTES:
+        at, end = extent >> _EXTENT, extent & _END
+        if at < last or end > usable:
             shape.faults.append("cells that overlap, or lie outside the content")
             return
         taken += end - at
         last = end
-    if taken != PAGE_BYTES - begin and not shape.faults:
-        shape.faults.append("its free space does not add up")
+    shape.filled = begin + taken
+    if shape.filled != usable and not shape.faults:
+        shape.faults.append(DOES_NOT_ADD_UP)

@@ -5,16 +5,23 @@ Rules: as :mod:`callisto_telnetd.db.format.pages` has them; a chain is followed 
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass
 from struct import Struct
+from typing import TYPE_CHECKING
 
-from callisto_telnetd.db.format.pages import PAGE_BYTES, Cell, PageFile, local_bytes, varint
+from callisto_telnetd.db.format.layout import Encoding
+from callisto_telnetd.db.format.pages import Cell, varint
+
+if TYPE_CHECKING:
+    from callisto_telnetd.db.format.page_file import PageFile
 
 _MOST_HEADER_BYTES = 100  # 11 columns, whose types take at most 9 bytes each
 _DOUBLE = Struct(">d")
 _CONSTANTS = {0: None, 8: 0, 9: 1}
 _INTEGER_BYTES = (0, 1, 2, 3, 4, 6, 8)
 _LONG = Struct(">I")
+_HALF_LETTERS = "callisto-half-letters"  # as "surrogateescape", which does not know UTF-16
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,29 +37,36 @@ class Payload:
 def payload_of(pages: PageFile, page: bytes, cell: Cell, *, table: bool) -> Payload | None:
     """Return the payload of a cell; None where its chain ends too soon, leads outside, or into itself."""
     _, size, at, following = cell
-    local = local_bytes(size, table=table)
+    layout = pages.layout
+    local = layout.local_bytes(size, table=table)
     parts, chain, missing = [page[at : at + local]], [], size - local
     while missing > 0:
         if not 1 < following <= pages.count or following in chain:
             return None
-        if not pages.is_whole(following) and (following - 1) * PAGE_BYTES + 4 + missing > pages.size:
+        if layout.is_set_apart(following):
+            return None
+        if not pages.is_whole(following) and (following - 1) * layout.page_bytes + 4 + missing > pages.size:
             return None
         chain.append(following)
         overflow = pages.page(following)
         if following in pages.unreadable:
             return None
         following = _LONG.unpack_from(overflow)[0]
-        parts.append(overflow[4 : 4 + missing])
-        missing -= PAGE_BYTES - 4
+        part = overflow[4 : min(4 + missing, layout.usable_bytes)]
+        parts.append(part)
+        missing -= len(part)
     fault = "an overflow chain goes on behind its end" if chain and following else ""
     return Payload(b"".join(parts), tuple(chain), fault)
 
 
-def decode(data: bytes, at: int, end: int) -> list[object] | None:  # noqa: PLR0912 - a call a value doubles its time
+def decode(  # noqa: PLR0912 - a call a value doubles its time
+    data: bytes, at: int, end: int, encoding: Encoding = "utf-8"
+) -> list[object] | None:
     """Return the values of the record that fills ``data[at:end]``; None where it is no record, or does not fill that.
 
-    Text that is no UTF-8 has a lone surrogate for each wrong byte (error handler "surrogateescape").
+    Text that is no text in its encoding has a lone surrogate for each wrong byte.
     """
+    errors = "surrogateescape" if encoding == "utf-8" else _HALF_LETTERS
     try:
         body, head = data[at], at + 1
         if body > 127:
@@ -74,7 +88,7 @@ def decode(data: bytes, at: int, end: int) -> list[object] | None:  # noqa: PLR0
                 if after > end:
                     return None
                 content = data[body:after]
-                values.append(content.decode("utf-8", "surrogateescape") if serial & 1 else content)
+                values.append(content.decode(encoding, errors) if serial & 1 else content)
                 body = after
             elif serial in _CONSTANTS:
                 values.append(_CONSTANTS[serial])
@@ -90,3 +104,13 @@ def decode(data: bytes, at: int, end: int) -> list[object] | None:  # noqa: PLR0
     except (IndexError, ValueError, ArithmeticError):
         return None
     return values if body == end and head == header_end else None
+
+
+def _keep_wrong_bytes(error: UnicodeError) -> tuple[str, int]:
+    """Return what stands for bytes that are no UTF-16, and where reading goes on."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "".join(chr(0xDC00 + byte) for byte in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(_HALF_LETTERS, _keep_wrong_bytes)

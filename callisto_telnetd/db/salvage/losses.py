@@ -21,7 +21,8 @@ from struct import Struct
 
 from callisto_telnetd.db.format.forest import HIGHEST, Tree
 from callisto_telnetd.db.format.forest import Survey as Forest
-from callisto_telnetd.db.format.pages import INDEX_LEAF, PAGE_BYTES, TABLE_LEAF, PageFile
+from callisto_telnetd.db.format.page_file import PageFile
+from callisto_telnetd.db.format.pages import INDEX_LEAF, TABLE_LEAF
 from callisto_telnetd.db.format.records import payload_of
 from callisto_telnetd.db.salvage.report import TableReport
 from callisto_telnetd.db.salvage.survey import Survey
@@ -30,7 +31,6 @@ from callisto_telnetd.db.tables import TABLES
 _INDEXES = {"message": "message_mailbox", "call_record": "call_record_user", "variable_change": "variable_change_name"}
 _MOST_RANGES = 1000
 _TWO_LONGS = Struct(">II")
-_MOST_FREE = 1022  # page numbers that a trunk of the free list has room for
 
 
 def count_losses(
@@ -41,6 +41,7 @@ def count_losses(
     unreadable: Collection[str],
     *,
     reports: dict[str, TableReport],
+    at: str,
 ) -> None:
     """Put into each report how many rows its table has lost.
 
@@ -51,6 +52,7 @@ def count_losses(
         unsound: Its pages that failed a test.
         unreadable: The tables of which cells could not be read.
         reports: By table.
+        at: The moment of the repair, which tells what it has set apart itself.
     """
     whole = _whole_without_schema(pages, forest, unsound) if forest.schema_fault else set()
     for table in TABLES:
@@ -63,9 +65,11 @@ def count_losses(
         report.lost_exact = False
         index = next((each for each in forest.trees if each.name == _INDEXES.get(table.name)), None)
         if index is not None and _is_whole(index, forest, unsound):
-            lost = _missing_by_index(connection, table.name, _INDEXES[table.name])
+            lost = _missing_by_index(connection, table.name, _INDEXES[table.name], at)
             if lost is not None:
-                report.lost, report.lost_exact = lost, True
+                report.lost, most = lost
+                report.lost_exact = report.lost == most
+                report.lost_most = None if report.lost_exact else most
                 continue
         if tree is not None and not spare and table.rowid:
             report.lost_most = _most_by_ranges(connection, tree, forest, unsound)
@@ -130,7 +134,7 @@ def _whole_without_schema(pages: PageFile, forest: Forest, unsound: Collection[i
     """Return the tables whose trees are whole although the first page does not say so."""
     if ({*unsound, *forest.faults, *forest.doubly} - {1}) or any(tree.missing for tree in forest.trees):
         return set()
-    if pages.size % PAGE_BYTES or _astray(pages, forest):
+    if pages.size % pages.layout.page_bytes or _astray(pages, forest):
         return set()
     there = {tree.name for tree in forest.trees if tree.table and not tree.spare}
     there -= {tree.name for tree in forest.trees if tree.spare}
@@ -149,32 +153,49 @@ def _whole_without_schema(pages: PageFile, forest: Forest, unsound: Collection[i
 
 def _astray(pages: PageFile, forest: Forest) -> bool:
     """Whether a page is neither of a tree, nor of an overflow chain, nor free."""
-    loose = {number for number in range(2, pages.count + 1) if not forest.owner[number] and number not in forest.free}
+    loose = {
+        number
+        for number in range(2, pages.count + 1)
+        if not (forest.owner[number] or number in forest.free or pages.layout.is_set_apart(number))
+    }
     hanging = [(leaf.number, tree.table.rowid) for tree in forest.trees if tree.table for leaf in tree.leaves]
     for number, rowid in hanging if loose else ():
         for cell in pages.shape(number).cells:
             if cell[3] and (payload := payload_of(pages, pages.page(number), cell, table=rowid)):
                 loose.difference_update(payload.chain)
+    most = pages.layout.most_free
     for trunk in sorted(loose):
         page = pages.page(trunk)
         following, count = _TWO_LONGS.unpack_from(page)
-        named = {int.from_bytes(page[8 + 4 * at : 12 + 4 * at], "big") for at in range(min(count, _MOST_FREE))}
-        if (following or count) and count <= _MOST_FREE and len(named) == count and named <= loose | {trunk}:
+        named = {int.from_bytes(page[8 + 4 * at : 12 + 4 * at], "big") for at in range(min(count, most))}
+        if (following or count) and count <= most and len(named) == count and named <= loose | {trunk}:
             loose -= {trunk, *named}
     return bool(loose)
 
 
-def _missing_by_index(connection: sqlite3.Connection, table: str, index: str) -> int | None:
-    """Return how many rows the index names that nobody found; None where it is not to be believed."""
+def _missing_by_index(connection: sqlite3.Connection, table: str, index: str, at: str) -> tuple[int, int] | None:
+    """Return how many rows the index names that nobody found, at least and at most.
+
+    Returns:
+        None where the index is not to be believed. The two differ where rows were set apart because others have their
+        keys: each may be one of those that are missing, its key damaged.
+    """
     named = f"SELECT id FROM source.{table} INDEXED BY {index}"
     found = (
         f"SELECT id FROM main.{table} UNION SELECT json_extract(content, '$.id') FROM main.quarantine"
-        f" WHERE origin = '{table}'"
+        f" WHERE origin = '{table}' AND at = ?"
     )
     try:
-        stranger = connection.execute(f"SELECT 1 FROM (SELECT id FROM main.{table} EXCEPT {named}) LIMIT 1").fetchone()
-        if stranger is not None:
+        # A row whose row id is another one than it was makes one that is found seem lost.
+        stranger = f"SELECT 1 FROM (SELECT * FROM ({found}) EXCEPT {named}) LIMIT 1"
+        if connection.execute(stranger, (at,)).fetchone() is not None:
             return None
-        return int(connection.execute(f"SELECT count(*) FROM ({named} EXCEPT SELECT * FROM ({found}))").fetchone()[0])
+        lost = f"SELECT count(*) FROM ({named} EXCEPT SELECT * FROM ({found}))"
+        most = int(connection.execute(lost, (at,)).fetchone()[0])
+        spare = (
+            f"SELECT count(*) - count(DISTINCT id) FROM (SELECT id FROM main.{table} UNION ALL"
+            f" SELECT json_extract(content, '$.id') FROM main.quarantine WHERE origin = '{table}' AND at = ?)"
+        )
+        return max(0, most - int(connection.execute(spare, (at,)).fetchone()[0])), most
     except sqlite3.DatabaseError:
         return None

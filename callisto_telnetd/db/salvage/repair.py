@@ -25,7 +25,8 @@ from callisto_telnetd.db.durable import sync, write
 from callisto_telnetd.db.format.carve import Tally, carve
 from callisto_telnetd.db.format.forest import Survey as Forest
 from callisto_telnetd.db.format.forest import survey as survey_of
-from callisto_telnetd.db.format.pages import PAGE_BYTES, PageFile
+from callisto_telnetd.db.format.layout import OWN, Layout
+from callisto_telnetd.db.format.page_file import PageFile
 from callisto_telnetd.db.inspection import VariableFault, inspect
 from callisto_telnetd.db.journal import Verdict, judge
 from callisto_telnetd.db.publish import making_of, publish
@@ -38,7 +39,7 @@ from callisto_telnetd.db.salvage.report import REPAIR_STATE, REPORT_NAME, Outcom
 from callisto_telnetd.db.salvage.room import require_room
 from callisto_telnetd.db.salvage.stitch import stitch
 from callisto_telnetd.db.salvage.survey import Leaf, Survey, survey
-from callisto_telnetd.db.schema import APPLICATION_ID, migrations, require_known
+from callisto_telnetd.db.schema import APPLICATION_ID, has_stamp, migrations, require_known
 from callisto_telnetd.db.tables import TABLES, VARIABLES
 from callisto_telnetd.errors import (
     DamagedDatabaseError,
@@ -158,10 +159,11 @@ class _Repair:
     ) -> RepairReport:
         """Make the new database from the pages; what was held of them goes before the new one is checked."""
         with PageFile(self._source) as pages:
-            mapped = survey(pages, lambda done, of: self._tell("Looking at every page", done, of))
+            forest = survey_of(pages)
+            mapped = survey(pages, lambda done, of: self._tell("Looking at every page", done, of), forest)
             if schema_lost and not readable:
                 _require_rows(pages, mapped)
-            report = self._rebuild(pages, mapped, faults)
+            report = self._rebuild(pages, forest, mapped, faults)
         report.outcome = self._outcome(mapped, found, schema_lost=schema_lost)
         return report
 
@@ -194,7 +196,7 @@ class _Repair:
         return RepairReport(
             outcome,
             tables=[TableReport(name, kept=count, quarantined=apart.get(name, 0)) for name, count in counts.items()],
-            pages=self._making.stat().st_size // PAGE_BYTES,
+            pages=self._making.stat().st_size // OWN.page_bytes,
             aside=str(self._aside.folder),
         )
 
@@ -205,21 +207,16 @@ class _Repair:
         others = any(faults for step, faults in found.items() if step != "Pages, rows and indexes")
         return "indexes" if only_indexes and not others and not mapped.unsound else "rebuilt"
 
-    def _rebuild(self, pages: PageFile, mapped: Survey, faults: list[str]) -> RepairReport:
-        stitched = self._making.with_name(self._making.name + "-old")
-        stitch(self._source, stitched, mapped.leaves)
+    def _rebuild(self, pages: PageFile, forest: Forest, mapped: Survey, faults: list[str]) -> RepairReport:
         new = Rebuild(self._making, self._order.at)
         try:
-            new.attach(stitched, "old")
-            broken = self._copy(new, mapped)
-            new.detach("old")
+            broken = self._copy_leaves(new, mapped, pages.layout)
             self._tell("Looking at every value", 0, 0)
             new.sift()
-            stitched.unlink()
             bad = {leaf.page for leaf in broken} | set(mapped.carved)
             damaged = {leaf.page for leaf in broken} | set(mapped.unsound)
             self._tell("Taking rows one by one", 0, len(bad))
-            forest, tally = survey_of(pages), Tally()
+            tally = Tally()
             new.take(
                 Row(row.table, row.values, row.page, row.damaged or row.page in damaged)
                 for row in carve(pages, bad, forest, tally)
@@ -229,6 +226,8 @@ class _Repair:
             suspects = damaged - bad
             for name, leaves in mapped.leaves.items():  # sound leaves in a wrong place were copied with the others
                 new.reports[name].from_damaged += sum(leaf.rows for leaf in leaves if leaf.page in suspects)
+            for report in new.reports.values():  # some of those are in quarantine
+                report.from_damaged = min(report.from_damaged, report.kept)
             self._judge_variables(new)
             self._count_losses(new, pages, forest, damaged, tally)
             new.keep_user_of_variable()
@@ -248,11 +247,25 @@ class _Repair:
             aside=str(self._aside.folder),
         )
 
+    def _copy_leaves(self, new: Rebuild, mapped: Survey, layout: Layout) -> list[Leaf]:
+        """Copy the rows of sound leaves at SQLite's own speed; return the leaves at which it stumbles."""
+        if layout.encoding != OWN.encoding:  # SQLite attaches no such file: all rows are taken one by one
+            mapped.carved += [leaf.page for leaves in mapped.leaves.values() for leaf in leaves]
+            mapped.leaves = {name: [] for name in mapped.leaves}
+            return []
+        stitched = self._making.with_name(self._making.name + "-old")
+        stitch(self._source, stitched, mapped.leaves, layout)
+        new.attach(stitched, "old")
+        broken = self._copy(new, mapped)
+        new.detach("old")
+        stitched.unlink()
+        return broken
+
     def _count_losses(self, new: Rebuild, pages: PageFile, forest: Forest, damaged: set[int], tally: Tally) -> None:
         unreadable = {table.name for table in TABLES} if tally.unreadable[""] else set(tally.unreadable)
         with contextlib.suppress(sqlite3.DatabaseError):  # indexes then cannot be asked
             new.attach(self._source, "source")
-        count_losses(new.connection, pages, forest, damaged, unreadable, reports=new.reports)
+        count_losses(new.connection, pages, forest, damaged, unreadable, reports=new.reports, at=self._order.at)
         with contextlib.suppress(sqlite3.DatabaseError):
             new.detach("source")
 
@@ -348,7 +361,7 @@ def _require_rows(pages: PageFile, mapped: Survey) -> None:
     Raises:
         ForeignDatabaseError: says so.
     """
-    if any(mapped.leaves.values()) or pages.size <= PAGE_BYTES:
+    if any(mapped.leaves.values()) or has_stamp(pages.page(1)) or pages.size <= pages.layout.page_bytes:
         return
     has_content = any(any(pages.page(number)) for number in range(1, min(pages.count, _LOOKED_AT) + 1))
     if has_content and next(carve(pages), None) is None:
