@@ -1,10 +1,12 @@
 """``python -m callisto_telnetd``, and the program that is installed."""
 
 from callisto_telnetd.interpreter import uncollected
+from callisto_telnetd.streams import open_streams
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    open_streams()
     with uncollected():
         from callisto_telnetd import cli  # noqa: PLC0415 - it is the import that the collector is kept from
 

@@ -39,6 +39,7 @@ from callisto_telnetd.menus.main import MAIN_MENU
 from callisto_telnetd.menus.resolver import Resolution, resolve
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.settings import Address, Settings
+from callisto_telnetd.streams import discard_stalled, error_lines_written
 from callisto_telnetd.terminal.command_door import CommandDoor, Out, Request, run_command
 from callisto_telnetd.terminal.session import SessionLimits
 from callisto_telnetd.trace.logs import Log
@@ -121,6 +122,7 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
         made = await parts.accounts.make_first(first_password)
         if made is not None:
             sys.stderr.write(f"The account {FIRST_NAME} was made; its password, shown this once: {made}\n")
+            await error_lines_written()  # before anybody is told that the server is ready
         stopped = _stop_signals()
         local = LocalListener(parts, folder.control_socket)
         stack.push_async_callback(local.close)
@@ -255,14 +257,17 @@ async def _run_on(
 async def _run_one(parts: Parts, who: str, door: CommandDoor) -> int:
     """Run the command, which Ctrl-C stops."""
     command = asyncio.create_task(run_command(parts, Origin(who, "local", "local"), door))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, _interrupt, door, command)
+    interrupt = _Interrupt(asyncio.get_running_loop(), door, command)
+    signal.signal(signal.SIGINT, interrupt)
     try:
-        return await command
+        code = await command
+        if not interrupt.gave_up:
+            return code
     except asyncio.CancelledError:
         if not command.cancelled():
             raise
-        door.fail("interrupted", 1)
-        return 1
+    door.fail("interrupted", 1)
+    return 1
 
 
 def _reads_elsewhere(command: Resolution) -> bool:
@@ -270,11 +275,25 @@ def _reads_elsewhere(command: Resolution) -> bool:
     return command.entry.reads_file and "/" in "".join(command.arguments[:1])
 
 
-def _interrupt(door: CommandDoor, command: asyncio.Task[int]) -> None:
-    if door.stop is not None:
-        door.stop()
-    elif not door.committed:
-        command.cancel()
+class _Interrupt:
+    """Ctrl-C for a command in this process: ends what it shows, else the command, unless it must not be interrupted."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, door: CommandDoor, command: asyncio.Task[int]) -> None:
+        self.gave_up = False
+        """Whether the output was found waiting for a reader who stands still; the rest of it is lost."""
+        self._loop, self._door, self._command = loop, door, command
+
+    def __call__(self, _number: int, _frame: object) -> None:
+        """Take the signal, in the midst of whatever runs: the loop may be the one that waits for a reader."""
+        if not self._door.committed:
+            self.gave_up |= discard_stalled()
+        self._loop.call_soon_threadsafe(self._stop)
+
+    def _stop(self) -> None:
+        if self._door.stop is not None:
+            self._door.stop()
+        elif not self._door.committed:
+            self._command.cancel()
 
 
 def _repairs(request: Request) -> bool:

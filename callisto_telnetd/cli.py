@@ -27,6 +27,7 @@ from callisto_telnetd.interpreter import uncollected
 from callisto_telnetd.listeners.local_client import NoServerError, call, connect
 from callisto_telnetd.settings import Settings, default_data_folder, load_settings
 from callisto_telnetd.standard_input import read_line, read_password, read_text
+from callisto_telnetd.streams import discard, end_streams, stop_waiting
 
 _LOCK_S = 3.0
 _LOCK_LOOK_S = 0.05
@@ -118,6 +119,7 @@ def serve(
     with uncollected():
         from callisto_telnetd import appliance  # noqa: PLC0415 - heavy, and only needed here
 
+    stop_waiting()
     folder = data or context.obj.data or default_data_folder()
     _finish_restore(folder)
     telnet = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
@@ -321,12 +323,16 @@ def _print(line: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer goes nowhere, at the exit too
+        discard(1)
         raise CallistoError(f"standard output cannot be written: {error.strerror}") from None
 
 
 def _print_error(line: str) -> None:
-    sys.stderr.write(line + "\n")
+    try:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+    except OSError:  # nobody is left to be told; the exit code says the same
+        discard(2)
 
 
 def _error_as_json(text: str, code: int) -> str:
@@ -335,10 +341,13 @@ def _error_as_json(text: str, code: int) -> str:
 
 def _fail(text: str, code: int) -> int:
     """Say what is wrong, in the form that was asked for; return the exit code."""
-    if "--json" in sys.argv[1:]:
-        _print(_error_as_json(text, code))
-    else:
+    if "--json" not in sys.argv[1:]:
         _print_error(f"Error: {text}")
+        return code
+    try:
+        _print(_error_as_json(text, code))
+    except (BrokenPipeError, CallistoError):  # nobody is left to be told; the exit code says the same
+        discard(1)
     return code
 
 
@@ -349,6 +358,8 @@ def _ask(question: str, secret: bool) -> str:
         return getpass.getpass(question)
     except EOFError:
         raise UsageError("no answer; nothing was changed") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the answer is no {error.encoding} text; nothing was changed") from None
 
 
 def main() -> None:
@@ -360,8 +371,9 @@ def main() -> None:
     except CallistoError as error:
         code = _fail(str(error), error.exit_code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        discard(1)
         code = 1
     except (KeyboardInterrupt, typer.Abort, EOFError):
         code = 1
+    end_streams()
     sys.exit(code or 0)

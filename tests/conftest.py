@@ -166,7 +166,13 @@ class Peer:
 class Server:
     """``callisto-telnetd serve`` in a process of its own."""
 
-    def __init__(self, data: Path, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        stderr: int | None = None,
+    ) -> None:
         self.data = data
         self._log = data.parent / f"{data.name}.log"
         own = {key: value for key, value in os.environ.items() if not key.startswith("CALLISTO_")}
@@ -180,7 +186,12 @@ class Server:
         command = [sys.executable, "-m", "callisto_telnetd", "serve", "--data", str(data), "--port", "0", *arguments]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(  # closed by stop() and kill()
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=self.environment, cwd=ROOT
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr or log,
+                env=self.environment,
+                cwd=ROOT,
             )
         self.ready_lines: list[str] = []
         self.peers: list[Peer] = []
@@ -321,13 +332,17 @@ def servers(folder: Path) -> Iterator[StartServer]:
         environment: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
         listeners: int = 1,
+        stderr: int | None = None,
     ) -> Server:
-        """Start a server with settings as TOML text; ``data`` of an earlier one restarts the same appliance."""
+        """Start a server with settings as TOML text; ``data`` of an earlier one restarts the same appliance.
+
+        Its standard error goes into a file, ``log()``, or to the descriptor ``stderr``.
+        """
         place = data or folder / f"data-{len(started)}"
         place.mkdir(mode=0o700, exist_ok=True)
         if settings:
             (place / "callisto.toml").write_text(settings)
-        server = Server(place, arguments, environment)
+        server = Server(place, arguments, environment, stderr)
         started.append(server)
         return server.wait_ready(listeners)
 

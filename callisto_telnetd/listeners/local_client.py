@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from callisto_telnetd.errors import FolderError, named
+from callisto_telnetd.streams import discard_stalled
 
 MAX_FRAME_BYTES = 1 << 20
 """Of one JSON line either way: an import is at most 64 KiB of text."""
+
+_RECEIVED_BYTES = 64 << 10
 
 
 class NoServerError(Exception):
@@ -49,38 +53,108 @@ def call(
     err: Callable[[str], None],
     ask: Callable[[str, bool], str],
 ) -> int:
-    """Send a request, hand its frames on, and return the exit code; an interrupt ends the command."""
-    stream = connection.makefile("rb")
-    with suppress(ConnectionError):  # a server that refuses a caller closes before it listens; why, can still be read
-        _send(connection, request)
-    while True:
-        try:
-            line = _read(stream)
-            if not line:
-                err("Error: the server ended the connection")
-                return 1
-            frame = json.loads(line)
-            if "out" in frame:
-                out(frame["out"])
-            elif "err" in frame:
-                err(frame["err"])
-            elif "ask" in frame:
-                _send(connection, {"answer": ask(frame["ask"], bool(frame.get("secret")))})
-            elif "exit" in frame:
-                return int(frame["exit"])
-        except KeyboardInterrupt:
-            _send(connection, {"stop": True})
+    """Send a request, hand its frames on, and return the exit code; for the main thread.
 
-
-def _read(stream: BinaryIO) -> bytes:
+    An interrupt asks the server to stop the command, whose end is then told like any other; a second one, from a server
+    that does not answer, raises KeyboardInterrupt.
+    """
+    caller = _Caller(connection)
+    before = signal.signal(signal.SIGINT, caller.interrupt)
     try:
-        return stream.readline(MAX_FRAME_BYTES)
-    except ConnectionResetError:
-        return b""
+        return _converse(caller, request, out, err, ask)
+    except KeyboardInterrupt:
+        if not caller.gave_up:
+            raise
+        err("Error: interrupted")
+        return 1
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
-def _send(connection: socket.socket, frame: Mapping[str, Any]) -> None:
-    connection.sendall(json.dumps(frame).encode() + b"\n")
+def _converse(
+    caller: _Caller,
+    request: Mapping[str, Any],
+    out: Callable[[str], None],
+    err: Callable[[str], None],
+    ask: Callable[[str, bool], str],
+) -> int:
+    with suppress(ConnectionError):  # a server that refuses a caller closes before it listens; why, can still be read
+        caller.send(request)
+    while (frame := caller.next_frame()) is not None:
+        if "out" in frame:
+            out(frame["out"])
+        elif "err" in frame:
+            err(frame["err"])
+        elif "ask" in frame:
+            caller.answer(ask, frame["ask"], secret=bool(frame.get("secret")))
+        elif "exit" in frame:
+            return int(frame["exit"])
+    err("Error: the server ended the connection")
+    return 1
+
+
+class _Caller:
+    """The connection: frames whole, whatever interrupts."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._received = bytearray()
+        self._sending = False
+        self._asking = False
+        self._stops = 0
+        self._stops_sent = 0
+        self.gave_up = False
+        """Whether an interrupt has found the output waiting for a reader who stands still."""
+
+    def interrupt(self, _number: int, _frame: object) -> None:
+        """Have the server stop the command; only a wait for the user, or for a reader, is left at once."""
+        self.gave_up = discard_stalled()
+        self._stops += 1
+        if self._asking or self.gave_up or self._stops > 1:
+            raise KeyboardInterrupt
+        self._send_stops()
+
+    def send(self, frame: Mapping[str, Any]) -> None:
+        """Send a frame; an interrupt meanwhile is sent behind it."""
+        self._sending = True
+        try:
+            self._connection.sendall(json.dumps(frame).encode() + b"\n")
+        finally:
+            self._sending = False
+        self._send_stops()
+
+    def _send_stops(self) -> None:
+        if not self._sending and self._stops_sent < self._stops:
+            self._stops_sent = self._stops
+            with suppress(ConnectionError):  # what the server has said before it closed is still read
+                self.send({"stop": True})
+
+    def answer(self, ask: Callable[[str, bool], str], question: str, *, secret: bool) -> None:
+        """Ask the user and send the answer; an interrupt instead of it stops the command."""
+        self._asking = True
+        try:
+            answer = ask(question, secret)
+        except KeyboardInterrupt:
+            self._asking = False
+            self._send_stops()
+        else:
+            self._asking = False
+            self.send({"answer": answer})
+
+    def next_frame(self) -> dict[str, Any] | None:
+        """Return the next frame; None where the connection has ended, in the midst of one too."""
+        while (end := self._received.find(b"\n")) < 0:
+            try:
+                data = self._connection.recv(_RECEIVED_BYTES)
+            except ConnectionResetError:
+                return None
+            if not data or len(self._received) > MAX_FRAME_BYTES:
+                return None
+            self._received += data
+        line = bytes(self._received[:end])
+        del self._received[: end + 1]
+        frame: dict[str, Any] = json.loads(line)
+        return frame
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from callisto_telnetd.streams import LineWriter
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.records import LEVELS, Record
 
@@ -32,7 +33,7 @@ _MAX_TRACEBACK = 6000
 class _Printer:
     """Prints the lines; what the stream does not take (full disk, no reader) stops nobody: the trace has it."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | LineWriter) -> None:
         self._stream = stream
 
     def msg(self, line: str) -> None:
@@ -93,12 +94,13 @@ def open_log(
     hub: Hub,
     level: str = "info",
     form: Literal["readable", "json"] = "readable",
-    stream: TextIO | None = None,
+    stream: TextIO | LineWriter | None = None,
 ) -> Log:
     """Return the server's logger: into ``hub`` always, onto ``stream`` (stderr) from ``level`` on."""
     least = LEVELS[level]
+    stream = stream or sys.stderr
     log: Log = structlog.wrap_logger(
-        _Printer(stream or sys.stderr),
+        _Printer(stream),
         processors=[
             structlog.processors.format_exc_info,
             _keep_end,
@@ -107,7 +109,16 @@ def open_log(
         ],
         wrapper_class=_straight_to(hub) if least > LEVELS["debug"] else _AllLevels,
     ).bind()
+    loop = _running_loop()
+    if isinstance(stream, LineWriter) and loop is not None:
+        stream.on_flow = partial(_log_lost, log, loop)
     return log
+
+
+def _log_lost(log: Log, loop: asyncio.AbstractEventLoop, lost: int) -> None:
+    """Log, from the stream's thread, that lines found no room: it has some again."""
+    text = "log lines not written: nobody read standard error"
+    loop.call_soon_threadsafe(partial(log.warning, text, count=lost))
 
 
 class _Bridge(logging.Handler):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from callisto_telnetd.errors import CallistoError
+from callisto_telnetd.streams import end_streams, open_streams, stop_waiting
 
 
 def main() -> int:
@@ -19,7 +20,9 @@ def main() -> int:
         "--port", type=_parse_port, default=80, help="TCP port; default %(default)s, 0 takes a free one"
     )
     parser.add_argument("--with-parent", action="store_true", help="stop when the process that started this one ends")
+    open_streams()
     options = parser.parse_args()
+    stop_waiting()
     parent = os.getppid() if options.with_parent else None
     from callisto_telnetd.web.server import serve  # noqa: PLC0415 - heavy: a misuse is told before
 
@@ -28,6 +31,8 @@ def main() -> int:
     except CallistoError as error:
         sys.stderr.write(f"<3>Error: {error}\n")
         return 1
+    finally:
+        end_streams()
     return 0
 
 

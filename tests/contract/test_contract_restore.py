@@ -35,7 +35,7 @@ def test_a_restore_is_finished_before_the_settings_are_read(start: StartServer, 
     server.connect().expect(b"new login: ")
 
     assert server.command("user").stdout.splitlines()[0].split()[0] == "new"
-    assert "an interrupted restore was finished" in server.log()
+    server.wait_log("an interrupted restore was finished")
     server.stop()
     assert users_of(live) == ["new"]
     assert not new_of(live).exists()

@@ -109,7 +109,7 @@ def test_a_udp_port_that_is_taken_keeps_nobody_from_the_shell(start: StartServer
         port = taken.getsockname()[1]
         server = start(f'[trace]\nudp = "127.0.0.1:{port}"\n')
         peer = server.log_in()
-        assert f"udp 127.0.0.1:{port} cannot be had: Address already in use" in server.log()
+        server.wait_log(f"udp 127.0.0.1:{port} cannot be had: Address already in use")
         shown = information(peer)
 
     assert shown["Input udp"] == f"udp 127.0.0.1:{port} cannot be had: Address already in use, 0 malformed, 0 dropped"
@@ -124,7 +124,7 @@ def test_a_path_that_is_taken_keeps_nobody_from_the_shell(start: StartServer, tm
     with bound(path) as other:
         server = start(data=data)
         peer = server.log_in()
-        log = server.log()
+        log = server.wait_log("trace input failed")
         shown = information(peer)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"for the other", str(path))
@@ -248,10 +248,8 @@ def test_the_page_keeps_nobody_from_the_shell(start: StartServer) -> None:
         server = start(f'[trace]\nmetrics = "127.0.0.1:{port}"\n')
         server.log_in()
 
-    assert (
-        f'WARNING the metrics page is not served reason="trace.metrics: cannot listen on 127.0.0.1:{port}: '
-        in server.log()
-    )
+    reason = f"trace.metrics: cannot listen on 127.0.0.1:{port}: "
+    server.wait_log(f'WARNING the metrics page is not served reason="{reason}')
 
 
 def test_the_servers_own_records_are_in_the_trace(peer: Peer, tracing: Server) -> None:

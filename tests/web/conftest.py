@@ -114,6 +114,14 @@ class Web:
         """Return what was written to stderr."""
         return self._log.read_text()
 
+    def wait_log(self, text: str) -> str:
+        """Wait until the log holds the text, and return the log."""
+        end = time.monotonic() + DEADLINE_S
+        while text not in (log := self.log()):
+            assert time.monotonic() < end, f"the log has no {text!r}: {log}"
+            select.select([], [], [], 0.01)
+        return log
+
     def stop(self, number: signal.Signals = signal.SIGTERM, deadline_s: float = DEADLINE_S) -> int:
         """Stop by a signal and return the exit code."""
         if self.process.poll() is None:
