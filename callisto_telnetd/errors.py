@@ -64,6 +64,19 @@ class InvalidValueError(UsageError):
         super().__init__(f"{name}: {quoted(text)} is not {allowed}")
 
 
+class StaleValueError(UsageError):
+    """A variable has become another than the one that was looked at; nothing has changed."""
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(f"{name} has become {quoted(text)} meanwhile; look at it again")
+
+
+class DeclinedError(CallistoError):
+    """The caller was asked, and has answered no; nothing has changed, and nothing is wrong."""
+
+    exit_code = 0
+
+
 class UnknownChangeError(UsageError):
     """No change of a variable has that number, or there is none to undo."""
 

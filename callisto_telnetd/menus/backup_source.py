@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from callisto_telnetd.errors import HostKeyUnknownError, UsageError
+from callisto_telnetd.errors import DeclinedError, HostKeyUnknownError, UsageError
 from callisto_telnetd.maintenance.fetching import fetch
 from callisto_telnetd.menus.answers import Answer, Line
 from callisto_telnetd.menus.arguments import take_options
@@ -76,6 +76,8 @@ async def confirm_host_key(context: Context, *, accepted: bool) -> None:
     """
     try:
         await context.confirm("Compare it with the server's. Accept it", confirmed=accepted)
+    except DeclinedError:
+        raise DeclinedError("the host key was not accepted; nothing was sent") from None
     except UsageError:
         raise UsageError(f"the host key was not accepted, nothing was sent; {ACCEPT!r} accepts it") from None
 

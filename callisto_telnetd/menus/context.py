@@ -15,7 +15,7 @@ from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.store import Store
-from callisto_telnetd.errors import UsageError
+from callisto_telnetd.errors import DeclinedError
 from callisto_telnetd.maintenance.backup_runs import BackupRuns
 from callisto_telnetd.maintenance.backups import Backups
 from callisto_telnetd.maintenance.mode import MaintenanceMode
@@ -179,10 +179,11 @@ class Context:
         """Return if the caller has confirmed by the last word of his line, or does so now.
 
         Raises:
-            UsageError: not confirmed; nothing has changed.
+            DeclinedError: he has answered no; nothing has changed.
+            UsageError: nobody is there to ask.
         """
         if confirmed:
             return
         answer = await self.dialogue.ask(f"{question} [y/N]: ")
         if answer.strip().lower() not in {"y", "yes"}:
-            raise UsageError("not confirmed; nothing was changed")
+            raise DeclinedError("nothing was changed")

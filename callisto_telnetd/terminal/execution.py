@@ -10,7 +10,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Protocol
 
-from callisto_telnetd.errors import CallistoError
+from callisto_telnetd.errors import CallistoError, DeclinedError
 from callisto_telnetd.menus.answers import Answer, Done, Line, Move
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.everywhere import menu_lines
@@ -69,6 +69,8 @@ async def perform(context: Context, resolution: Resolution, door: Door) -> Move 
             door.show(answer)
             if door.congested:
                 await door.drain()
+    except DeclinedError as declined:
+        door.show(Done(str(declined)))
     except BaseException:
         await answers.aclose()  # where the door failed, the command still tidies up
         raise

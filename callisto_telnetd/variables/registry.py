@@ -18,7 +18,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Self
 
-from callisto_telnetd.errors import InvalidValueError, UnknownChangeError, UsageError, quoted
+from callisto_telnetd.errors import InvalidValueError, StaleValueError, UnknownChangeError, UsageError
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.variables.directory import Directory
 from callisto_telnetd.variables.exchange import Difference, format_exchange, parse_exchange
@@ -162,16 +162,31 @@ class Registry:
         """Return the variable's last change, None where it never had one."""
         return self._slot(name).last
 
+    def stored(self, name: str) -> str | None:
+        """Return what is stored under a name; None for the default, and where no variable has that name here."""
+        slot = self._slots.get(name)
+        return slot.stored if slot else None
+
     def shown(self, name: str, stored: str | None) -> str:
         """Return a :class:`Change`'s ``old`` or ``new`` as text, with the default of today for None."""
         return self._slot(name).default_text if stored is None else stored
 
     # Changing: durable when it returns.
 
-    async def assign(self, name: str, text: str, by: Origin, note: str = "") -> Change | None:
+    async def assign(
+        self, name: str, text: str, by: Origin, note: str = "", expected: str | None = None
+    ) -> Change | None:
         """Set a variable; None if it has that value already.
 
+        Args:
+            name: The variable's.
+            text: The new value.
+            by: Who sets it.
+            note: Why.
+            expected: The value that the caller was shown; None where that does not matter.
+
         Raises:
+            StaleValueError: it has another value than ``expected``.
             UnknownVariableError, UsageError: no such variable here, or a note too long.
             InvalidValueError: the variable does not take ``text``.
             StoreError: nothing has changed.
@@ -179,6 +194,8 @@ class Registry:
         known = self.find(name).name
 
         async def plan() -> list[Step]:
+            if expected is not None and (now := self.text(known)) != expected:
+                raise StaleValueError(known, now)
             return await self._steps([(known, text, None)])
 
         changes = await self._commit(plan, by, note)
@@ -194,21 +211,49 @@ class Registry:
         changes = await self._commit(plan, by, note)
         return changes[0] if changes else None
 
-    async def undo(self, change_id: int | None, by: Origin) -> list[Change]:
-        """Put back what a change replaced; empty if that value is there already.
-
-        ``None`` takes the latest change that is no undo and is not undone, with its whole batch. A number takes any
-        change, an undo too: that one is then undone, and what it took back counts as done again.
+    async def change(self, number: int) -> Change:
+        """Return the change of that number.
 
         Raises:
-            UnknownChangeError: no change has that number, or none is left to undo.
+            UnknownChangeError: there is none.
+        """
+        change = await self._ledger.change(number) if 0 < number < 2**63 else None  # SQLite's row ids
+        if change is None:
+            raise UnknownChangeError(f"there is no change {number}")
+        return change
+
+    async def undoable(self, who: str | None = None) -> list[Change]:
+        """Return the latest change that is no undo and is not undone, with its whole batch; none where there is none.
+
+        Args:
+            who: Whose changes count; None for everybody's.
+        """
+        return await self._ledger.latest_undoable(
+            lambda change: (who is None or change.who == who) and self._can_undo(change)
+        )
+
+    async def put_back(
+        self, chosen: Sequence[Change], by: Origin, shown: Mapping[str, str | None] | None = None
+    ) -> list[Change]:
+        """Put back what changes have replaced, all or none; empty where those values are there already.
+
+        An undo can be put back too: what it took back then counts as done again.
+
+        Args:
+            chosen: The changes to undo.
+            by: Who does.
+            shown: What was stored, by name, when the caller looked; None where that does not matter.
+
+        Raises:
+            StaleValueError: a variable has changed since the caller looked.
             UsageError: the old value cannot be had any more.
         """
 
         async def plan() -> list[Step]:
-            return await self._steps(
-                [(change.name, change.old, change.id) for change in await self._to_undo(change_id)]
-            )
+            for name, stored in (shown or {}).items():
+                if self.stored(name) != stored:
+                    raise StaleValueError(name, self.text(name))
+            return await self._steps([(change.name, change.old, change.id) for change in chosen])
 
         return await self._commit(plan, by, "")
 
@@ -263,9 +308,7 @@ class Registry:
         async def plan() -> list[Step]:
             for difference in differences:
                 if (text := self.text(difference.name)) not in (difference.now, difference.then):
-                    raise UsageError(
-                        f"{difference.name} has become {quoted(text)} meanwhile; look at the differences again"
-                    )
+                    raise StaleValueError(difference.name, text)
             return await self._steps([(each.name, each.then, None) for each in differences])
 
         return await self._commit(plan, by, note)
@@ -300,16 +343,6 @@ class Registry:
     async def _check_user(self, variable: Variable, number: int) -> None:
         if not await self._ledger.user_exists(number):
             raise UsageError(f"{variable.name}: no user has the internal number {number}")
-
-    async def _to_undo(self, change_id: int | None) -> Sequence[Change]:
-        if change_id is None:
-            if changes := await self._ledger.latest_undoable(self._can_undo):
-                return changes
-            raise UnknownChangeError("there is no change to undo")
-        change = await self._ledger.change(change_id) if 0 < change_id < 2**63 else None  # SQLite's row ids
-        if change is None:
-            raise UnknownChangeError(f"there is no change {change_id}")
-        return [change]
 
     def _can_undo(self, change: Change) -> bool:
         """Whether undoing does anything: the variable exists here, and the old value is not there already."""

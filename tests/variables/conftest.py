@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from callisto_telnetd.errors import StaleValueError, UnknownChangeError
 from callisto_telnetd.origin import Origin
-from callisto_telnetd.variables import CATALOGUE, Database, Edition, Registry, Variable
+from callisto_telnetd.variables import CATALOGUE, Change, Database, Edition, Registry, Variable
 
 SCHEMA = """
 CREATE TABLE variable (name TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -127,3 +128,13 @@ async def registry(open_registry: Callable[..., Awaitable[Registry]]) -> Registr
 def ada() -> Origin:
     """An administrator at a terminal."""
     return Origin(who="ada", door="telnet", source="192.0.2.7")
+
+
+async def undo(registry: Registry, number: int | None, by: Origin) -> list[Change]:
+    """Undo a change by its number, or everybody's latest one, as the menu does."""
+    while True:
+        chosen = await registry.undoable() if number is None else [await registry.change(number)]
+        if not chosen:
+            raise UnknownChangeError("there is no change to undo")
+        with suppress(StaleValueError):  # another one was faster
+            return await registry.put_back(chosen, by, {each.name: registry.stored(each.name) for each in chosen})

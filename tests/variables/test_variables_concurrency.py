@@ -9,6 +9,7 @@ import pytest
 
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.variables import Database, Registry
+from tests.variables.conftest import undo
 
 
 def disk(connection: sqlite3.Connection, name: str) -> str | None:
@@ -112,7 +113,7 @@ async def test_two_undos_at_once_take_two_changes(registry: Registry, ada: Origi
     """Undo chooses its change with the lock in hand, so that two never take the same one."""
     await registry.assign("gWebTimeout", "30", ada)
     await registry.assign("gRecordVolume", "5", ada)
-    undone = await asyncio.gather(registry.undo(None, ada), registry.undo(None, ada))
+    undone = await asyncio.gather(undo(registry, None, ada), undo(registry, None, ada))
 
     assert sorted(change.undoes or 0 for changes in undone for change in changes) == [1, 2]
     assert registry.differing() == ()

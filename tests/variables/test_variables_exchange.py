@@ -9,6 +9,7 @@ import pytest
 from callisto_telnetd.errors import InvalidValueError, UsageError
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.variables import Difference, Registry, own_variables
+from tests.variables.conftest import undo
 
 Open = Callable[..., Awaitable[Registry]]
 
@@ -64,7 +65,7 @@ async def test_an_import_restores_what_was_exported(registry: Registry, ada: Ori
     assert {each.batch for each in changes} == {changes[0].id}
     assert registry.differences(saved) == []
 
-    undone = await registry.undo(None, ada)
+    undone = await undo(registry, None, ada)
     assert {each.undoes for each in undone} == {each.id for each in changes}
     assert (registry.text("gRecordVolume"), registry.text("gWebTimeout")) == ("5", "40")
 
@@ -72,8 +73,8 @@ async def test_an_import_restores_what_was_exported(registry: Registry, ada: Ori
 async def test_undo_takes_what_is_left_of_a_batch(registry: Registry, ada: Origin) -> None:
     """A change of a batch that was undone by its number is not undone again with the rest."""
     changes = await registry.apply_import(registry.differences("gWebTimeout=1\ngRecordVolume=2\ngStripCallerID=3"), ada)
-    await registry.undo(changes[1].id, ada)
-    undone = await registry.undo(None, ada)
+    await undo(registry, changes[1].id, ada)
+    undone = await undo(registry, None, ada)
 
     assert {each.name for each in undone} == {"gWebTimeout", "gStripCallerID"}
     assert registry.differing() == ()

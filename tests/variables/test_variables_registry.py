@@ -11,6 +11,7 @@ import pytest
 from callisto_telnetd.errors import InvalidValueError, UnknownChangeError, UnknownVariableError, UsageError
 from callisto_telnetd.origin import SYSTEM, Origin
 from callisto_telnetd.variables import CATALOGUE, Change, HostAddress, Registry, RestartPlan, own_variables
+from tests.variables.conftest import undo
 
 Open = Callable[..., Awaitable[Registry]]
 
@@ -178,7 +179,7 @@ async def test_undo_does_not_bring_back_a_user_who_is_gone(
     connection.execute("DELETE FROM user WHERE number = 200")
 
     with pytest.raises(UsageError, match="no user has the internal number 200"):
-        await registry.undo(None, ada)
+        await undo(registry, None, ada)
     assert registry.value("gDefaultMailbox") == 201
 
 
@@ -207,26 +208,26 @@ async def test_undo_goes_back_change_by_change(registry: Registry, ada: Origin) 
         await registry.assign("gWebTimeout", minutes, ada)
     seen = []
     for _ in range(3):
-        (change,) = await registry.undo(None, SYSTEM)
+        (change,) = await undo(registry, None, SYSTEM)
         seen.append((change.undoes, registry.text("gWebTimeout"), change.who))
 
     assert seen == [(3, "40", "system"), (2, "30", "system"), (1, "20", "system")]
     with pytest.raises(UnknownChangeError, match="no change to undo"):
-        await registry.undo(None, ada)
+        await undo(registry, None, ada)
 
 
 async def test_undo_of_an_undo_is_a_redo(registry: Registry, ada: Origin) -> None:
     """An undo has a number like any change; undone, its change counts again and can be undone again."""
     await registry.assign("gRecordVolume", "5", ada)
     await registry.assign("gWebTimeout", "30", ada)
-    (undo,) = await registry.undo(None, ada)
-    (redo,) = await registry.undo(undo.id, ada)
+    (taken,) = await undo(registry, None, ada)
+    (redo,) = await undo(registry, taken.id, ada)
 
-    assert (redo.old, redo.new, redo.undoes) == (None, "30", undo.id)
+    assert (redo.old, redo.new, redo.undoes) == (None, "30", taken.id)
     assert registry.text("gWebTimeout") == "30"
-    (again,) = await registry.undo(None, ada)
+    (again,) = await undo(registry, None, ada)
     assert (again.name, again.undoes) == ("gWebTimeout", 2)
-    (earlier,) = await registry.undo(None, ada)
+    (earlier,) = await undo(registry, None, ada)
     assert (earlier.name, earlier.undoes) == ("gRecordVolume", 1)
 
 
@@ -234,11 +235,11 @@ async def test_undo_by_number_puts_back_what_that_change_replaced(registry: Regi
     """Any change can be named, also one that later ones have covered."""
     for minutes in ("30", "40"):
         await registry.assign("gWebTimeout", minutes, ada)
-    (change,) = await registry.undo(1, ada)
+    (change,) = await undo(registry, 1, ada)
 
     assert (change.old, change.new) == ("40", None)
-    assert await registry.undo(1, ada) == []  # that value is there already
-    (change,) = await registry.undo(None, ada)
+    assert await undo(registry, 1, ada) == []  # that value is there already
+    (change,) = await undo(registry, None, ada)
     assert (change.undoes, registry.text("gWebTimeout")) == (2, "30")
 
 
@@ -246,7 +247,7 @@ async def test_undo_by_number_puts_back_what_that_change_replaced(registry: Regi
 async def test_undo_of_a_number_that_is_none(registry: Registry, ada: Origin, number: int) -> None:
     """A number that no change has is told, however large."""
     with pytest.raises(UnknownChangeError, match=f"no change {number}"):
-        await registry.undo(number, ada)
+        await undo(registry, number, ada)
 
 
 async def test_undo_passes_over_what_this_edition_does_not_have(open_registry: Open, ada: Origin) -> None:
@@ -256,10 +257,10 @@ async def test_undo_passes_over_what_this_edition_does_not_have(open_registry: O
     await express.assign("gSetLineName", "1", ada)
     ucm = await open_registry("ucm")
 
-    (change,) = await ucm.undo(None, ada)
+    (change,) = await undo(ucm, None, ada)
     assert change.name == "gWebTimeout"
     with pytest.raises(UsageError, match="only in the edition ucme"):
-        await ucm.undo(2, ada)
+        await undo(ucm, 2, ada)
 
 
 async def test_undo_finds_its_change_in_a_long_history(registry: Registry, ada: Origin) -> None:
@@ -267,9 +268,9 @@ async def test_undo_finds_its_change_in_a_long_history(registry: Registry, ada: 
     for number in range(230):
         await registry.assign("gWebTimeout", str(100 + number), ada)
     for number in range(229, 0, -1):
-        await registry.undo(None, ada)
+        await undo(registry, None, ada)
         assert registry.text("gWebTimeout") == str(99 + number)
-    await registry.undo(None, ada)
+    await undo(registry, None, ada)
     assert registry.is_default("gWebTimeout")
 
 
@@ -296,7 +297,7 @@ async def test_values_that_cannot_be_used_are_left_alone(
     assert "gWebTimeout" not in registry.faults
     assert "gWebTimeout" not in rows(connection)
     with pytest.raises(InvalidValueError):
-        await registry.undo(change.id, ada)
+        await undo(registry, change.id, ada)
 
 
 async def test_own_variables_work_like_built_in_ones(open_registry: Open, ada: Origin) -> None:
@@ -307,7 +308,7 @@ async def test_own_variables_work_like_built_in_ones(open_registry: Open, ada: O
     await registry.assign("gMyD", "7", ada)
     assert registry.variables[-1].name == "gMyDelay"
     assert registry.export().endswith("gMyDelay = 7\n")
-    await registry.undo(None, ada)
+    await undo(registry, None, ada)
     assert registry.text("gMyDelay") == "5"
 
 
