@@ -134,7 +134,14 @@ class Child:
             ServiceError: the system refuses; says why.
         """
         child = cls.adopt(spawn(recipe, traced=True), recipe)
-        await child.connect(name, hub)
+        try:
+            await child.connect(name, hub)
+        except BaseException as error:  # nobody would watch it
+            ending = asyncio.create_task(child.end(signal.SIGKILL, 0.0))
+            await ended((ending,))
+            if isinstance(error, OSError):
+                raise ServiceError(f"its output cannot be traced: {error.strerror}") from None
+            raise
         return child
 
     @classmethod
@@ -199,6 +206,9 @@ class Child:
             await asyncio.wait([output.ended for _, output in self._pipes], timeout=_OUTPUT_S)
         for transport, _ in self._pipes:
             transport.close()
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:  # one that was never connected has no transport to close it
+                pipe.close()
 
 
 async def run_check(recipe: Recipe, timeout_s: float) -> int | None:

@@ -21,8 +21,9 @@ from functools import partial
 from callisto_telnetd.clock import Clock, format_moment
 from callisto_telnetd.errors import CallistoError, StoreError
 from callisto_telnetd.services.schedule import MOST_EFFECTS, Calendar, Effect, Moved, Outcome, Run, ScheduleError
-from callisto_telnetd.trace.logs import Log
+from callisto_telnetd.trace.logs import Log, log_incident
 from callisto_telnetd.variables.restart_plan import RestartPlan
+from callisto_telnetd.work import end
 
 _LONGEST_LOOK_S = 30.0
 _SHORTEST_LOOK_S = 0.001
@@ -158,9 +159,7 @@ class Scheduler:
     async def close(self) -> None:
         """Stop looking, and end the runs that are under way."""
         tasks = [*self._running.values(), *([self._looking] if self._looking else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks)
         if self._looking is not None:
             await self._keep()
         self._looking = None
@@ -218,8 +217,8 @@ class Scheduler:
             except CallistoError as error:  # a clock outside the calendar
                 self._log.warning("the schedule cannot look", reason=str(error))
                 pause_s = _LONGEST_LOOK_S
-            except Exception:  # noqa: BLE001 - a fault in one look must not end the schedule
-                self._log.exception("unexpected error in the schedule")
+            except Exception as error:  # noqa: BLE001 - a fault in one look must not end the schedule
+                log_incident(self._log, error, during="a look at the schedule")
                 pause_s = _LONGEST_LOOK_S
             try:
                 async with asyncio.timeout(pause_s):
@@ -235,12 +234,17 @@ class Scheduler:
         calendar = self._current()
         self._note_jump(now)
         runs = calendar.due(now, self._running)
+        jobs = {run.job: self._jobs[run.job] for run in runs}
         for run in runs:
             planned, begun = (moment.isoformat(timespec="seconds") for moment in (run.planned, now))
             calendar.outcomes[run.job] = Outcome(planned, begun, RUNNING)
         await self._keep()
         for run in runs:
-            task = asyncio.create_task(self._run(run, calendar.outcomes[run.job]), name=f"schedule: {run.job}")
+            outcome = calendar.outcomes.get(run.job)
+            if outcome is None or self._jobs.get(run.job) is not jobs[run.job]:  # removed while it was kept
+                calendar.outcomes.pop(run.job, None)
+                continue
+            task = asyncio.create_task(self._run(jobs[run.job], run, outcome), name=f"schedule: {run.job}")
             self._running[run.job] = task
         now = self._clock.now()
         waiting = [name for name in calendar.names if name not in self._running]
@@ -281,9 +285,8 @@ class Scheduler:
             self._log.info("the schedule is kept again")
         self._unkept = False
 
-    async def _run(self, run: Run, begun: Outcome) -> None:
+    async def _run(self, job: Job, run: Run, begun: Outcome) -> None:
         """Do one run to its end, whatever it is, and keep what came of it."""
-        job = self._jobs[run.job]
         planned = format_moment(run.planned)[:-3]
         late = f", with {run.passed_over} more" if run.passed_over else ""
         self._log.info("scheduled run begins", job=job.name, planned=planned + late)
@@ -296,12 +299,11 @@ class Scheduler:
             text = f"not done within {job.limit_s:g} s"
         except CallistoError as error:
             text = str(error)
-        except Exception:  # noqa: BLE001 - a job is a door: what fails in it stops no other
-            self._log.exception("scheduled run failed unexpectedly", job=job.name)
-            text = "unexpected error, see the log"
+        except Exception as error:  # noqa: BLE001 - a job is a door: what fails in it stops no other
+            text = f"internal error, incident {log_incident(self._log, error, job=job.name)}; the log tells more"
         finally:
             # Not the calendar's: that may be another one by now, read from a database that has come back.
-            if run.job in self._jobs:
+            if self._jobs.get(run.job) is job:
                 self._calendar.outcomes[run.job] = replace(begun, text=_line(text), failed=failed)
                 self._calendar.changed = True
             del self._running[run.job]

@@ -31,8 +31,9 @@ from callisto_telnetd.services.strays import Ledger
 from callisto_telnetd.services.watch import Watch
 from callisto_telnetd.settings import ServiceSettings
 from callisto_telnetd.trace.hub import Hub
-from callisto_telnetd.trace.logs import Log
+from callisto_telnetd.trace.logs import Log, log_incident
 from callisto_telnetd.variables import Registry
+from callisto_telnetd.work import ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,20 +197,45 @@ class Service:
         return self._wanted and not self._holds and not self._closing
 
     async def run(self) -> None:
-        """Keep it as it should be, until it is closed."""
-        while not self._closing:
-            self._woken.clear()
+        """Keep it as it should be, until it is closed; an error in here makes it failed, and is told."""
+        try:
+            while not self._closing:
+                try:
+                    await self._take_turn()
+                except Exception as error:  # noqa: BLE001 - a task is a door: nobody awaits what it raises
+                    await self._pause(await self._break(error))
+        finally:
+            self._idle.set()
+            self._tell_start("the server stops")
+
+    async def _take_turn(self) -> None:
+        """Let it live once, or rest until something is asked of it."""
+        self._woken.clear()
+        if self._should_run:
+            self._idle.clear()
+            pause_s = await self._live()
             if self._should_run:
-                self._idle.clear()
-                pause_s = await self._live()
-                if self._should_run:
-                    await self._pause(pause_s)
-                self._idle.set()
-            else:
-                reason = self._condition.reason
-                self._tell_start(f"it was stopped ({reason})" if reason else "it was stopped")
-                await self._woken.wait()
-        self._tell_start("the server stops")
+                await self._pause(pause_s)
+            self._idle.set()
+        else:
+            reason = self._condition.reason
+            self._tell_start(f"it was stopped ({reason})" if reason else "it was stopped")
+            await self._woken.wait()
+
+    async def _break(self, error: Exception) -> float:
+        """End what runs of it after an error that nobody foresaw; return the seconds until the next start."""
+        reason = f"internal error, incident {log_incident(self._around.log, error, service=self.name)}"
+        child, self._child = self._child, None
+        if child is not None:
+            self._around.processes.remove(self.name)
+            self._write(None)
+            try:
+                await child.end(signal.SIGKILL, 0.0)
+            except Exception as again:  # noqa: BLE001 - it is told, and the next start finds what is left by its mark
+                log_incident(self._around.log, again, service=self.name)
+        pause_s = self._fail(reason)
+        self._tell_start(reason)
+        return pause_s
 
     async def _pause(self, pause_s: float) -> None:
         """Wait for the next start, or until something else is asked."""
@@ -250,7 +276,7 @@ class Service:
         self._condition.go(State.STOPPING, reason)
         deadline_s = min(self.settings.stop_s, around.pace.close_s) if self._closing else self.settings.stop_s
         code = await child.end(signal.Signals[f"SIG{self.settings.stop_signal}"], deadline_s)
-        await asyncio.wait([checks])
+        await ended((checks,))
         self._child = None
         around.processes.remove(self.name)
         self._write(None)

@@ -18,7 +18,7 @@ from callisto_telnetd.services.service import Service, Surroundings
 from callisto_telnetd.services.strays import Ledger, end_all
 from callisto_telnetd.settings import ServiceSettings
 from callisto_telnetd.trace.hub import Hub
-from callisto_telnetd.trace.logs import Log
+from callisto_telnetd.trace.logs import Log, log_incident
 from callisto_telnetd.variables import Registry
 
 __all__ = ["Pace", "ServiceView", "State", "Supervisor"]
@@ -127,13 +127,19 @@ class Supervisor:
         self._tasks = [asyncio.create_task(self._begin(), name="services")]
 
     async def _begin(self) -> None:
+        try:
+            await self._end_orphans()
+        except Exception as error:  # noqa: BLE001 - a task is a door; what is left over keeps no service from starting
+            log_incident(self._log, error, during="the end of an earlier server's services")
+        for service in self._services.values():
+            self._tasks.append(asyncio.create_task(service.run(), name=f"service {service.name}"))
+
+    async def _end_orphans(self) -> None:
         recorded = await asyncio.to_thread(self._ledger.read)
         uids = {os.geteuid()} | {uid for service in self._services.values() for uid in _uids(service.settings.user)}
         ended = await asyncio.to_thread(end_all, lambda: orphans_of(self._data, recorded, uids), _ORPHAN_GRACE_S)
         if ended:
             self._log.warning("orphans of an earlier server ended", pids=", ".join(str(each.pid) for each in ended))
-        for service in self._services.values():
-            self._tasks.append(asyncio.create_task(service.run(), name=f"service {service.name}"))
 
     async def close(self) -> None:
         """Stop all services side by side; nothing of them runs afterwards."""

@@ -12,7 +12,7 @@ from callisto_telnetd.services.condition import Condition, State
 from callisto_telnetd.services.health import check
 from callisto_telnetd.services.recipe import Recipe, fill
 from callisto_telnetd.settings import HealthSettings
-from callisto_telnetd.trace.logs import Log
+from callisto_telnetd.trace.logs import Log, log_incident
 
 _STARTING_LOOK_S = 1.0
 
@@ -61,7 +61,13 @@ class Watch:
         return 0.0 if self._settled_at is None else time.monotonic() - self._settled_at
 
     async def run(self) -> None:
-        """Look at the process, until it ends or has failed its checks."""
+        """Look at the process, until it ends or has failed its checks; one that cannot be looked at has failed."""
+        try:
+            await self._look_on()
+        except Exception as error:  # noqa: BLE001 - a task is a door: nobody awaits what it raises
+            self._give_up(f"internal error, incident {log_incident(self._log, error, service=self._name)}")
+
+    async def _look_on(self) -> None:
         health = self._health
         if health is None:
             self._settle()

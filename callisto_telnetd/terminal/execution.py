@@ -6,7 +6,6 @@ number, and the caller is told the number.
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +15,7 @@ from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.everywhere import menu_lines
 from callisto_telnetd.menus.resolver import Resolution
 from callisto_telnetd.menus.tree import Menu
+from callisto_telnetd.trace.logs import log_incident
 
 _LOGGED_LINE = 200
 
@@ -88,6 +88,5 @@ def failure_of(error: Exception, context: Context) -> Failed:
     """Return what the caller is told of an error; log it where it was not raised on purpose."""
     if isinstance(error, CallistoError):
         return Failed(str(error), error.exit_code)
-    incident = secrets.token_hex(4)
-    context.parts.log.error("unexpected error", incident=incident, who=context.origin.who, exc_info=error)
+    incident = log_incident(context.parts.log, error, who=context.origin.who)
     return Failed(f"internal error, incident {incident}; the log tells more", 1)

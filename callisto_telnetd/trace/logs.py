@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import sys
 import threading
 from collections.abc import Callable
@@ -119,6 +120,13 @@ def _log_lost(log: Log, loop: asyncio.AbstractEventLoop, lost: int) -> None:
     """Log, from the stream's thread, that lines found no room: it has some again."""
     text = "log lines not written: nobody read standard error"
     loop.call_soon_threadsafe(partial(log.warning, text, count=lost))
+
+
+def log_incident(log: Log, error: BaseException, **fields: object) -> str:
+    """Log an error that nobody foresaw, with its traceback, and return the number that it is told by."""
+    incident = secrets.token_hex(4)
+    log.error("unexpected error", incident=incident, exc_info=error, **fields)
+    return incident
 
 
 class _Bridge(logging.Handler):

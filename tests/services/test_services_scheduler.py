@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ class Stand:
     disk_fails: bool = False
     unreadable: bool = False
     plan: RestartPlan | None = DAILY
+    at_save: Callable[[], None] | None = None
+    """Called once, while the schedule waits for what it keeps."""
 
     def set_clock(self, text: str) -> None:
         """Set the clock, as ``date`` does."""
@@ -42,6 +45,9 @@ class Stand:
         if self.disk_fails:
             raise StoreError("the disk is full; nothing was changed")
         self.kept.append(text)
+        if at_save := self.at_save:
+            self.at_save = None
+            at_save()
 
     @asynccontextmanager
     async def schedule(self, *jobs: Job) -> AsyncIterator[Scheduler]:
@@ -205,10 +211,30 @@ async def test_a_job_that_fails_stops_no_other() -> None:
         await bad.wait()
         await until(lambda: len(stand.notices) == 2)
 
-    assert stand.notices == [
-        "the bad of 2026-11-24 02:00 failed: no such program",
-        "the bad of 2026-11-25 02:00 failed: unexpected error, see the log",
-    ]
+    assert stand.notices[0] == "the bad of 2026-11-24 02:00 failed: no such program"
+    unforeseen = "the bad of 2026-11-25 02:00 failed: internal error, incident [0-9a-f]{8}; the log tells more"
+    assert re.fullmatch(unforeseen, stand.notices[1])
+
+
+async def test_a_job_that_is_removed_as_it_falls_due_runs_again_where_it_comes_back() -> None:
+    """One that is removed while its beginning is kept does not begin; a later one of its name runs."""
+    stand, action = Stand(), Action()
+    stand.set_clock("2026-11-23 10:00:00")
+    async with stand.schedule(stand.job(action)) as schedule:
+        await until(lambda: stand.kept)
+        stand.at_save = lambda: schedule.remove("restart")
+        stand.set_clock("2026-11-24 10:00:00")
+        await until(lambda: not schedule.view())
+        schedule.add(stand.job(action))
+        count = len(stand.kept)
+        stand.set_clock("2026-11-24 10:00:02")
+        await until(lambda: len(stand.kept) > count)
+        assert action.begun.empty()
+        assert schedule.view()[0].last is None
+
+        stand.set_clock("2026-11-25 10:00:00")
+        assert await action.wait() == "the plan of gPlan"
+    assert stand.notices == []
 
 
 async def test_a_job_has_a_limit_of_time() -> None:

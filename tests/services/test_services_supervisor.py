@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import resource
 import shutil
@@ -391,6 +392,52 @@ async def test_memory_is_limited_in_a_real_process(house: OpenHouse) -> None:
         assert view.restart_due == ()
         assert view.pid is not None
         assert psutil.Process(view.pid).rlimit(psutil.RLIMIT_DATA) == (128 << 20, 128 << 20)
+
+
+async def test_an_error_that_nobody_foresaw_is_told_and_keeps_no_repair_waiting(
+    house: OpenHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that cannot be followed is ended; its service is failed, with an incident, and starts again."""
+    loop = asyncio.get_running_loop()
+    connect = loop.connect_read_pipe
+
+    async def fail(*_arguments: object) -> None:
+        raise RuntimeError("a bug")
+
+    async with house(web={"command": SLEEP, "repair": "stop"}) as home:
+        await home.at("web", State.RUNNING)
+        monkeypatch.setattr(loop, "connect_read_pipe", fail)
+        with pytest.raises(ServiceError, match=r"^web cannot be started: internal error, incident [0-9a-f]{8}$"):
+            await home.supervisor.restart("web", "test")
+
+        view = home.supervisor.view("web")
+        assert (view.state, view.pid) == (State.FAILED, None)
+        incident = view.reason.rpartition(" ")[2]
+        assert any(record.fields.get("incident") == incident for record in home.parts.hub.held())
+        assert not [each for each in psutil.Process().children() if each.cmdline() == SLEEP]
+        async with asyncio.timeout(DEADLINE_S), home.supervisor.paused_for("the repair"):
+            monkeypatch.setattr(loop, "connect_read_pipe", connect)
+        await home.at("web", State.RUNNING)
+
+
+async def test_output_that_cannot_be_traced_is_told(house: OpenHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has no more descriptors for the pipes, the start fails with its reason."""
+
+    async def fail(*_arguments: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "connect_read_pipe", fail)
+    async with house(web={"command": SLEEP}) as home:
+        view = await home.at("web", State.FAILED)
+        assert view.reason == "its output cannot be traced: Too many open files"
+        assert not [each for each in psutil.Process().children() if each.cmdline() == SLEEP]
+
+
+async def test_a_start_after_an_error_with_orphans_starts_the_services(house: OpenHouse, tmp_path: Path) -> None:
+    """What an earlier server has left cannot be looked for: that is told, and the services start."""
+    (tmp_path / "data" / "run" / "services.json").mkdir(parents=True)
+    async with house(web={"command": SLEEP}) as home:
+        await home.at("web", State.RUNNING)
 
 
 async def test_a_pause_stops_what_a_repair_must_stop(house: OpenHouse) -> None:
