@@ -71,6 +71,12 @@ class Peer:
             self.socket.sendall(bytes([code]))
         return self
 
+    def type(self, *pieces: bytes) -> Self:
+        """Type a line by hand: each piece is sent when the server has taken the one before, and none is joined."""
+        for piece in pieces[:-1]:
+            self.send(piece).sync()
+        return self.send(pieces[-1])
+
     def finish_input(self) -> Self:
         """Half-close: tell the server that no more comes, and go on reading."""
         self.socket.shutdown(socket.SHUT_WR)

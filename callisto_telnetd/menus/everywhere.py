@@ -9,10 +9,13 @@ from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, Move
 from callisto_telnetd.menus.arguments import parse_words, require_count
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.resolver import find_entry
+from callisto_telnetd.menus.table import columns_of
 from callisto_telnetd.menus.tree import Command, Entry, Menu, Run
 from callisto_telnetd.quantities import counted
 
 _USAGE_WIDTH = 34
+_SHORT_USAGE = 16
+"""On a screen of 80 columns that leaves most of a line to what a command does."""
 
 
 def menu_lines(context: Context, menu: Menu) -> list[str]:
@@ -41,7 +44,10 @@ def _worded(entries: Iterable[Entry]) -> Iterator[str]:
 async def show_help(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Show the menu and its words, or explain one word."""
     menu = context.menu
-    lines, done = help_lines(menu, context.main, words, menu.show(context) if menu.show else None)
+    if columns_of(context) is not None:
+        lines, done = _help_on_screen(context, words)
+    else:
+        lines, done = help_lines(menu, context.main, words, menu.show(context) if menu.show else None)
     for line in lines:
         yield Line(line)
     yield Done(done)
@@ -64,10 +70,43 @@ def help_lines(
     if words:
         entry = find_entry(menu, EVERYWHERE, words, main)
         return _explanation(entry), f"help for {entry.word}"
-    own = {entry.word for entry in menu.entries}
-    words_of_all = _worded((*menu.entries, *(command for command in EVERYWHERE if command.word not in own)))
+    words_of_all = _worded((*menu.entries, *_others(menu)))
     head = list(shown) if shown is not None else [menu.title, *_numbered(menu)]
     return [*head, "Commands (any unambiguous beginning will do):", *words_of_all], "help"
+
+
+def _help_on_screen(context: Context, words: Sequence[str]) -> tuple[list[str], str]:
+    """Return the help in as few lines as it takes: of what has a help of its own, the word alone."""
+    if words:
+        entry = find_entry(context.menu, EVERYWHERE, words, context.main)
+        if isinstance(entry, Command):
+            return _explanation(entry), f"help for {entry.word}"
+        below = [(f"{entry.word} {_short_usage(each)}", each.help) for each in entry.entries]
+        return [*_explanation_of_word(entry), *_in_columns(below)], f"help for {entry.word}"
+    menu = context.menu
+    shown = [(f"{entry.number or ' '} {_short_usage(entry)}", entry.help) for entry in menu.entries]
+    if menu.pick is not None:
+        shown.insert(0, ("1 …", menu.pick.help))
+    head = f"{menu.title} (any unambiguous beginning of a word will do; 'help WORD' tells more)"
+    others = ", ".join(_usage(command) for command in _others(menu))
+    return [head, *_in_columns(shown), f"Everywhere: {others}"], "help"
+
+
+def _in_columns(rows: Sequence[tuple[str, str]]) -> Iterator[str]:
+    width = max(len(words) for words, _ in rows)
+    yield from (f"  {words:<{width}}  {text}" for words, text in rows)
+
+
+def _others(menu: Menu) -> list[Command]:
+    """Return the commands that work everywhere, less those whose words mean something else in the menu."""
+    own = {entry.word for entry in menu.entries}
+    return [command for command in EVERYWHERE if command.word not in own]
+
+
+def _short_usage(entry: Entry) -> str:
+    """Return an entry's words, cut to its own one where they are long."""
+    usage = _usage(entry)
+    return usage if len(usage) <= _SHORT_USAGE else f"{entry.word} …"
 
 
 def _usage(entry: Entry) -> str:
@@ -77,10 +116,15 @@ def _usage(entry: Entry) -> str:
 def _explanation(entry: Entry) -> list[str]:
     if isinstance(entry, Command):
         return [f"{_usage(entry)}: {entry.help}", *(f"  {line}" for line in entry.details)]
-    lines = [f"{entry.word}: {entry.help}"]
-    if entry.bare is not None:
-        lines += [f"  {entry.word} {entry.bare.usage}".rstrip(), *(f"    {line}" for line in entry.bare.details)]
-    return lines + [f"  {entry.word} {_usage(each)}: {each.help}" for each in entry.entries]
+    return _explanation_of_word(entry) + [f"  {entry.word} {_usage(each)}: {each.help}" for each in entry.entries]
+
+
+def _explanation_of_word(menu: Menu) -> list[str]:
+    """Return what the menu's word does by itself."""
+    lines = [f"{menu.word}: {menu.help}"]
+    if menu.bare is not None:
+        lines += [f"  {menu.word} {menu.bare.usage}".rstrip(), *(f"    {line}" for line in menu.bare.details)]
+    return lines
 
 
 async def show_typed(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:

@@ -15,6 +15,7 @@ from callisto_telnetd.errors import UsageError, listed, quoted
 from callisto_telnetd.menus.tree import Command, Entry, Menu, Run
 
 _QUOTES = frozenset("\"'")
+_COMMENT_MARKS = frozenset(";#!")
 _HELP = "help"
 _ASKS_FOR_HELP = frozenset({"?", "--help"})
 """The last words of a line that ask for the help of the words before."""
@@ -35,6 +36,12 @@ class Resolution:
     run: Run | None
     """None: the entry is a menu, to be entered."""
     arguments: list[str]
+
+
+def says_nothing(line: str) -> bool:
+    """Return whether a line is empty, or a comment such as a pasted list of commands has."""
+    text = line.lstrip()
+    return not text or text[0] in _COMMENT_MARKS
 
 
 def split(line: str) -> list[str]:

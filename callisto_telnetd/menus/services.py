@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from datetime import timedelta
+from typing import Any
 
 from callisto_telnetd.clock import format_moment
 from callisto_telnetd.errors import ServiceError
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
 from callisto_telnetd.menus.arguments import parse_whole, require_count
 from callisto_telnetd.menus.context import Context
+from callisto_telnetd.menus.table import Column, columns_of, table_lines
 from callisto_telnetd.menus.tree import Command, Menu
 from callisto_telnetd.quantities import counted, format_bytes
 from callisto_telnetd.services.supervisor import ServiceView, State
@@ -29,13 +31,25 @@ def state_text(view: ServiceView) -> str:
     return text
 
 
+_SERVICES = (
+    Column("SERVICE", 16),
+    Column("PID", 7, right=True, rank=3),
+    Column("CPU %", 6, right=True, rank=2),
+    Column("MEMORY", 10, right=True, rank=4),
+    Column("RESTARTS", 8, right=True, rank=5),
+    Column("SINCE", 19, rank=1),
+    Column("STATE", 12, gap=2),
+)
+
+
 async def list_services(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Yield the services and how they are; without a server, what is set up."""
     require_count(words, 0, 0, "services list")
     views = context.parts.supervisor.views()
     if not context.parts.serving:
         yield Line("No server runs on this data folder: nothing of this does.")
-    yield Line(f"{'SERVICE':<16} {'PID':>7} {'CPU %':>6} {'MEMORY':>10} {'RESTARTS':>8} {'SINCE':<19}  STATE")
+    facts: list[dict[str, Any]] = []
+    cells: list[tuple[str, ...]] = []
     for view in views:
         state = view.state if context.parts.serving or view.state is not State.STOPPED else "not running"
         moment = context.parts.clock.now() - timedelta(seconds=view.for_s)
@@ -55,11 +69,16 @@ async def list_services(context: Context, words: list[str]) -> AsyncGenerator[An
             "plan": view.plan,
             "enabled": view.enabled,
         }
-        figures = f"{view.pid or '-':>7} {view.cpu_percent:>6.1f} {format_bytes(view.memory_bytes):>10}"
+        figures = str(view.pid or "-"), f"{view.cpu_percent:.1f}", format_bytes(view.memory_bytes), str(view.restarts)
         since = format_moment(moment) if context.parts.serving else "-"
         text = state_text(view) if context.parts.serving else state
         last = f", last exit: {view.last_exit}" if view.last_exit and view.last_exit not in view.reason else ""
-        yield Fact(data, (f"{view.name:<16} {figures} {view.restarts:>8} {since:<19}  {text}{last}",))
+        facts.append(data)
+        cells.append((view.name, *figures, since, text + last))
+    heading, *lines = table_lines(_SERVICES, cells, columns_of(context))
+    yield Line(heading)
+    for data, line in zip(facts, lines, strict=True):
+        yield Fact(data, (line,))
     yield Done(counted(len(views), "service"))
 
 

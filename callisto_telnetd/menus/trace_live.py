@@ -13,6 +13,7 @@ from callisto_telnetd.errors import TraceError
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, Screen
 from callisto_telnetd.menus.arguments import parse_duration, require_count
 from callisto_telnetd.menus.context import Context
+from callisto_telnetd.menus.table import Column, columns_of, table_lines
 from callisto_telnetd.menus.trace_words import (
     FILTER_OPTIONS,
     header_lines,
@@ -32,12 +33,40 @@ _DISK_S = 10.0
 """How long the end of a capture waits for its disk."""
 
 
-def process_facts(rows: Sequence[ProcessRow]) -> list[Fact]:
-    """Return the table of processes: a heading for people, then a row each."""
-    heading = f"{'PROCESS':<20} {'PID':>7}  {'CPU %':>6} {'MEMORY':>10} {'UPTIME':>12}  STATE"
-    facts = [Fact({}, (heading,))]
-    for row in rows:
-        data = {
+_PROCESSES = (
+    Column("PROCESS", 20),
+    Column("PID", 7, right=True, rank=4),
+    Column("CPU %", 6, right=True, gap=2, rank=2),
+    Column("MEMORY", 10, right=True, rank=3),
+    Column("UPTIME", 12, right=True, rank=1),
+    Column("STATE", 7, gap=2),
+)
+_CAPTURES = (
+    Column("FILE", 36),
+    Column("STATE", 8, rank=4),
+    Column("RECORDS", 9, right=True, rank=3),
+    Column("SIZE", 10, right=True, rank=2),
+    Column("VIEWERS", 7, right=True, rank=1),
+    Column("BY, UNTIL, FILTER", 12, gap=2),
+)
+
+
+def process_facts(rows: Sequence[ProcessRow], columns: int | None) -> list[Fact]:
+    """Return the table of processes: a heading for people, then a row each; ``columns`` of the terminal, if known."""
+    cells = [
+        (
+            row.name,
+            str(row.pid),
+            f"{row.cpu_percent:.1f}",
+            format_bytes(row.memory_bytes),
+            format_duration(row.uptime_s),
+            row.state,
+        )
+        for row in rows
+    ]
+    heading, *lines = table_lines(_PROCESSES, cells, columns)
+    data = [
+        {
             "name": row.name,
             "pid": row.pid,
             "state": row.state,
@@ -45,9 +74,9 @@ def process_facts(rows: Sequence[ProcessRow]) -> list[Fact]:
             "memory_bytes": row.memory_bytes,
             "uptime_s": row.uptime_s,
         }
-        figures = f"{row.cpu_percent:>6.1f} {format_bytes(row.memory_bytes):>10} {format_duration(row.uptime_s):>12}"
-        facts.append(Fact(data, (f"{row.name:<20} {row.pid:>7}  {figures}  {row.state}",)))
-    return facts
+        for row in rows
+    ]
+    return [Fact({}, (heading,)), *(Fact(each, (line,)) for each, line in zip(data, lines, strict=True))]
 
 
 async def list_processes(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -60,12 +89,12 @@ async def list_processes(context: Context, words: list[str]) -> AsyncGenerator[A
         with context.dialogue.watch(stopped.set, until_end_of_input=True):
             while not stopped.is_set():
                 rows = context.parts.processes.rows()
-                lines = [fact.lines[0] for fact in process_facts(rows)]
+                lines = [fact.lines[0] for fact in process_facts(rows, size.columns)]
                 yield Screen((*lines[: max(size.rows - 2, 0)], f"{context.dialogue.stop_keys} ends the table."))
                 await _wait(stopped, _REDRAW_S)
                 size = context.dialogue.redrawable or size
     else:
-        heading, *facts = process_facts(rows)
+        heading, *facts = process_facts(rows, None)
         yield Line(heading.lines[0])
         for fact in facts:
             yield fact
@@ -95,7 +124,7 @@ async def run_trace(context: Context, words: list[str]) -> AsyncGenerator[Answer
         viewer.close()
 
     try:
-        for fact in process_facts(context.parts.processes.rows()):
+        for fact in process_facts(context.parts.processes.rows(), columns_of(context)):
             yield Line(fact.lines[0])
         ends = f"{context.dialogue.stop_keys} ends the trace{' before its bound' if bounded else ''}"
         yield Line(f"Live records follow; {ends}.")
@@ -234,8 +263,8 @@ async def show_status(context: Context, words: list[str]) -> AsyncGenerator[Answ
     require_server(context)
     captures = [capture for capture in context.parts.captures.running if capture.running]
     now = asyncio.get_running_loop().time()
-    if captures:
-        yield Line(f"{'FILE':<36} {'STATE':<8} {'RECORDS':>9} {'SIZE':>10} {'VIEWERS':>7}  BY, UNTIL, FILTER")
+    facts: list[dict[str, Any]] = []
+    cells: list[tuple[str, ...]] = []
     for capture in captures:
         left_s = None if capture.ends_at is None else max(0.0, capture.ends_at - now)
         data = {
@@ -249,9 +278,15 @@ async def show_status(context: Context, words: list[str]) -> AsyncGenerator[Answ
             "filter": capture.request.words,
             "note": capture.request.note,
         }
-        figures = f"{capture.taken:>9} {format_bytes(capture.size_bytes):>10} {capture.viewers:>7}"
         tail = ", ".join(filter(None, (capture.request.who, _until(capture.request, left_s), capture.request.words)))
-        yield Fact(data, (f"{capture.name:<36} {_state_of(capture):<8} {figures}  {tail}",))
+        figures = str(capture.taken), format_bytes(capture.size_bytes), str(capture.viewers)
+        facts.append(data)
+        cells.append((capture.name, _state_of(capture), *figures, tail))
+    heading, *lines = table_lines(_CAPTURES, cells, columns_of(context))
+    if captures:
+        yield Line(heading)
+    for data, line in zip(facts, lines, strict=True):
+        yield Fact(data, (line,))
     yield Done(counted(len(captures), "running trace"))
 
 

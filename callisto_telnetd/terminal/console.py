@@ -33,7 +33,9 @@ _SLICE_S = 0.0005
 _KEYS_A_TURN = 128
 _FLUSH_S = 0.01
 _CHUNKS_BY_HAND = 3
-"""A line in two segments may be a program's that was cut on its way."""
+"""A line in two segments may be a program's that was cut on its way; of one character, a program's comes in one."""
+_KEYS_BY_HAND = (b"\x1b", b"\x10", b"\x0e")
+"""What a segment begins with that brings an arrow key, or Ctrl-P or Ctrl-N: no program browses."""
 
 
 Completer = Callable[[str], Completion]
@@ -112,6 +114,7 @@ class Console:
     """Lines in, lines out, and the keys that matter while something runs."""
 
     __slots__ = (
+        "_browsed",
         "_chunks",
         "_ended",
         "_flusher",
@@ -150,6 +153,7 @@ class Console:
         self._ended = False
         self._slice_end = 0.0
         self._chunks = 0
+        self._browsed = False
         self.by_hand = False
         """Whether the last line came key by key, as a person types it: a program sends a line in one go."""
         self.input_at = self._loop.time()
@@ -163,6 +167,7 @@ class Console:
         self.editor.feed(data)
         if self._waiter is not None:
             self._chunks += 1
+            self._browsed = self._browsed or data.startswith(_KEYS_BY_HAND)
             self._wake()
         elif self._watch is not None:
             self._look_for_stop()
@@ -244,7 +249,7 @@ class Console:
         """
         editor = self.editor
         editor.prompt, editor.secret, editor.remember, editor.complete = prompt, secret, remember, complete
-        self._muted = False
+        self._muted = self._browsed = False
         self._chunks = 0
         self._prompt = prompt
         self._put(prompt.encode())
@@ -259,8 +264,9 @@ class Console:
                     if self._loop.time() > self._slice_end:
                         await asyncio.sleep(0)
                         self._slice_end = self._loop.time() + _SLICE_S
-                    self.by_hand = self._chunks >= _CHUNKS_BY_HAND
-                    return _line_of(event)
+                    line = _line_of(event)
+                    self.by_hand = self._browsed or self._chunks >= min(_CHUNKS_BY_HAND, len(line) + 1) > 1
+                    return line
                 if editor.stopped_short:
                     await (self.drain() if self.congested else asyncio.sleep(0))
                     continue

@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from callisto_telnetd.terminal.half_line import MAX_OUTPUT_BYTES, HalfLine, size_of, width_of
+from callisto_telnetd.terminal.half_line import MAX_OUTPUT_BYTES, HalfLine, size_of
 from callisto_telnetd.terminal.history import Browse, History
 from callisto_telnetd.terminal.keys import UNSAFE, Key, Keyboard
+from callisto_telnetd.terminal.wrapping import text_width, wrap
 from callisto_telnetd.trace.sanitiser import clean
 
 MAX_LINE_BYTES = 4096
@@ -315,7 +316,8 @@ class LineEditor:
         words = list(dict.fromkeys(found.candidates))
         start = max(0, min(found.start, line.cursor))
         typed = line.text[start : line.cursor]
-        hint = [found.hint] if found.hint else []
+        columns = self.columns or _DEFAULT_COLUMNS
+        hint = list(wrap(found.hint, columns)) if found.hint else []
         if not words:
             if hint and not typed:
                 self._show(hint)
@@ -326,7 +328,7 @@ class LineEditor:
         elif len(new) <= len(typed):
             if new.lower() == typed.lower() and new != typed:  # as the names are written
                 line.edit(start, line.cursor, new)
-            self._show([*_table(words, self.columns or _DEFAULT_COLUMNS), *hint])
+            self._show([*_table(words, columns), *hint])
             return
         if new.startswith(typed):  # the rest alone is echoed, like typing
             start, new = line.cursor, new.removeprefix(typed)
@@ -360,8 +362,3 @@ def _table(words: Sequence[str], columns: int) -> list[str]:
     rows = ["".join(padded[at : at + per_row]).rstrip() for at in range(0, len(padded), per_row)]
     more = len(words) - len(cells)
     return [*rows, f"and {more} more"] if more else rows
-
-
-def text_width(text: str) -> int:
-    """Return the columns that the text takes."""
-    return sum(map(width_of, text))

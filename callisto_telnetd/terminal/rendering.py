@@ -13,6 +13,7 @@ import orjson
 
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, Move, Screen
 from callisto_telnetd.terminal.half_line import width_of
+from callisto_telnetd.terminal.wrapping import wrap
 from callisto_telnetd.trace.sanitiser import clean
 from callisto_telnetd.trace.selection import Block
 
@@ -26,11 +27,18 @@ _MAX_LINE = 64 << 10
 def line_of(text: str) -> str:
     """Return ``text`` as one clean line that no script takes for a prompt."""
     line = clean(text, _MAX_LINE)
+    return line.rstrip() + "." if _looks_like_prompt(line) else line
+
+
+def _looks_like_prompt(line: str) -> bool:
     shown = line.strip()  # blanks behind it hide no prompt: "# " is one
     last = shown[-1:]
-    if last and (last in _PROMPT_ENDS or (last in _WORD_ENDS and " " not in shown)):
-        return line.rstrip() + "."
-    return line
+    return bool(last) and (last in _PROMPT_ENDS or (last in _WORD_ENDS and " " not in shown))
+
+
+def wrapped(lines: Sequence[str], columns: int) -> list[str]:
+    """Return the lines as a person sees them on a terminal of so many columns, broken between words."""
+    return [row for line in lines for row in wrap(line_of(line), columns, _looks_like_prompt)]
 
 
 def document_line(text: str) -> str:

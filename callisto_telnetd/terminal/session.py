@@ -10,7 +10,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,21 +20,20 @@ from callisto_telnetd.accounts.gatekeeper import Place, TooManyFailuresError, so
 from callisto_telnetd.accounts.log_in import check_log_in
 from callisto_telnetd.accounts.presence import Present
 from callisto_telnetd.errors import CallistoError, UsageError
-from callisto_telnetd.menus.answers import Answer, Block, Fact, Line, Move, Screen
+from callisto_telnetd.menus.answers import Answer, Block, Done, Move, Screen
 from callisto_telnetd.menus.context import Context, Parts, TerminalSize
 from callisto_telnetd.menus.everywhere import EVERYWHERE, menu_lines
 from callisto_telnetd.menus.main import MAIN_MENU
-from callisto_telnetd.menus.resolver import resolve, split
+from callisto_telnetd.menus.resolver import resolve, says_nothing, split
 from callisto_telnetd.menus.tree import Command, Menu
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.terminal.completion import complete
 from callisto_telnetd.terminal.console import Console, EndOfInputError, Flusher, InterruptedLineError, Wire
 from callisto_telnetd.terminal.execution import failure_of, perform, show_menu
-from callisto_telnetd.terminal.rendering import encode_block, lines_of, redrawn
+from callisto_telnetd.terminal.notices import Notices
+from callisto_telnetd.terminal.rendering import encode_block, lines_of, redrawn, wrapped
 
 _TRIES = 3
-_MOST_NOTICES = 20
-_COMMENT_MARKS = frozenset(";#!")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +53,7 @@ class Session:
 
     __slots__ = (
         "_clock",
+        "_document",
         "_door_name",
         "_end_reason",
         "_interrupted",
@@ -63,7 +62,6 @@ class Session:
         "_login_deadline",
         "_loop",
         "_notices",
-        "_notices_at_once",
         "_parts",
         "_place",
         "_present",
@@ -98,10 +96,11 @@ class Session:
         self._end_reason: str | None = None
         self._interruptible = False
         self._interrupted = False
+        self._document = False
+        """Whether what runs prints a document."""
         self._screen_lines = 0
         """Of the screen that stands above the cursor, and that the next one takes the place of."""
-        self._notices: deque[str] | None = None
-        self._notices_at_once = False
+        self._notices = Notices()
 
     # Its life
 
@@ -221,7 +220,8 @@ class Session:
         hostname = self._parts.identity.hostname
         completer = partial(complete, context)
         while True:
-            self._show_notices()
+            for text in self._notices.take():
+                self._say(f"Notice: {text}")
             path = context.menu.path
             prompt = f"{hostname}({'/'.join(path)})# " if path else f"{hostname}# "
             try:
@@ -231,7 +231,7 @@ class Session:
             except UsageError as error:
                 console.say(f"Error: {error}")
                 continue
-            if not _says_nothing(line):
+            if not says_nothing(line):
                 await self._run_line(context, line)
                 console.input_at = self._loop.time()  # what ran was use until now
 
@@ -243,6 +243,7 @@ class Session:
                 self.console.editor.history.forget_last()
             self._interruptible = not (isinstance(entry, Command) and entry.changes)
             self._screen_lines = 0
+            self._document = entry.document
             move = await perform(context, resolution, self)
         except CallistoError as error:
             self._fail(error, context)
@@ -274,7 +275,7 @@ class Session:
     def _fail(self, error: Exception, context: Context) -> None:
         self._drop_late_interrupt()
         failed = failure_of(error, context)
-        self.console.say(f"Error: {failed.text}")
+        self._say(f"Error: {failed.text}")
         if not isinstance(error, UsageError):
             self._parts.log.warning("command failed", reason=failed.text, who=context.origin.who)
 
@@ -304,12 +305,15 @@ class Session:
             self.console.say_encoded(encode_block(answer))
         elif isinstance(answer, Screen):
             self._redraw(answer)
-        elif isinstance(answer, Line):
-            self.console.say(answer.text)
-        elif isinstance(answer, Fact):
-            self.console.say(*answer.lines)
+        elif self._document and not isinstance(answer, Done):
+            self.console.say(*lines_of(answer))  # it may be copied off the screen and read back
         else:
-            self.console.say(*lines_of(answer))
+            self._say(*lines_of(answer))
+
+    def _say(self, *lines: str) -> None:
+        """Print lines, wrapped for a person whose terminal's width is known; a script gets each as one."""
+        columns = self.console.editor.columns if self.console.by_hand else 0
+        self.console.say(*(wrapped(lines, columns) if columns else lines))
 
     def _redraw(self, screen: Screen) -> None:
         size = self.redrawable
@@ -377,28 +381,16 @@ class Session:
 
     def show_notices(self, *, at_once: bool) -> None:
         """Show notices at once, or before the next prompt."""
-        self._notices_at_once = at_once
+        self._notices.at_once = at_once
 
     # Notices
 
     def notify(self, text: str) -> None:
         """Show a notice before the next prompt, or at once where the user wants that."""
-        if self._notices_at_once and self.console.at_prompt:
+        if self._notices.at_once and self.console.at_prompt:
             self.console.show_above(f"Notice: {text}")
-            return
-        if self._notices is None:
-            self._notices = deque(maxlen=_MOST_NOTICES)
-        self._notices.append(text)
-
-    def _show_notices(self) -> None:
-        while self._notices:
-            self.console.say(f"Notice: {self._notices.popleft()}")
-
-
-def _says_nothing(line: str) -> bool:
-    """Whether a line is empty, or a comment such as a pasted list of commands has."""
-    text = line.lstrip()
-    return not text or text[0] in _COMMENT_MARKS
+        else:
+            self._notices.add(text)
 
 
 def _minutes(seconds: float) -> str:

@@ -110,13 +110,6 @@ def test_the_table_is_plain_and_once_for_a_script(peer: Peer, tracing: Server) -
         assert b"\x1b" not in client.seen
 
 
-def type_by_hand(client: Peer, *pieces: bytes) -> None:
-    """Type a line in pieces, each sent when the server has taken the one before: none is joined on its way."""
-    for piece in pieces[:-1]:
-        client.send(piece).sync()
-    client.send(pieces[-1])
-
-
 @pytest.mark.parametrize(
     "key",
     [b"q", pytest.param(b"\r", marks=pytest.mark.long), pytest.param(b"\x03", marks=pytest.mark.long)],
@@ -126,7 +119,7 @@ def test_the_table_redraws_itself_for_a_person(tracing: Server, key: bytes) -> N
     """Typed key by key on a terminal with a size it comes again each second, in its place, until a key ends it."""
     client = tracing.log_in()
     client.send(window(60, 24) + IAC + DO + ECHO).sync()
-    type_by_hand(client, b"trace", b" processes", b"\r")
+    client.type(b"trace", b" processes", b"\r")
     first = client.expect(b"Enter, q or Ctrl-C ends the table.\r\n").decode()
     again = client.expect(b"Enter, q or Ctrl-C ends the table.\r\n").decode()
     answer = client.send(key).expect(PROMPT)
@@ -146,7 +139,7 @@ def test_a_table_of_a_window_that_changes_fits_it(tracing: Server) -> None:
     """A new size counts from the next second on."""
     client = tracing.log_in()
     client.send(window(100, 24)).sync()
-    type_by_hand(client, b"trace", b" processes", b"\r")
+    client.type(b"trace", b" processes", b"\r")
     client.expect(b"ends the table.\r\n")
     client.send(window(30, 24))
     again = client.expect(re.compile(rb"Enter, q or Ctrl-C ends the t[^\r]*\r\n")).decode()
@@ -159,7 +152,7 @@ def test_a_table_ends_with_the_input(tracing: Server) -> None:
     """A peer that half-closes in the middle of the table gets its end and the rest of what it typed."""
     client = tracing.log_in()
     client.send(window(80, 24)).sync()
-    type_by_hand(client, b"trace", b" processes", b"\r")
+    client.type(b"trace", b" processes", b"\r")
     client.expect(b"ends the table.\r\n")
     client.finish_input()
     assert client.text_to_close().endswith("OK 1 process\r\ncallisto# ")

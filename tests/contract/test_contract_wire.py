@@ -415,6 +415,49 @@ def test_tab_completes_values_at_a_question_and_no_words(shell: Peer) -> None:
     peer.send("\x03").expect(PROMPT)
 
 
+def typed(peer: Peer, line: str) -> list[str]:
+    """Type a line by hand, and return the rows of the answer."""
+    peer.type(*(key.encode() for key in line), b"\r")
+    return peer.expect(PROMPT).decode().split("\r\n")[1:-1]
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_a_person_is_answered_in_the_width_of_the_terminal(server: Server, columns: int) -> None:
+    """No row is wider than the terminal and no word is torn; a script gets whole lines of the same words."""
+    peer = server.log_in()
+    peer.send(window(columns, 24)).sync()
+    for line in ("help variables set", "variables show gWebServerRestart", "date yesterday", "trace level=loud x=1"):
+        rows, lines = typed(peer, line), peer.run(line)
+        assert max(map(len, rows)) <= columns < max(map(len, lines)), line
+        assert [word for row in rows for word in row.split()] == [word for each in lines for word in each.split()]
+        [end] = [at for at, row in enumerate(rows) if row.startswith(("OK ", "Error: "))]
+        assert all(row.startswith("  ") for row in rows[end + 1 :])
+    rows = typed(peer, "4")
+    assert max(map(len, rows)) <= columns
+    assert rows[-1] == "OK 9 sections"
+    assert typed(peer, "variables export") == peer.run("variables export"), "a document may be copied off the screen"
+
+
+def test_the_help_of_a_person_fits_on_a_screen(server: Server) -> None:
+    """On 80 columns and 24 rows it is there whole: an entry a row, behind its number; ``help WORD`` tells the rest."""
+    peer = server.log_in()
+    peer.send(window(80, 24)).sync()
+    rows = typed(peer, "?")
+    assert [row.split()[:2] for row in rows[1:8] if row[2:3] != " "] == [
+        ["1", "trace"],
+        ["2", "repair"],
+        ["3", "variables"],
+        ["4", "information"],
+        ["5", "date"],
+        ["0", "logout"],
+    ]
+    for menu in ("variables", "backup", "user"):
+        peer.run(menu)
+        assert len(typed(peer, "help")) + len(["the line itself", "the prompt"]) <= 24, menu
+        peer.run("back")
+    assert len(rows) + 2 <= 24
+
+
 def test_a_script_sees_plain_text_whatever_terminal_it_claims(server: Server) -> None:
     """A client that agrees to all, claims xterm and sends plain lines is never sent an escape or a lone backspace."""
     peer = server.connect()
