@@ -151,7 +151,7 @@ def _complete_name(context: Context, words: Sequence[str]) -> Sequence[str]:
 BACKUP_MENU = Menu(
     word="backup",
     title="Backup",
-    help="make, verify and restore backups of all the appliance's data, also on a schedule",
+    help="make, verify and restore backups, by hand or by schedule",
     entries=(
         Command(
             word="create",

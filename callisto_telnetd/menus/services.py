@@ -152,7 +152,7 @@ def _complete_name(context: Context, words: Sequence[str]) -> Sequence[str]:
 SERVICES_MENU = Menu(
     word="services",
     title="Services",
-    help="list, start, stop and restart the processes that Callisto runs",
+    help="list, start, stop and restart the processes of Callisto",
     entries=(
         Command(word="list", help="list the services and how they are", run=list_services, facts="many"),
         Command(
