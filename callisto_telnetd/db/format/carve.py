@@ -195,17 +195,27 @@ class _Carving:
 
     def _rows_of(self, source: _Source, table: Table) -> list[tuple[Any, int, int, FoundRow]]:
         """Return the rows of a page, each with its key, its rank, and its size."""
-        shape = self._pages.shape(source.number)
-        self._miss(table, source.number, shape.lost)
-        rows = []
         place = _rowid_place(table)
-        for size, values, damaged in self._read(shape, table):
-            if values is None:
-                self._miss(table, source.number, 1)
-                continue
-            key: Any = values[place] if table.rowid else _sortable(table, values)
-            rank = source.rank + (damaged or (table.rowid and not source.low <= key <= source.high))
-            rows.append((key, rank, size, FoundRow(table, values, source.number, damaged or bool(source.fault))))
+        rows = []
+        for size, row in self._rows_on(source, table):
+            key: Any = row.values[place] if table.rowid else _sortable(table, row.values)
+            rank = source.rank + (row.damaged or (table.rowid and not source.low <= key <= source.high))
+            rows.append((key, rank, size, row))
+        return rows
+
+    def _rows_on(self, source: _Source, table: Table) -> list[tuple[int, FoundRow]]:
+        """Return the rows of a page with their sizes; where one cannot be read, none of them can be trusted."""
+        shape, fault, number = self._pages.shape(source.number), bool(source.fault), source.number
+        rows = [
+            (size, FoundRow(table, values, number, damaged or fault))
+            for size, values, damaged in self._read(shape, table)
+            if values is not None
+        ]
+        if missed := len(shape.cells) + shape.lost - len(rows):
+            self._tally.unreadable[table.name] += missed
+            self._tally.faults.setdefault(number, "a row on it cannot be read")
+            for _, row in rows:
+                row.damaged = True
         return rows
 
     @staticmethod
@@ -215,21 +225,6 @@ class _Carving:
             return False
         return (last is None or last < source.first) and (following is None or source.last < following)
 
-    def _rows_in_order(self, source: _Source, table: Table) -> Iterator[FoundRow]:
-        number, unreadable = source.number, 0
-        for _, values, damaged in self._read(self._pages.shape(number), table):
-            if values is None:
-                unreadable += 1
-            else:
-                yield FoundRow(table, values, number, damaged)
-        self._miss(table, number, unreadable)
-
-    def _miss(self, table: Table, number: int, count: int) -> None:
-        """Count rows of a page that cannot be read; the page then cannot be trusted."""
-        if count:
-            self._tally.unreadable[table.name] += count
-            self._tally.faults.setdefault(number, "a row on it cannot be read")
-
     def _merged(self, table: Table, sources: list[_Source]) -> Iterator[FoundRow]:
         """Yield the rows of pages in the order of their keys, each key once."""
         waiting: list[tuple[Any, int, int, FoundRow]] = []
@@ -238,7 +233,7 @@ class _Carving:
             following = sources[place + 1].first if place + 1 < len(sources) else None
             if self._stands_alone(source, table, waiting=bool(waiting), last=last, following=following):
                 last = source.last
-                yield from self._rows_in_order(source, table)
+                yield from (row for _, row in self._rows_on(source, table))
                 continue
             waiting += self._rows_of(source, table)
             waiting.sort(key=lambda row: row[:2])

@@ -34,6 +34,7 @@ from callisto_telnetd.db.quiet import open_quietly
 from callisto_telnetd.db.results import translate
 from callisto_telnetd.db.salvage.aside import Aside, set_aside
 from callisto_telnetd.db.salvage.losses import count_losses, misplaced
+from callisto_telnetd.db.salvage.plain_read import missing_rows
 from callisto_telnetd.db.salvage.rebuild import Rebuild, Row
 from callisto_telnetd.db.salvage.report import REPAIR_STATE, REPORT_NAME, Outcome, RepairReport, TableReport
 from callisto_telnetd.db.salvage.room import require_room
@@ -234,6 +235,7 @@ class _Repair:
             new.mend_references()
             self._tell("Making indexes", 0, 0)
             new.make_indexes()
+            self._require_no_less(new)
         finally:
             new.close()
         named = sorted(damaged)
@@ -246,6 +248,19 @@ class _Repair:
             pages=pages.count,
             aside=str(self._aside.folder),
         )
+
+    def _require_no_less(self, new: Rebuild) -> None:
+        """Refuse a result that lacks rows which a plain read of the damaged file gives.
+
+        Raises:
+            StoreError: names the tables.
+        """
+        if missing := missing_rows(self._source, new.connection, new.reports, self._order.at):
+            tables = ", ".join(f"{name}: {count}" for name, count in missing.items())
+            raise StoreError(
+                f"the repaired database would lack rows that the damaged one still gives ({tables});"
+                " nothing was changed"
+            )
 
     def _copy_leaves(self, new: Rebuild, mapped: Survey, layout: Layout) -> list[Leaf]:
         """Copy the rows of sound leaves at SQLite's own speed; return the leaves at which it stumbles."""
