@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -21,7 +22,11 @@ from callisto_telnetd.trace.sanitiser import clean
 from callisto_telnetd.work import Tasks
 
 _MOST_ROWS = 100_000
+_TRIM_EVERY = 100
+"""Entries between two looks for those that are too many."""
 _MAX_DETAIL = 200
+_INSERT = "INSERT INTO audit (at, event, who, door, source, detail) VALUES (?, ?, ?, ?, ?, ?)"
+_TRIM = "DELETE FROM audit WHERE id <= (SELECT id FROM audit ORDER BY id DESC LIMIT 1 OFFSET ?)"
 MOST_WAITING = 1000
 _BATCH = 100
 
@@ -48,7 +53,7 @@ class _Waiting:
 
 
 class Audit:
-    """Writes and reads the audit table; keeps its last 100,000 rows."""
+    """Writes and reads the audit table; keeps its last 100,000 rows, and up to a hundred more."""
 
     def __init__(self, store: Store, clock: Clock, log: Log) -> None:
         self._store = store
@@ -56,6 +61,9 @@ class Audit:
         self._log = log
         self._waiting: deque[_Waiting] = deque()
         self._lost = 0
+        self._until_trim = 0
+        self.last_noted = 0
+        """The number of the last entry that was written here; 0 for none. A change of a variable writes its own."""
         self._tasks = Tasks()
         self._writing: asyncio.Task[None] | None = None
         self._closing = False
@@ -76,10 +84,12 @@ class Audit:
             origin.source,
             clean(detail, _MAX_DETAIL),
         )
-        return [
-            ("INSERT INTO audit (at, event, who, door, source, detail) VALUES (?, ?, ?, ?, ?, ?)", row),
-            ("DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?", (_MOST_ROWS,)),
-        ]
+        kept: list[Statement] = [(_INSERT, row)]
+        if self._until_trim <= 0:  # rows are counted, because a restore or a repair may pass numbers over
+            self._until_trim = _TRIM_EVERY
+            kept.append((_TRIM, (_MOST_ROWS,)))
+        self._until_trim -= 1
+        return kept
 
     async def note(self, event: str, origin: Origin, detail: str = "", *, also: tuple[Statement, ...] = ()) -> None:
         """Log the event, and keep it (with ``also``) as far as the database can, also where the caller is cancelled."""
@@ -94,7 +104,7 @@ class Audit:
 
     async def _write(self, entry: _Waiting) -> None:
         try:
-            await self._store.apply(entry.statements, patient=False)
+            self._take_number([entry], await self._store.apply(entry.statements, patient=False))
         except HeldError:
             self._keep_waiting(entry)
         except StoreError as error:
@@ -120,7 +130,8 @@ class Audit:
         while self._waiting and self._store.usable:
             batch = list(islice(self._waiting, count))
             try:
-                await self._store.apply([each for entry in batch for each in entry.statements], patient=False)
+                statements = [each for entry in batch for each in entry.statements]
+                self._take_number(batch, await self._store.apply(statements, patient=False))
             except HeldError:
                 if self._closing or not self._store.usable:
                     return  # the next return tries again
@@ -144,6 +155,20 @@ class Audit:
         await self._tasks.ended()
         if missing := len(self._waiting) + self._lost:
             self._log.warning("entries missing in the audit: the database did not come back", count=missing)
+
+    def _take_number(self, entries: Sequence[_Waiting], row_ids: Sequence[int]) -> None:
+        """Remember the number of the last of the entries that were written."""
+        statements = [sql for entry in entries for sql, _ in entry.statements]
+        written = (row_id for row_id, sql in zip(row_ids, statements, strict=True) if sql == _INSERT)
+        self.last_noted = max((self.last_noted, *written))
+
+    async def last_number(self) -> int:
+        """Return the highest number of an entry; 0 for none.
+
+        Raises:
+            StoreError: the database cannot answer.
+        """
+        return int((await self._store.fetch("SELECT coalesce(max(id), 0) FROM audit"))[0][0])
 
     async def entries(self, count: int) -> list[AuditEntry]:
         """Return the newest ``count`` entries, oldest first."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
@@ -84,12 +84,13 @@ def row_faults(table: Table, values: Sequence[object]) -> list[str]:
     return [f"{table.name} {key}: {name} is not {fault}" for name, fault in table.faults(values).items()]
 
 
-def set_apart(connection: sqlite3.Connection, at: str) -> Doubtful:
+def set_apart(connection: sqlite3.Connection, at: str, only: Collection[str] = ()) -> Doubtful:
     """Move the doubtful rows into ``quarantine``, mend what refers to them, and return which they were.
 
     Args:
         connection: To a database of the newest schema, in no transaction; foreign keys are not watched meanwhile.
         at: The moment, ISO 8601.
+        only: The tables that are looked at; none of them means all.
 
     Raises:
         sqlite3.Error: it cannot be done; whoever calls throws the database away.
@@ -100,6 +101,8 @@ def set_apart(connection: sqlite3.Connection, at: str) -> Doubtful:
     connection.execute("BEGIN")
     with _reading_damaged_text(connection):
         for table in _there(connection):
+            if only and table.name not in only:
+                continue
             rows = list(invalid_rows(connection, table))
             _delete(connection, table, rows)
             for values in rows:

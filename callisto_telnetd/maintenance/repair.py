@@ -13,10 +13,9 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import orjson
@@ -33,6 +32,7 @@ from callisto_telnetd.db.salvage.report import REPORT_NAME, RepairReport
 from callisto_telnetd.db.salvage.room import require_room
 from callisto_telnetd.db.store import Store
 from callisto_telnetd.errors import CallistoError, DamagedDatabaseError, StoreError, UsageError
+from callisto_telnetd.maintenance.given_numbers import given_numbers
 from callisto_telnetd.maintenance.run import Run
 from callisto_telnetd.maintenance.workshop import Progress, Workshop
 from callisto_telnetd.origin import Origin
@@ -120,7 +120,7 @@ class Repairs:
             result, self._noted = "it failed", False
             try:
                 faults = ["it is replaced"] if backup else await self._look(run)
-                report = await self._work(run, backup, faults, partial(self._note_begun, origin))
+                report = await self._work(run, backup, faults, origin)
                 result = summary(report)
                 await around.store.note_sound()
                 await around.note_sound()
@@ -151,24 +151,24 @@ class Repairs:
         if session is not None and all(entry.origin.who != origin.who for entry in presence.all()):
             presence.tell(origin.who, text)
 
-    async def _work(
-        self, run: RepairRun, backup: Path | None, faults: list[str], note_begun: Callable[[], Awaitable[None]]
-    ) -> RepairReport:
+    async def _work(self, run: RepairRun, backup: Path | None, faults: list[str], origin: Origin) -> RepairReport:
         """Close the file, repair it where that is due, open it again and read all anew."""
         around = self._around
         untouched = around.store.untouched
         if faults:
             require_room(around.folder.database, backup)  # before anything stops
+        by = {"who": origin.who, "door": origin.door, "source": origin.source}
+        given = await given_numbers(around.store, around.audit, around.variables)
         run.told(Progress("Stopping services", 0, 0))
         async with around.pause("the repair"):
             report, failure = RepairReport("sound"), None
             async with around.store.hold("repaired"):
-                await note_begun()  # which waits in memory now
+                await self._note_begun(origin)  # which waits in memory now
                 stamp = around.clock.now().strftime("%Y%m%d-%H%M%S")
                 around.accounts.mended.clear()
                 try:
                     if faults:
-                        report = await self._mend(run, backup, stamp)
+                        report = await self._mend(run, backup, stamp, {"by": by, "given": given})
                 except StoreError as error:
                     failure = error
             if failure is not None:
@@ -218,7 +218,7 @@ class Repairs:
             return RepairReport.from_data(orjson.loads(report.read_bytes()))
         raise failure
 
-    async def _mend(self, run: RepairRun, backup: Path | None, stamp: str) -> RepairReport:
+    async def _mend(self, run: RepairRun, backup: Path | None, stamp: str, more: Mapping[str, object]) -> RepairReport:
         around = self._around
         now = around.clock.now()
         order = {
@@ -227,6 +227,7 @@ class Repairs:
             "stamp": stamp,
             "at": now.isoformat(timespec="seconds"),
             "backup": str(backup) if backup else "",
+            **more,
         }
         # No cancellation of a caller gets here: the task is the appliance's own, and only its end cancels it.
         return RepairReport.from_data(await around.workshop.run("repair", order, run.told, self._variable_fault))

@@ -49,6 +49,8 @@ def repair_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
         at=order["at"],
         variable_fault=_variable_fault,
         backup=Path(order["backup"]) if order["backup"] else None,
+        **order["by"],
+        given=order["given"],
     )
     return repair(what, tell).as_data()
 

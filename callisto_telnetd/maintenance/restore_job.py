@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from callisto_telnetd.db.memory import Change
 from callisto_telnetd.db.restore.plan import look_ahead
 from callisto_telnetd.db.restore.staging import carry_over, stage
 from callisto_telnetd.db.restore.switch import switch, switch_back
@@ -32,7 +33,9 @@ def switch_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
     """Put the new state in the place of ``live``, which nobody has open; the present one is kept for an undo."""
     live = Path(order["live"])
     tell("Taking over what stays", 0, 0)
-    carry_over(live, order["accounts"], order["remembered"])
+    os.environ["SQLITE_TMPDIR"] = str(live.parent)
+    change, given = Change(**order["change"]), order["given"]
+    carry_over(live, order["accounts"], order["remembered"], change=change, given=given)
     tell("Replacing", 0, 0)
     switch(live, order["note"].encode())
     return {}

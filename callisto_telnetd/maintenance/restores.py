@@ -40,16 +40,20 @@ from callisto_telnetd.errors import (
     UsageError,
     quoted,
 )
+from callisto_telnetd.maintenance.given_numbers import given_numbers
 from callisto_telnetd.maintenance.past_state import PastState, note_text, read_past
 from callisto_telnetd.maintenance.repair import Surroundings
 from callisto_telnetd.maintenance.restore_plan import Plan
 from callisto_telnetd.maintenance.run import Run
 from callisto_telnetd.maintenance.workshop import Progress
 from callisto_telnetd.origin import Origin
+from callisto_telnetd.trace.sanitiser import clean
 
 _BUSY = "the database is being checked, copied, compacted or repaired just now; nothing was changed; try again later"
 KEEP_SETTINGS = "keep-settings"
 """The word of a restore that leaves ``callisto.toml`` as it is."""
+_MOST_NAMED = 150
+"""Characters of a backup's name in the history of variables."""
 _CLOCK_STATE = "clock"
 """The key of the ``state`` row that the clock begins from at the next start."""
 
@@ -222,7 +226,7 @@ class Restores:
             await around.audit.note(f"{what} begun", origin, backup.name if backup else "")
             result = "it failed"
             try:
-                done = await self._work(run, backup or await self._past_backup(), session)
+                done = await self._work(run, backup or await self._past_backup(), origin, session)
                 result = f"{done.name} is in place"
                 await around.note_sound()
                 return done
@@ -260,7 +264,7 @@ class Restores:
             raise RestoreError("there is no state from before a restore to go back to; nothing was changed")
         return past.backup
 
-    async def _work(self, run: RestoreRun, backup: Unpacked, session: int | None) -> Restored:
+    async def _work(self, run: RestoreRun, backup: Unpacked, origin: Origin, session: int | None) -> Restored:
         around = self._around
         plan = await self.plan(backup, run.told)
         if plan.refusals:
@@ -271,7 +275,7 @@ class Restores:
         before = around.accounts.all()
         run.told(Progress("Stopping services", 0, 0))
         async with around.pause("the restore"):
-            await self._switch(run, plan)
+            await self._switch(run, plan, origin)
             try:
                 await self._require_working(run)
             except StoreError as error:
@@ -281,7 +285,7 @@ class Restores:
             run.told(Progress("Starting services", 0, 0))
         return Restored(backup.name, plan.rows, plan.notes, apart)
 
-    async def _switch(self, run: RestoreRun, plan: Plan) -> None:
+    async def _switch(self, run: RestoreRun, plan: Plan, origin: Origin) -> None:
         """Put the new state in its place while nobody has the database open.
 
         Raises:
@@ -289,21 +293,26 @@ class Restores:
         """
         around = self._around
         mark = secrets.token_hex(16)
+        given = await given_numbers(around.store, around.audit, around.variables)
+        order = self._switch_order(plan, mark, origin) | {"given": given}
         async with around.store.hold("restored"):
             around.accounts.mended.clear()
             try:
-                await around.workshop.run("restore switch", self._switch_order(plan, mark), run.told)
+                await around.workshop.run("restore switch", order, run.told)
             except StoreError as error:
                 if not isinstance(error, UnfinishedError) and not await self._counts(mark):
                     raise
                 around.log.warning("the restore was finished by the opening", reason=str(error))
             around.accounts.replaced = plan.takes_accounts
 
-    def _switch_order(self, plan: Plan, mark: str) -> dict[str, Any]:
+    def _switch_order(self, plan: Plan, mark: str, origin: Origin) -> dict[str, Any]:
         """Return the order of the switch: what memory knows better than any file goes with it."""
         around = self._around
         at = around.clock.now().isoformat(timespec="seconds")
+        name = clean(plan.backup.name, _MOST_NAMED)
+        note = f"back to {name}" if plan.backup.is_past else f"restored from {name}"
         return {
+            "change": {"at": at, "who": origin.who, "door": origin.door, "source": origin.source, "note": note},
             "live": str(around.folder.database),
             "accounts": None if plan.takes_accounts else [_row(each) for each in around.accounts.all()],
             "remembered": {_CLOCK_STATE: around.clock.state().to_json()},

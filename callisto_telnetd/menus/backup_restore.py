@@ -154,8 +154,11 @@ def _changes(found: Plan) -> Iterator[str]:
         yield from (f"  {fault}" for fault in outlook.doubtful.faults)
     for each in outlook.tables:
         then = each.then if each.table != "account" else len(found.accounts_then)
-        if each.now or then:
-            yield f"Table {each.table}: {'unknown' if each.now is None else each.now} now, {then} then"
+        now = "unknown" if each.now is None else each.now
+        if each.added is not None and (each.now or then):
+            yield f"Table {each.table}: {now} now, all stay, {each.added} added"
+        elif each.now or then:
+            yield f"Table {each.table}: {now} now, {then} then"
     yield from _some([f"Variable {each.name}: {each.now} now, {each.then} then" for each in found.variables])
     if not found.variables:
         yield "Variables: none changes"

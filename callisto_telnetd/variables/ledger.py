@@ -11,14 +11,22 @@ from typing import Any, Protocol
 
 from callisto_telnetd.origin import Origin
 
+LAST_CHANGE_STATE = "last_change"
+"""The key under which the highest number that a change ever had is kept, where no row tells it."""
 _COLUMNS = "id, batch, at, name, old, new, who, door, source, note, undoes"
 _PAGE = 200  # rows that a search through the history holds at a time
 _SET = "INSERT INTO variable (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 _CLEAR = "DELETE FROM variable WHERE name = ?"
-_INSERT = f"INSERT INTO variable_change ({_COLUMNS}) VALUES (NULL, ({{batch}}), ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-# A batch has the number of its first change, which is the one after the highest.
-_BEGIN_BATCH = _INSERT.format(batch="SELECT coalesce(max(id), 0) + 1 FROM variable_change")
-_CONTINUE_BATCH = _INSERT.format(batch="SELECT batch FROM variable_change ORDER BY id DESC LIMIT 1")
+_INSERT = f"INSERT INTO variable_change ({_COLUMNS}) VALUES (({{id}}), ({{batch}}), ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_NUMBER = "coalesce((SELECT {}), 0)"
+# A number is given once: where rows were lost, a repair or a restore has kept the highest one in ``state``.
+_NEXT = (
+    f"SELECT 1 + max({_NUMBER.format('max(id) FROM variable_change')},"
+    f" {_NUMBER.format(f'CAST(value AS INTEGER) FROM state WHERE key = {LAST_CHANGE_STATE!r}')})"
+)
+# A batch has the number of its first change.
+_BEGIN_BATCH = _INSERT.format(id=_NEXT, batch=_NEXT)
+_CONTINUE_BATCH = _INSERT.format(id="NULL", batch="SELECT batch FROM variable_change ORDER BY id DESC LIMIT 1")
 
 
 class Database(Protocol):
@@ -88,6 +96,10 @@ class Ledger:
             f"SELECT {_COLUMNS} FROM variable_change WHERE id IN (SELECT max(id) FROM variable_change GROUP BY name)"
         )
         return {change.name: change for change in (Change(*row) for row in rows)}
+
+    async def last_number(self) -> int:
+        """Return the highest number that a change ever had; 0 where there was none."""
+        return int((await self._database.fetch(_NEXT))[0][0]) - 1
 
     async def history(self, name: str | None, limit: int) -> list[Change]:
         """Return the last ``limit`` changes, of one name or of all, the newest last."""

@@ -154,6 +154,19 @@ class Registry:
         slot = self._slot(name)
         return slot.text == slot.default_text
 
+    @property
+    def last_made(self) -> int:
+        """Return the highest number of a change that is known in memory; 0 for none."""
+        return max((slot.last.id for slot in self._slots.values() if slot.last), default=0)
+
+    async def last_number(self) -> int:
+        """Return the highest number that a change ever had; 0 where there was none.
+
+        Raises:
+            StoreError: the database cannot answer.
+        """
+        return await self._ledger.last_number()
+
     def differing(self) -> tuple[Variable, ...]:
         """Return the variables whose values are not the defaults here."""
         return tuple(slot.variable for slot in self._slots.values() if slot.text != slot.default_text)

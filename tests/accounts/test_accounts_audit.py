@@ -37,6 +37,7 @@ async def test_the_newest_entries_come_oldest_first(audit: Audit, ada: Origin) -
 async def test_the_table_is_bounded(audit: Audit, ada: Origin, monkeypatch: pytest.MonkeyPatch, rows: Rows) -> None:
     """The oldest rows go when the newest come; numbers are not given again."""
     monkeypatch.setattr(audit_module, "_MOST_ROWS", 5)
+    monkeypatch.setattr(audit_module, "_TRIM_EVERY", 1)
     for number in range(12):
         await audit.note(f"event {number}", ada)
 

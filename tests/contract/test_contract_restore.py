@@ -17,7 +17,7 @@ from callisto_telnetd.db.restore import switch as switching
 from callisto_telnetd.db.restore.staging import carry_over, stage
 from callisto_telnetd.db.restore.switch import making_of, new_of
 from tests.conftest import ROOT, Server
-from tests.db.restoring import AT, make_backup, make_folder, users_of
+from tests.db.restoring import AT, CHANGE, make_backup, make_folder, users_of
 
 StartServer = Callable[..., Server]
 
@@ -27,7 +27,7 @@ def test_a_restore_is_finished_before_the_settings_are_read(start: StartServer, 
     live = make_folder(tmp_path / "restored")
     backup = make_backup(tmp_path / "unpacked")
     stage(live, backup, lambda *_told: None, at=AT)
-    carry_over(live, None, {})
+    carry_over(live, None, {}, change=CHANGE, given={})
     switching._set_aside(live, b"{}")
     making_of(live).rename(new_of(live))
 

@@ -20,6 +20,7 @@ from callisto_telnetd.db.restore.unpacked import Unpacked
 from callisto_telnetd.errors import StoreError, UnfinishedError
 from tests.db.restoring import (
     AT,
+    CHANGE,
     LATER,
     RECORDINGS,
     litter,
@@ -49,7 +50,7 @@ def backup(tmp_path: Path) -> Unpacked:
 def restore(live: Path, backup: Unpacked) -> None:
     """Restore a backup to its end."""
     stage(live, backup, lambda *_told: None, at=AT)
-    carry_over(live, None, {})
+    carry_over(live, None, {}, change=CHANGE, given={})
     switch(live, b"{}")
     remove_unnamed(live)
 
@@ -160,7 +161,7 @@ def test_recordings_stay_while_a_new_state_waits(
 ) -> None:
     """A switch that could not be finished has two states, and which one it is to be is not seen in the database."""
     stage(live, backup, lambda *_told: None, at=AT)
-    carry_over(live, None, {})
+    carry_over(live, None, {}, change=CHANGE, given={})
     if back:
         switch(live, b"{}")
 

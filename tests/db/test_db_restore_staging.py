@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from callisto_telnetd.db.inspection import inspect
+from callisto_telnetd.db.memory import LAST_CHANGE_STATE
 from callisto_telnetd.db.restore.outlook import Outlook
 from callisto_telnetd.db.restore.plan import changed_settings, look_ahead
 from callisto_telnetd.db.restore.recordings import remove_unnamed
@@ -27,7 +28,18 @@ from callisto_telnetd.errors import (
     RestoreError,
 )
 from callisto_telnetd.settings import SETTINGS_FILE as SETTINGS_OWN_NAME
-from tests.db.restoring import AT, HASH, NEWEST, RECORDINGS, litter, make_backup, make_folder, state_of, users_of
+from tests.db.restoring import (
+    AT,
+    CHANGE,
+    HASH,
+    NEWEST,
+    RECORDINGS,
+    litter,
+    make_backup,
+    make_folder,
+    state_of,
+    users_of,
+)
 
 Change = Callable[[Unpacked], Unpacked]
 
@@ -206,7 +218,13 @@ def test_what_stays_is_put_into_the_new_database(live: Path, backup: Unpacked) -
     """The appliance's own memory stays, the backup's clock and diary do not come, and accounts are those given."""
     ask(backup.database, "INSERT INTO state VALUES ('clock', 'of the backup'), ('last_check', 'of the backup')")
     make(live, backup)
-    carry_over(live, [("ada", HASH, "2026-11-23T10:15:00+01:00", None, None, None)], {"last_check": "of memory"})
+    carry_over(
+        live,
+        [("ada", HASH, "2026-11-23T10:15:00+01:00", None, None, None)],
+        {"last_check": "of memory"},
+        change=CHANGE,
+        given={},
+    )
 
     made = making_of(live) / "callisto.db"
     state = dict(ask(made, "SELECT key, value FROM state"))
@@ -230,9 +248,10 @@ def test_a_database_that_cannot_be_read_keeps_nothing_back(live: Path, backup: U
     """Where the present database is lost, the backup's takes its place without what that remembered."""
     live.write_bytes(b"no database")
     make(live, backup)
-    carry_over(live, None, {})
+    carry_over(live, None, {}, change=CHANGE, given={})
 
-    assert dict(ask(making_of(live) / "callisto.db", "SELECT key, value FROM state")) == {"only.new": "x"}
+    state = dict(ask(making_of(live) / "callisto.db", "SELECT key, value FROM state"))
+    assert state == {"only.new": "x", LAST_CHANGE_STATE: "100000"}  # numbers of changes that nobody knows any more
 
 
 def test_a_damaged_recording_is_replaced(live: Path, backup: Unpacked) -> None:

@@ -20,6 +20,7 @@ from callisto_telnetd.db.restore.switch import SETTINGS_FILE, settle_restore, sw
 from callisto_telnetd.db.restore.unpacked import Unpacked
 from tests.db.restoring import (
     AT,
+    CHANGE,
     LATER,
     RECORDINGS,
     litter,
@@ -40,6 +41,7 @@ RESTORE = """
 import json, sys
 from contextlib import suppress
 from pathlib import Path
+from callisto_telnetd.db.memory import Change
 from callisto_telnetd.db.restore.recordings import remove_unnamed
 from callisto_telnetd.db.restore.staging import carry_over, stage
 from callisto_telnetd.db.restore.switch import discard, switch, switch_back
@@ -51,7 +53,8 @@ try:
         switch_back(live)
     else:
         stage(live, Unpacked.from_data(json.loads(sys.argv[2])), lambda *told: None, at="2026-11-23T10:15:00+01:00")
-        carry_over(live, None, {"clock": "{}"})
+        change = Change("2026-11-23T10:15:00+01:00", "ada", "local", "local", "restored")
+        carry_over(live, None, {"clock": "{}"}, change=change, given={})
         switch(live, b"{}")
 except CallistoError as error:
     sys.exit(f"{type(error).__name__}: {error}")
@@ -92,7 +95,7 @@ def restored(folder: Path, backup: Unpacked) -> Path:
     """Return the database of a folder that was restored to the new state."""
     live = make_folder(folder)
     stage(live, backup, lambda *_told: None, at=AT)
-    carry_over(live, None, {})
+    carry_over(live, None, {}, change=CHANGE, given={})
     switch(live, b"{}")
     return live
 
@@ -108,7 +111,7 @@ def with_undo(folder: Path, backup: Unpacked) -> Path:
         is_past=True,
     )
     stage(live, past, lambda *_told: None, at=AT)
-    carry_over(live, None, {})
+    carry_over(live, None, {}, change=CHANGE, given={})
     switch(live, b"{}")
     remove_unnamed(live)
     return live

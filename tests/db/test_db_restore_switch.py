@@ -27,7 +27,7 @@ from callisto_telnetd.db.restore.switch import (
 from callisto_telnetd.db.restore.unpacked import Unpacked
 from callisto_telnetd.db.store import open_store
 from callisto_telnetd.errors import StoreError, UnfinishedError
-from tests.db.restoring import AT, litter, make_backup, make_folder, state_of, users_of
+from tests.db.restoring import AT, CHANGE, litter, make_backup, make_folder, state_of, users_of
 from tests.db.sweeps import points, require_strace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +66,7 @@ def live(tmp_path: Path) -> Path:
 def made(live: Path, backup: Unpacked) -> Path:
     """Make the new state beside the old one."""
     stage(live, backup, lambda *_told: None, at=AT)
-    carry_over(live, None, {})
+    carry_over(live, None, {}, change=CHANGE, given={})
     return live
 
 

@@ -112,6 +112,41 @@ async def test_a_restore_brings_everything_back(parts: Parts, backup: Unpacked) 
     assert "restore ended" in [entry.event for entry in await parts.audit.entries(3)]
 
 
+async def test_no_entry_goes_and_no_number_is_given_twice(parts: Parts, backup: Unpacked) -> None:
+    """Over a restore, its undo and the way forward again the audit only grows; a change has its number for good."""
+    change(
+        backup, "INSERT INTO audit VALUES (900, '2026-11-20T10:15:00+01:00', 'long ago', 'ada', 'local', 'local', '')"
+    )
+    first = await parts.variables.assign("gWebTimeout", "44", ADA)
+    assert first is not None
+    seen: dict[int, object] = {entry.number: entry for entry in await parts.audit.entries(100)}
+    plan = await parts.restores.plan(backup)
+    assert plan.outlook is not None
+    kept = {each.table: each for each in plan.outlook.tables if each.added is not None}
+    assert (kept["audit"].now, kept["audit"].added) == (len(seen), 2)  # 'long ago', and the variable that changes
+    assert (kept["variable_change"].now, kept["variable_change"].added) == (1, 1)
+
+    for forward in (True, False, True, False):
+        await finish(parts.restores.begin(backup, ADA) if forward else parts.restores.begin_undo(ADA))
+        await parts.audit.note("settled", ADA)
+        now = {entry.number: entry for entry in await parts.audit.entries(100)}
+        assert seen.items() <= now.items()
+        assert len({entry for entry in now.values() if entry.event == "long ago"}) == 1
+        seen = dict(now)
+    history = await parts.variables.history()
+    assert [(each.id, each.old, each.new, each.who, each.note) for each in history] == [
+        (1, None, "44", "ada", ""),
+        (2, "44", "33", "ada", "restored from backup.zip"),
+        (3, "33", "44", "ada", f"back to {history[2].note.removeprefix('back to ')}"),
+        (4, "44", "33", "ada", "restored from backup.zip"),
+        (5, "33", "44", "ada", f"back to {history[4].note.removeprefix('back to ')}"),
+    ]
+    assert history[2].note.startswith("back to the state before 20")
+    later = await parts.variables.assign("gWebTimeout", "50", ADA)
+    assert later is not None
+    assert later.id == 6
+
+
 async def test_without_secrets_the_accounts_stay(parts: Parts, backup: Unpacked) -> None:
     """A backup without secrets leaves the administrators as they are, and so does its undo.
 

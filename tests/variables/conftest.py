@@ -22,6 +22,7 @@ CREATE TABLE variable (name TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) STRI
 CREATE TABLE variable_change (id INTEGER PRIMARY KEY, batch INTEGER NOT NULL, at TEXT NOT NULL, name TEXT NOT NULL,
     old TEXT, new TEXT, who TEXT NOT NULL, door TEXT NOT NULL, source TEXT NOT NULL, note TEXT NOT NULL DEFAULT '',
     undoes INTEGER REFERENCES variable_change(id)) STRICT;
+CREATE TABLE state (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX variable_change_name ON variable_change(name, id);
 CREATE TABLE user (number INTEGER PRIMARY KEY NOT NULL, name TEXT NOT NULL, phone TEXT NOT NULL DEFAULT '') STRICT;
 INSERT INTO user (number, name) VALUES (200, 'Ada'), (201, 'Bob');

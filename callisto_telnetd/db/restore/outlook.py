@@ -18,6 +18,8 @@ class TableChange:
     now: int | None
     """None where the present database cannot be read."""
     then: int
+    added: int | None = None
+    """How many are added where all rows of now stay; None where the backup's take their place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from callisto_telnetd.db.doubtful import Doubtful
+from callisto_telnetd.db.memory import Kept, preview
 from callisto_telnetd.db.restore.judgement import Content, content_of, judge
 from callisto_telnetd.db.restore.outlook import Outlook, TableChange
 from callisto_telnetd.db.restore.staging import (
@@ -43,7 +45,9 @@ def look_ahead(live: Path, backup: Unpacked) -> Outlook:
         StoreError: the disk cannot be looked at.
     """
     verdict = judge(backup)
-    then = _content_then(backup, verdict)
+    with _database_then(backup, verdict) as database, translated("the backup cannot be looked at"):
+        then = content_of(database, closed=True)
+        memory = preview(live, database)
     now: Content | None = None
     notes = []
     try:
@@ -65,10 +69,7 @@ def look_ahead(live: Path, backup: Unpacked) -> Outlook:
     return Outlook(
         schema=verdict.schema,
         schema_here=max(migrations()),
-        tables=tuple(
-            TableChange(each.name, now.rows.get(each.name, 0) if now else None, then.rows.get(each.name, 0))
-            for each in TABLES
-        ),
+        tables=tuple(_table_change(each.name, now, then, memory) for each in TABLES),
         variables=then.variables,
         settings=settings,
         recordings=len(missing),
@@ -81,15 +82,25 @@ def look_ahead(live: Path, backup: Unpacked) -> Outlook:
     )
 
 
-def _content_then(backup: Unpacked, verdict: Verdict) -> Content:
-    """Return what the backup's database would hold; rows are set apart in a copy where that is to be done."""
+def _table_change(table: str, now: Content | None, then: Content, memory: Mapping[str, Kept]) -> TableChange:
+    """Return what becomes of a table's rows; those of the appliance's memory stay, whatever is in the backup."""
+    if table in memory:
+        kept = memory[table]
+        return TableChange(table, kept.now if now else None, kept.then, added=kept.then - kept.now)
+    return TableChange(table, now.rows.get(table, 0) if now else None, then.rows.get(table, 0))
+
+
+@contextmanager
+def _database_then(backup: Unpacked, verdict: Verdict) -> Iterator[Path]:
+    """Have the database at hand that would be put in place; doubtful rows are set apart in a copy."""
     if backup.is_past or not verdict.doubtful:
-        return content_of(backup.database, closed=True)
+        yield backup.database
+        return
     copy = backup.database.with_name(f"{backup.database.name}.ahead")
     try:
         with translated("the backup cannot be looked at"):
             copy_for(backup, copy, lambda *_told: None, at=NEVER)
-        return content_of(copy, closed=True)
+        yield copy
     finally:
         copy.unlink(missing_ok=True)
 

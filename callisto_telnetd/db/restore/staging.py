@@ -5,8 +5,8 @@ Rules:
 * The backup's database is judged before SQLite may write to a copy of it, and checked with all its values after.
 * Recordings are only ever added, under the hash of their content, and noted before: what then fails leaves none
   (``recordings.py``).
-* What the appliance remembers of itself is not the backup's: :func:`carry_over` puts it into the new database, at the
-  last moment, when nobody can change it any more.
+* What the appliance remembers of itself is not the backup's, and neither are audit and history (``db/memory.py``):
+  :func:`carry_over` puts them into the new database, at the last moment, when nobody can change them any more.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from callisto_telnetd.db.doubtful import Doubtful, set_apart
 from callisto_telnetd.db.durable import sync
 from callisto_telnetd.db.inspection import inspect
 from callisto_telnetd.db.media import Media
+from callisto_telnetd.db.memory import LAST_CHANGE_STATE, Change, carry_memory
 from callisto_telnetd.db.quiet import open_quietly
 from callisto_telnetd.db.restore.judgement import judge
 from callisto_telnetd.db.restore.outlook import no_room_text
@@ -44,12 +45,13 @@ from callisto_telnetd.db.schema import migrations, statements
 from callisto_telnetd.db.tables import table_named
 from callisto_telnetd.errors import DamagedDatabaseError, DiskFullError, RestoreError, StoreError, quoted
 
-NEVER_FROM_BACKUP = ("clock", "schedule", "last_check", "last_compact", "last_repair")
+NEVER_FROM_BACKUP = ("clock", "schedule", "last_check", "last_compact", "last_repair", LAST_CHANGE_STATE)
 """The ``state`` rows that a backup's database loses: they tell of the appliance and the file that it was made from.
 
 The clock would jump to the offset that it had then, the schedule would run again what has run since, or skip what was
-not due then, and the last check was that of another file. Every other row of the present state is kept as well (when
-the last backup was made); the backup's own count only where there is none."""
+not due then, the last check was that of another file, and the number of the last change is this appliance's own. Every
+other row of the present state is kept as well (when the last backup was made); the backup's own count only where there
+is none."""
 
 RESERVE_BYTES = 16 << 20
 """What stays free beside the new state."""
@@ -132,13 +134,22 @@ def copy_for(backup: Unpacked, new: Path, tell: Tell, *, at: str) -> Doubtful:
         return set_apart(connection, at)
 
 
-def carry_over(live: Path, accounts: Sequence[AccountRow] | None, remembered: Mapping[str, str]) -> None:
+def carry_over(
+    live: Path,
+    accounts: Sequence[AccountRow] | None,
+    remembered: Mapping[str, str],
+    *,
+    change: Change,
+    given: Mapping[str, int],
+) -> None:
     """Put what stays of the present state into the new database; nobody has either open.
 
     Args:
         live: The present database; one that cannot be read gives nothing.
         accounts: The accounts that there are to be; None for those of the backup.
         remembered: Rows of ``state`` that memory knows better than any file.
+        change: Whose change the restore is, for the history of variables.
+        given: The highest numbers of the audit and of that history, by table, as far as they are known.
 
     Raises:
         DiskFullError, StoreError: nothing was changed.
@@ -154,6 +165,7 @@ def carry_over(live: Path, accounts: Sequence[AccountRow] | None, remembered: Ma
             connection.execute("DELETE FROM account")
             connection.executemany("INSERT INTO account VALUES (?, ?, ?, ?, ?, ?)", accounts)
         connection.execute("COMMIT")
+        carry_memory(connection, live, change, given)
         fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if fault != "ok":
             raise DamagedDatabaseError(f"the new database is not sound: {fault}; nothing was changed")

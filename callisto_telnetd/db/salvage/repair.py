@@ -17,7 +17,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from callisto_telnetd.db.doubtful import set_apart
@@ -29,6 +29,7 @@ from callisto_telnetd.db.format.layout import OWN, Layout
 from callisto_telnetd.db.format.page_file import PageFile
 from callisto_telnetd.db.inspection import VariableFault, inspect
 from callisto_telnetd.db.journal import Verdict, judge
+from callisto_telnetd.db.memory import Change, carry_memory, highest_given, raise_numbers
 from callisto_telnetd.db.publish import making_of, publish
 from callisto_telnetd.db.quiet import open_quietly
 from callisto_telnetd.db.results import translate
@@ -72,6 +73,12 @@ class Order:
     variable_fault: VariableFault
     backup: Path | None = None
     """A copy that takes the place of the database, once it is found sound; None for a repair."""
+    who: str = "system"
+    """Who repairs; a copy may change variables, and their history says by whom."""
+    door: str = "system"
+    source: str = "local"
+    given: Mapping[str, int] = field(default_factory=dict)
+    """The highest numbers of the audit and of the history of variables, by table, as far as they are known."""
 
 
 def repair(order: Order, tell: Tell) -> RepairReport:
@@ -183,11 +190,7 @@ class _Repair:
     def _take_as_it_is(self, outcome: Outcome) -> RepairReport:
         """Take a file whole: nothing was wrong but the journal beside it, or it is a backup."""
         shutil.copyfile(self._source, self._making)
-        apart: Mapping[str, int] = {}
-        if outcome == "backup":  # one that was taken for good is not refused now: its doubtful rows are set apart
-            with closing(sqlite3.connect(self._making, isolation_level=None)) as connection:
-                connection.execute("PRAGMA journal_mode=MEMORY").fetchall()
-                apart = set_apart(connection, self._order.at).tables
+        apart = self._fit_backup() if outcome == "backup" else {}
         with closing(open_quietly(self._making, closed=True)) as connection:
             counts = {
                 table.name: int(connection.execute(f'SELECT count(*) FROM "{table.name}"').fetchone()[0])
@@ -200,6 +203,21 @@ class _Repair:
             pages=self._making.stat().st_size // OWN.page_bytes,
             aside=str(self._aside.folder),
         )
+
+    def _fit_backup(self) -> Mapping[str, int]:
+        """Set a copy's doubtful rows apart, and let audit and history of the damaged database go on in it.
+
+        Returns:
+            How many rows of each table were set apart.
+        """
+        order, uri = self._order, f"{self._making.absolute().as_uri()}?mode=rw"
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+            connection.execute("PRAGMA journal_mode=MEMORY").fetchall()
+            apart = set_apart(connection, order.at).tables
+            name = order.backup.name if order.backup else ""
+            change = Change(order.at, order.who, order.door, order.source, f"restored from {name}")
+            carry_memory(connection, self._aside.database, change, order.given)
+        return apart
 
     def _outcome(self, mapped: Survey, found: dict[str, list[str]], *, schema_lost: bool) -> Outcome:
         if schema_lost:
@@ -338,6 +356,8 @@ class _Repair:
             connection.execute("PRAGMA synchronous=OFF").fetchall()
             connection.execute("PRAGMA journal_mode=MEMORY").fetchall()
             connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (REPAIR_STATE, value))
+            lost = {table.table for table in report.tables if table.lost or not table.lost_exact}
+            raise_numbers(connection, highest_given(connection, self._order.given, lost), self._order.at)
 
 
 def _require_ours(file: Path) -> bool:

@@ -1,0 +1,209 @@
+"""Audit and history of variables go along into a restored database: nothing goes, no number is given twice."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callisto_telnetd.db import memory
+from callisto_telnetd.db.memory import LAST_CHANGE_STATE, LOST_EVENT, Change, carry_memory, preview
+from callisto_telnetd.db.salvage.repair import Order, repair
+from callisto_telnetd.variables import ledger
+from tests.db.restoring import AT, CHANGE, make_database
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Path:
+    """The present database, with nothing in its memory."""
+    file = tmp_path / "callisto.db"
+    make_database(file, "old")
+    return file
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    """The database that takes its place."""
+    file = tmp_path / "other.db"
+    make_database(file, "new")
+    return file
+
+
+def ask(file: Path, sql: str, parameters: tuple[object, ...] = ()) -> list[Any]:
+    """Return the rows of a query."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        return connection.execute(sql, parameters).fetchall()
+
+
+def audit(file: Path, events: Mapping[int, str]) -> None:
+    """Write entries of the audit, by number."""
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.executemany(
+            "INSERT INTO audit VALUES (?, ?, ?, 'ada', 'telnet', '::1', '')",
+            [(number, AT, event) for number, event in events.items()],
+        )
+
+
+def change(file: Path, number: int, value: str, *, batch: int | None = None, undoes: int | None = None) -> None:
+    """Write a change of gWebTimeout."""
+    row = (number, batch or number, AT, value, undoes)
+    ask(file, "INSERT INTO variable_change VALUES (?, ?, ?, 'gWebTimeout', '1', ?, 'ada', '', '', '', ?)", row)
+
+
+def carry(other: Path, live: Path, given: Mapping[str, int] | None = None, by: Change = CHANGE) -> None:
+    """Put the present memory into the other database, and see that the plan had said as many entries."""
+    told = preview(live, other)
+    with closing(sqlite3.connect(other.absolute().as_uri(), uri=True, isolation_level=None)) as connection:
+        carry_memory(connection, live, by, given or {})
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    if not given:
+        assert told["variable_change"].then == ask(other, "SELECT count(*) FROM variable_change")[0][0]
+
+
+def events(file: Path) -> dict[int, str]:
+    """Return the entries of the audit, by number."""
+    return dict(ask(file, "SELECT id, event FROM audit ORDER BY id"))
+
+
+def changes(file: Path) -> list[Any]:
+    """Return the history of variables: number, batch, new value, what it undoes."""
+    return ask(file, "SELECT id, batch, new, undoes FROM variable_change ORDER BY id")
+
+
+def test_what_happened_since_the_backup_stays(live: Path, other: Path) -> None:
+    """Entries of now keep their numbers, those of both sides are there once, a changed variable has one more."""
+    audit(other, {1: "one", 2: "two"})
+    audit(live, {1: "one", 2: "two", 3: "since", 4: "and since"})
+    change(other, 1, "15")
+    ask(other, "DELETE FROM audit WHERE id = 3")
+    change(live, 1, "15")
+    change(live, 2, "16")
+    ask(live, "DELETE FROM audit WHERE id > 4")
+    ask(other, "INSERT INTO variable VALUES ('gWebTimeout', '15')")
+    ask(live, "INSERT INTO variable VALUES ('gWebTimeout', '16'), ('gSiteName', 'Bern')")
+    carry(other, live)
+
+    new = {5: "variable changed", 6: "variable changed"}
+    assert events(other) == {1: "one", 2: "two", 3: "since", 4: "and since", **new}
+    assert changes(other) == [(1, 1, "15", None), (2, 2, "16", None), (3, 3, None, None), (4, 3, "15", None)]
+    assert ask(other, "SELECT name, old, new, who, note FROM variable_change WHERE id > 2 ORDER BY id") == [
+        ("gSiteName", "Bern", None, "ada", "restored from backup.zip"),
+        ("gWebTimeout", "16", "15", "ada", "restored from backup.zip"),
+    ]
+
+
+def test_a_new_appliance_gets_the_memory_of_the_old_one_once(live: Path, other: Path, tmp_path: Path) -> None:
+    """Entries whose numbers are taken here come behind all, in order, with their links; a second restore adds none."""
+    audit(live, {1: "new appliance"})
+    audit(other, {1: "one", 2: "two", 3: "three"})
+    change(live, 1, "40")
+    change(other, 1, "15")
+    change(other, 2, "16", batch=1)
+    change(other, 3, "15", undoes=2)
+    for file, most in ((live, 1), (other, 3)):
+        ask(file, "DELETE FROM audit WHERE id > ?", (most,))
+    again = tmp_path / "again.db"
+    again.write_bytes(other.read_bytes())
+    carry(other, live)
+
+    assert events(other) == {1: "new appliance", 4: "one", 5: "two", 6: "three"}
+    assert changes(other) == [(1, 1, "40", None), (4, 4, "15", None), (5, 4, "16", None), (6, 6, "15", 5)]
+    carry(again, other)
+    assert events(again) == events(other)
+    assert changes(again) == changes(other)
+
+
+def test_numbers_that_are_free_are_kept(live: Path, other: Path) -> None:
+    """Where nothing was ever changed here, the history of the old appliance keeps its numbers."""
+    change(other, 7, "15")
+    change(other, 8, "16", undoes=7)
+    carry(other, live)
+
+    assert changes(other) == [(7, 7, "15", None), (8, 8, "16", 7)]
+
+
+def test_entries_that_say_the_same_are_not_taken_for_one(live: Path, other: Path) -> None:
+    """Two log-ins of one second are two entries here and two there: none is lost, none is doubled."""
+    audit(live, {1: "logged in", 2: "logged in"})
+    audit(other, {5: "logged in", 6: "logged in", 7: "logged in"})
+    carry(other, live)
+
+    assert events(other) == dict.fromkeys((1, 2, 7), "logged in")
+
+
+def test_a_full_audit_takes_none_from_the_backup(live: Path, other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the audit keeps at most is for the entries of here first, then for the newest of the backup."""
+    monkeypatch.setattr(memory, "MOST_AUDIT", 5)
+    audit(live, dict.fromkeys((1, 2, 3), "here"))
+    audit(other, {number: f"there {number}" for number in range(10, 20)})
+    carry(other, live)
+
+    assert events(other) == {**dict.fromkeys((1, 2, 3), "here"), 18: "there 18", 19: "there 19"}
+
+
+@pytest.mark.parametrize("given", [{}, {"audit": 3000, "variable_change": 9}])
+def test_a_damaged_database_gives_what_can_be_read(live: Path, other: Path, given: dict[str, int]) -> None:
+    """Entries around a damage stay; what is lost keeps its numbers to itself, and the audit says so."""
+    audit(live, {number: f"event {number}" for number in range(1, 3001)})
+    audit(other, {1: "event 1", 4000: "elsewhere"})
+    pages = live.read_bytes()
+    last = max(
+        at
+        for at in range(0, len(pages), 4096)
+        if pages[at : at + 1] == b"\x0d" and b"event 29" in pages[at : at + 4096]
+    )
+    live.write_bytes(pages[:last] + bytes(4096) + pages[last + 4096 :])
+    carry(other, live, given)
+
+    found = events(other)
+    kept = [number for number, event in found.items() if event == f"event {number}"]
+    assert 2000 < len(kept) < 3000
+    beyond = 3100 if given else max(kept) + 100_000
+    (elsewhere,) = [number for number, event in found.items() if event == "elsewhere"]
+    assert elsewhere > beyond or (given and elsewhere == 4000)
+    assert ask(other, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_repair_gives_no_lost_number_again(live: Path, tmp_path: Path) -> None:
+    """What was given is known in memory, or far numbers are passed over: for the audit an entry says so."""
+    audit(live, {number: f"event {number}" for number in range(1, 3001)})
+    change(live, 1, "15")
+    ask(live, "DELETE FROM audit WHERE id > 3000")
+    pages = live.read_bytes()
+    last = max(
+        at
+        for at in range(0, len(pages), 4096)
+        if pages[at : at + 1] == b"\x0d" and b"event 29" in pages[at : at + 4096]
+    )
+    live.write_bytes(pages[:last] + bytes(4096) + pages[last + 4096 :])
+    order = Order(live, tmp_path / "damaged", "20261123-101500", AT, lambda _name, _text: None, given={"audit": 3000})
+    assert repair(order, lambda *_told: None).outcome == "rebuilt"
+
+    (number,) = (number for number, event in events(live).items() if event == LOST_EVENT)
+    assert number == max(events(live)) == 3101
+    assert changes(live) == [(1, 1, "15", None)]
+
+
+def test_a_copy_that_is_put_in_place_goes_on_with_the_memory(live: Path, other: Path, tmp_path: Path) -> None:
+    """A repair by a copy of the database keeps what happened since, and writes whose change of variables it is."""
+    audit(live, {1: "one", 2: "since"})
+    audit(other, {1: "one"})
+    ask(live, "INSERT INTO variable VALUES ('gWebTimeout', '16')")
+    copy = tmp_path / "database-20261123-101500.db"
+    other.rename(copy)
+    what = (tmp_path / "damaged", "20261123-101500", AT, lambda _name, _text: None)
+    repair(Order(live, *what, backup=copy, who="bob"), lambda *_told: None)
+
+    assert events(live) == {1: "one", 2: "since", 3: "variable changed"}
+    assert ask(live, "SELECT name, old, new, who, note FROM variable_change") == [
+        ("gWebTimeout", "16", None, "bob", f"restored from {copy.name}")
+    ]
+
+
+def test_the_key_of_the_last_number_has_one_name() -> None:
+    """Whoever writes changes looks where a repair or a restore keeps the highest number."""
+    assert ledger.LAST_CHANGE_STATE == LAST_CHANGE_STATE
