@@ -49,6 +49,7 @@ from callisto_telnetd.trace.datagrams import DatagramInput, bind_path, bind_udp
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.logs import Log, bridge_libraries, open_log
 from callisto_telnetd.variables import CATALOGUE, Registry, Variable, own_variables
+from callisto_telnetd.work import Tasks
 
 SCHEDULE_STATE = "schedule"
 """The key under which the schedule is kept in the database."""
@@ -197,6 +198,8 @@ async def open_parts(
             settings_elsewhere=settings.config,
         )
         stack.push_async_callback(restores.close)
+        changes = Tasks()
+        stack.push_async_callback(changes.ended)
         yield Parts(
             identity=_identity(settings),
             folder=folder,
@@ -226,6 +229,7 @@ async def open_parts(
             mode=mode,
             backups=backups,
             backup_runs=backup_runs,
+            changes=changes,
         )
 
 

@@ -81,6 +81,15 @@ class AccountFile:
         except FolderError:
             return False
 
+    def keep(self, accounts: Sequence[FiledAccount]) -> None:
+        """Have the file say just that; without accounts no file is made.
+
+        Raises:
+            FolderError: it could not be written; there is none now.
+        """
+        if (accounts or self.path.exists()) and not self.holds(accounts):
+            self.write(accounts)
+
     def write(self, accounts: Sequence[FiledAccount]) -> None:
         """Replace the file, durably; where that fails it is removed: an outdated one would open the door to old hashes.
 

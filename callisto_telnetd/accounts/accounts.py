@@ -165,8 +165,7 @@ class Accounts:
         async with self._writing:
             accounts = [filed for each in self.all() if (filed := self._filed_form(each))]
             try:
-                if (accounts or self._file.path.exists()) and not self._file.holds(accounts):
-                    await asyncio.to_thread(self._file.write, accounts)
+                await asyncio.to_thread(self._file.keep, accounts)
             except (FolderError, OSError) as error:
                 self._log.error("account file not written", reason=str(error))
 

@@ -9,7 +9,9 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import aiosqlite
@@ -20,6 +22,7 @@ from callisto_telnetd.db.restore.switch import settle_restore
 from callisto_telnetd.db.results import code_of, translate
 from callisto_telnetd.db.schema import APPLICATION_ID, migrations, require_known, require_stamps, statements
 from callisto_telnetd.errors import DamagedDatabaseError, StoreError, named
+from callisto_telnetd.work import ended, in_thread
 
 _PRAGMAS = (
     "PRAGMA page_size=4096",
@@ -80,11 +83,18 @@ async def open_connection(file: Path, *, make: bool) -> aiosqlite.Connection:
         NewerSchemaError: a newer version wrote it; nothing has been changed.
         StoreError: it cannot be opened.
     """
-    settle(file)
-    settle_restore(file)
-    if not make and is_missing(file):
-        raise DamagedDatabaseError(f"database {named(file)} is lost: it is not there, or empty")
-    require_openable(file)
+    await in_thread(partial(_prepare, file, make=make))
+    opening = asyncio.create_task(_open(file))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:  # an open connection is a thread that keeps the process from ending
+        await ended((opening,))
+        if not opening.cancelled() and opening.exception() is None:
+            await opening.result().close()
+        raise
+
+
+async def _open(file: Path) -> aiosqlite.Connection:
     try:
         sqlite3.connect(file).close()  # where this fails, aiosqlite's thread would outlive the loop it answers to
         connection = await aiosqlite.connect(file, isolation_level=None)
@@ -109,6 +119,15 @@ async def open_connection(file: Path, *, make: bool) -> aiosqlite.Connection:
         await connection.close()
         raise
     return connection
+
+
+def _prepare(file: Path, *, make: bool) -> None:
+    """Finish what was interrupted, and refuse what must not be opened; reads files and syncs folders."""
+    settle(file)
+    settle_restore(file)
+    if not make and is_missing(file):
+        raise DamagedDatabaseError(f"database {named(file)} is lost: it is not there, or empty")
+    require_openable(file)
 
 
 async def require_sound_pages(connection: aiosqlite.Connection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,11 +13,15 @@ from callisto_telnetd.errors import FolderError, named
 
 
 class PrivateFile:
-    """One such file; both directions block for the time of a small file."""
+    """One such file; both directions block for the time of a small file.
+
+    Threads that write at once take turns: each writes its content whole, and the last one's stays.
+    """
 
     def __init__(self, path: Path, most_bytes: int) -> None:
         self.path = path
         self._most_bytes = most_bytes
+        self._writing = threading.Lock()
 
     def read(self) -> bytes | None:
         """Return what is in the file, None where there is none.
@@ -38,6 +43,10 @@ class PrivateFile:
             FolderError: it could not be written; it is as it was.
         """
         making = self.path.with_name(self.path.name + ".making")
+        with self._writing:
+            self._replace(making, content)
+
+    def _replace(self, making: Path, content: bytes) -> None:
         try:
             making.unlink(missing_ok=True)
             descriptor = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

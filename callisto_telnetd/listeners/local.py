@@ -23,6 +23,7 @@ from callisto_telnetd.listeners.local_client import MAX_FRAME_BYTES
 from callisto_telnetd.menus.context import Parts, TerminalSize
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.terminal.command_door import CommandDoor, Err, Frame, Out, Request, run_command
+from callisto_telnetd.work import end
 
 _MOST_CALLERS = 32
 _REQUEST_S = 10.0
@@ -46,14 +47,18 @@ class LocalListener:
         Raises:
             ListenError: the socket cannot be made.
         """
-        before = os.umask(0o177)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._path.unlink(missing_ok=True)
-            self._server = await asyncio.start_unix_server(self._serve, self._path, limit=MAX_FRAME_BYTES)
+            listening.bind(str(self._path))
+            self._path.chmod(0o600)  # before it listens: nobody is let in meanwhile, and no umask of a process changes
+            self._server = await asyncio.start_unix_server(self._serve, sock=listening, limit=MAX_FRAME_BYTES)
         except OSError as error:
+            listening.close()
             raise ListenError(f"{named(self._path)} cannot be made: {error.strerror}") from None
-        finally:
-            os.umask(before)
+        except BaseException:
+            listening.close()
+            raise
 
     async def close(self) -> None:
         """Take no more callers, end those there are, and take the socket away."""
@@ -137,9 +142,7 @@ class _Call:
                 self._door.fail("interrupted", 1)
                 self._writer.write(_frame({"exit": 1}))
         finally:
-            for task in (command, listening):
-                task.cancel()
-            await asyncio.wait((command, listening))
+            await end(command, listening)
 
     async def _listen(self, command: asyncio.Task[int]) -> None:
         """Take answers; a caller who stops, goes or sends what is no frame ends what he watches, else his command."""

@@ -33,6 +33,7 @@ from callisto_telnetd.trace.datagrams import DatagramInput
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.variables import Registry
+from callisto_telnetd.work import Tasks
 
 if TYPE_CHECKING:
     from callisto_telnetd.menus.tree import Menu
@@ -99,6 +100,8 @@ class Parts:
     """The archives of everything."""
     backup_runs: BackupRuns
     """Backups on a schedule."""
+    changes: Tasks
+    """Changes of more than one part, which go on to their end where their caller is cancelled."""
 
 
 class TerminalSize(NamedTuple):

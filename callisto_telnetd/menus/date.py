@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import datetime
 
 from callisto_telnetd.clock import ClockState, format_moment
@@ -100,12 +100,9 @@ def _effects(context: Context, after: datetime) -> Fact:
 
 async def _move(context: Context, moment: datetime) -> Done:
     clock = context.parts.clock
-    before, state = format_moment(clock.now()), clock.state()
-    moved_s = moment.timestamp() - clock.time()
-    context.parts.store.require_room()  # before the system's clock is moved, which cannot be undone
-    clock.move_to(moment)
+    before = format_moment(clock.now())
     detail = f"{format_moment(moment)} (was {before})"
-    await _keep(context, state, "date and time set", detail, moved_s=moved_s)
+    await _change(context, lambda: clock.move_to(moment), "date and time set", detail)
     return Done(f"{format_moment(moment)} (was {before})")
 
 
@@ -114,9 +111,8 @@ async def set_zone(context: Context, words: list[str]) -> AsyncGenerator[Answer,
     require_count(words, 1, 1, "date zone NAME")
     clock = context.parts.clock
     yield _effects(context, clock.now_in(words[0]))
-    before, state = clock.zone_name, clock.state()
-    clock.use_zone(words[0])
-    await _keep(context, state, "zone set", f"{clock.zone_name} (was {before})")
+    before = clock.zone_name
+    await _change(context, lambda: clock.use_zone(words[0]), "zone set", f"{words[0]} (was {before})", moves=False)
     yield Fact(_clock_fact(context).data, ())
     yield Done(f"zone {clock.zone_name} (was {before}), {format_moment(clock.now())}")
 
@@ -129,12 +125,13 @@ async def synchronise(context: Context, words: list[str]) -> AsyncGenerator[Answ
     # Measured against the system's clock: that difference is what the own offset has to be.
     measured = await measure_offset(server)
     yield _effects(context, clock.local(clock.time() + measured.offset_s - clock.offset_s))
-    state = clock.state()
-    context.parts.store.require_room()
     moved_s = measured.offset_s - clock.offset_s
-    clock.move_by(moved_s)
-    clock.note_sync(server)
-    await _keep(context, state, "clock synchronised", f"{server}, moved by {moved_s:+.3f} s", moved_s=moved_s)
+
+    def move() -> None:
+        clock.move_by(moved_s)
+        clock.note_sync(server)
+
+    await _change(context, move, "clock synchronised", f"{server}, moved by {moved_s:+.3f} s")
     data = {
         "server": server,
         "moved_s": round(moved_s, 6),
@@ -145,7 +142,28 @@ async def synchronise(context: Context, words: list[str]) -> AsyncGenerator[Answ
     yield Done(f"{format_moment(clock.now())}, moved by {moved_s:+.3f} s by {server} (stratum {measured.stratum})")
 
 
-async def _keep(context: Context, before: ClockState, event: str, detail: str, *, moved_s: float = 0.0) -> None:
+async def _change(context: Context, change: Callable[[], None], event: str, detail: str, *, moves: bool = True) -> None:
+    """Change the clock and keep it, as a whole, also where the caller is cancelled.
+
+    The system's own clock can be set in no transaction: that it is about to move stands in the audit first.
+    """
+    parts = context.parts
+    moves_system = moves and parts.clock.mode == "system"
+    await parts.changes.finish(_change_whole(context, change, event, detail, moves_system=moves_system))
+
+
+async def _change_whole(
+    context: Context, change: Callable[[], None], event: str, detail: str, *, moves_system: bool
+) -> None:
+    parts, clock = context.parts, context.parts.clock
+    if moves_system:
+        await parts.store.apply(parts.audit.statements("system clock about to move", context.origin, detail))
+    before, before_s = clock.state(), clock.time()
+    change()
+    await _keep(context, before, event, detail, moved_s=clock.time() - before_s if moves_system else 0.0)
+
+
+async def _keep(context: Context, before: ClockState, event: str, detail: str, *, moved_s: float) -> None:
     """Keep the clock's new state, and let it take effect at the commit: memory and disk are never apart.
 
     The system's own clock has moved already; where its state cannot be kept, it is moved back.
@@ -165,7 +183,7 @@ async def _keep(context: Context, before: ClockState, event: str, detail: str, *
             then=lambda _: clock.put_back(after),
         )
     except StoreError:
-        if clock.mode == "system" and moved_s:
+        if moved_s:
             clock.move_by(-moved_s)
             clock.put_back(before)
         raise
