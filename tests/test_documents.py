@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_origin
@@ -39,3 +40,20 @@ def test_the_operators_guide_names_every_setting(key: str) -> None:
 
     assert name in text
     assert f"`{key}`" in text if table else f"[{name}" in text
+
+
+def headings(text: str) -> Iterator[tuple[int, str]]:
+    """Yield level and title of each heading below the page's own, code left out."""
+    for line in re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE).splitlines():
+        if match := re.fullmatch(r"(##+) (.+)", line):
+            yield len(match[1]), match[2]
+
+
+def test_the_operators_guide_has_a_table_of_contents() -> None:
+    """Every heading stands in the list at the top, in its place, and leads to where it is."""
+    text = OPERATORS.read_text(encoding="utf-8")
+    listed = re.findall(r"^( *)- \[(.+)\]\(#(.+)\)$", text.partition("\n## ")[0], re.MULTILINE)
+
+    assert [(2 + len(indent) // 2, title) for indent, title, _ in listed] == list(headings(text))
+    for _, title, anchor in listed:
+        assert anchor == re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
