@@ -105,6 +105,8 @@ async def open_parts(
         catalogue = _catalogue(settings)
         _finish_interrupted(folder, log)
         store = await stack.enter_async_context(_open_store(folder, untouched=untouched))
+        if store.played_back:
+            log.warning("a journal was rolled back into the database", reason=store.played_back)
         await asyncio.to_thread(_remove_unnamed, store, log)
         variables = _make_variables(settings, store, stack, catalogue=catalogue, clock=clock, log=log)
         captures = _make_captures(settings, folder, hub, log, stack)

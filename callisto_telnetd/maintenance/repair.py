@@ -154,7 +154,7 @@ class Repairs:
     async def _work(self, run: RepairRun, backup: Path | None, faults: list[str], origin: Origin) -> RepairReport:
         """Close the file, repair it where that is due, open it again and read all anew."""
         around = self._around
-        untouched = around.store.untouched
+        untouched, played_back = around.store.untouched, around.store.played_back
         if faults:
             require_room(around.folder.database, backup)  # before anything stops
         by = {"who": origin.who, "door": origin.door, "source": origin.source}
@@ -179,6 +179,8 @@ class Repairs:
             # Without a server the accounts are those of the file until now: a sound database knows better.
             around.accounts.replaced = around.accounts.replaced or (report.outcome == "sound" and untouched)
             await around.reload()
+            if played_back:
+                report.notes.append(f"A journal was rolled back when the database was opened: {played_back}")
             report.notes += around.accounts.mended
             run.told(Progress("Starting services", 0, 0))
         return report

@@ -113,6 +113,7 @@ def _facts(report: RepairReport) -> Iterator[Fact]:
 
 def _head_lines(report: RepairReport) -> Iterator[str]:
     if report.outcome == "sound":
+        yield from report.notes
         return
     if report.faults:
         yield f"Found: {counted(len(report.faults), 'fault')}"
