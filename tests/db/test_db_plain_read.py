@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +11,8 @@ import pytest
 from callisto_telnetd.db.format import page_file
 from callisto_telnetd.db.format.forest import survey as survey_of
 from callisto_telnetd.db.format.layout import OWN
+from callisto_telnetd.db.salvage import plain_read
+from callisto_telnetd.db.salvage import repair as repair_module
 from callisto_telnetd.db.salvage.plain_read import missing_rows
 from callisto_telnetd.db.salvage.repair import Order, repair
 from callisto_telnetd.db.salvage.report import TableReport
@@ -19,7 +20,7 @@ from callisto_telnetd.db.tables import TABLES
 from callisto_telnetd.errors import StoreError
 from tests.db.forms import Form
 from tests.db.plausible import Plausible
-from tests.db.test_db_repair_corpus import AT, variable_fault
+from tests.db.test_db_repair_corpus import AT, rows_of, variable_fault
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def missing(source: Path, *statements: str) -> dict[str, int]:
         reports = {table.name: TableReport(table.name) for table in TABLES}
         for name, report in reports.items():
             report.kept = connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0]
-        return missing_rows(source, connection, reports, AT)
+        return {table.name: len(rows) for table, rows in missing_rows(source, connection, reports, AT).items()}
 
 
 def test_rows_of_both_ends_are_missed(source: Path) -> None:
@@ -69,22 +70,40 @@ def test_what_is_set_apart_is_kept(source: Path) -> None:
     assert missing(source, lost, apart.format("2020-01-01T00:00:00+01:00")) == {"call_record": 2}
 
 
-def test_a_repair_that_would_be_worse_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages taken for others than they are would empty the tables: one line says so, and nothing has changed."""
+@pytest.fixture
+def misread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A damaged database whose pages are taken for others than they are: nothing is found on them."""
     live = tmp_path / "callisto.db"
     Plausible(5, 0.2).fill(live, form=Form(8192))
     with closing(sqlite3.connect(live)) as connection:
-        connection.execute("PRAGMA ignore_check_constraints=ON")
         connection.execute("DROP INDEX message_mailbox")
-    before = live.read_bytes()
-    shutil.copyfile(live, tmp_path / "copy.db")
     monkeypatch.setattr(page_file, "detect", lambda _descriptor, _size: OWN)
-    with pytest.raises(
-        StoreError, match=r"^the repaired database would lack rows .*audit: \d+.*; nothing was changed$"
-    ):
-        repair(Order(live, tmp_path / "damaged", "x", AT, variable_fault), lambda *_: None)
+    return live
 
-    assert live.read_bytes() == before
-    assert live.stat().st_nlink == 1
-    assert {path.name for path in tmp_path.iterdir()} == {"callisto.db", "copy.db", "damaged"}
-    assert not list((tmp_path / "damaged").iterdir())
+
+def test_a_repair_that_would_be_worse_is_refused(misread: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where many rows of a plain read would be lost, one line says so, and nothing has changed."""
+    monkeypatch.setattr(plain_read, "MOST_MISSING", 5)
+    monkeypatch.setattr(repair_module, "MOST_MISSING", 5)
+    before, folder = misread.read_bytes(), misread.parent
+    with pytest.raises(StoreError) as refused:
+        repair(Order(misread, folder / "damaged", "x", AT, variable_fault), lambda *_: None)
+
+    assert str(refused.value).startswith("the repaired database would lack rows that the damaged one still gives (")
+    assert "call_record: 526 or more" in str(refused.value)
+    assert str(refused.value).endswith("); nothing was changed")
+    assert misread.read_bytes() == before
+    assert misread.stat().st_nlink == 1
+    assert {path.name for path in folder.iterdir()} == {"callisto.db", "damaged"}
+    assert not list((folder / "damaged").iterdir())
+
+
+def test_what_only_a_plain_read_gives_is_taken(misread: Path) -> None:
+    """Rows that are not found on the pages, and that SQLite gives, are in the new database."""
+    rows = rows_of(misread)
+    report = repair(Order(misread, misread.parent / "damaged", "x", AT, variable_fault), lambda *_: None)
+    now = rows_of(misread)
+
+    assert now["state"].pop(("last_repair",))
+    assert now == rows
+    assert sum(table.from_damaged for table in report.tables) == sum(map(len, rows.values()))

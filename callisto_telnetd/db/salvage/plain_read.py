@@ -5,7 +5,8 @@ Rules:
 * SQLite counts each table of the damaged file. Where it comes to its end and to no more than was kept and set apart,
   that is all: it looks at the heads of pages alone.
 * Else it reads the table from both ends, as far as it comes, for rows whose keys nobody has kept. Those whose values
-  the table takes are missing.
+  the table takes are missing. SQLite is more lenient than :mod:`callisto_telnetd.db.format` with a few damaged records,
+  so some may be; where many are, it is the repair that has gone wrong.
 """
 
 from __future__ import annotations
@@ -21,14 +22,19 @@ from callisto_telnetd.db.quiet import open_quietly
 from callisto_telnetd.db.salvage.report import TableReport
 from callisto_telnetd.db.tables import TABLES, Table
 
-_MOST_MISSING = 1000
+MOST_MISSING = 1000
 _BATCH = 2000
 
 Key = tuple[Any, ...]
+Row = tuple[Any, ...]
 
 
-def missing_rows(source: Path, new: sqlite3.Connection, reports: Mapping[str, TableReport], at: str) -> dict[str, int]:
-    """Return how many rows a plain read gives that the new database lacks, by table; none where nothing is missing.
+def missing_rows(
+    source: Path, new: sqlite3.Connection, reports: Mapping[str, TableReport], at: str
+) -> dict[Table, list[Row]]:
+    """Return the rows that a plain read gives and the new database lacks, by table; none where nothing is missing.
+
+    Of a table with more than :data:`MOST_MISSING` some more than that.
 
     Args:
         source: The damaged file, which nobody has open.
@@ -45,7 +51,7 @@ def missing_rows(source: Path, new: sqlite3.Connection, reports: Mapping[str, Ta
             if count is not None and count <= report.kept + report.quarantined:
                 continue
             if found := _missing(connection, new, table, at):
-                missing[table.name] = found
+                missing[table] = found
     return missing
 
 
@@ -65,16 +71,16 @@ def _count(connection: sqlite3.Connection, table: Table) -> int | None:
         return None
 
 
-def _missing(source: sqlite3.Connection, new: sqlite3.Connection, table: Table, at: str) -> int:
-    """Return how many valid rows are found from both ends whose keys are neither in the table nor set apart."""
+def _missing(source: sqlite3.Connection, new: sqlite3.Connection, table: Table, at: str) -> list[Row]:
+    """Return the valid rows that are found from both ends, whose keys are neither in the table nor set apart."""
     missing: set[Key] = set()
     for direction in ("ASC", "DESC"):
         for keys in _batches(source, table, direction):
             missing.update(_not_kept(new, table, keys))
-            if len(missing) > _MOST_MISSING:
+            if len(missing) > MOST_MISSING:
                 break
     missing -= _set_apart(new, table, at) if missing else set()
-    return sum(_is_valid(source, table, key) for key in missing)
+    return [row for key in missing if (row := _valid_row(source, table, key)) is not None]
 
 
 def _batches(connection: sqlite3.Connection, table: Table, direction: str) -> Iterator[list[Key]]:
@@ -111,12 +117,12 @@ def _set_apart(new: sqlite3.Connection, table: Table, at: str) -> set[Key]:
     return set(new.execute(f"SELECT {columns} FROM quarantine WHERE origin = ? AND at = ?", (table.name, at)))
 
 
-def _is_valid(source: sqlite3.Connection, table: Table, key: Key) -> bool:
-    """Whether a plain read gives the row, and its table takes it: rows of other tables are none of its own."""
+def _valid_row(source: sqlite3.Connection, table: Table, key: Key) -> Row | None:
+    """Return the row as a plain read gives it; None where its table does not take it, as it takes none of others."""
     columns = ", ".join(f'"{column.name}"' for column in table.columns)
     sql = f'SELECT {columns} FROM "{table.name}" NOT INDEXED WHERE {_is(table)}'
     try:
-        row = source.execute(sql, key).fetchone()
+        row: Row | None = source.execute(sql, key).fetchone()
     except (sqlite3.DatabaseError, UnicodeEncodeError):  # a key that is no text cannot be asked for
-        return False
-    return row is not None and not table.faults(row)
+        return None
+    return None if row is None or table.faults(row) else row

@@ -35,7 +35,7 @@ from callisto_telnetd.db.quiet import open_quietly
 from callisto_telnetd.db.results import translate
 from callisto_telnetd.db.salvage.aside import Aside, set_aside
 from callisto_telnetd.db.salvage.losses import count_losses, misplaced
-from callisto_telnetd.db.salvage.plain_read import missing_rows
+from callisto_telnetd.db.salvage.plain_read import MOST_MISSING, missing_rows
 from callisto_telnetd.db.salvage.rebuild import Rebuild, Row
 from callisto_telnetd.db.salvage.report import REPAIR_STATE, REPORT_NAME, Outcome, RepairReport, TableReport
 from callisto_telnetd.db.salvage.room import require_room
@@ -248,12 +248,12 @@ class _Repair:
             for report in new.reports.values():  # some of those are in quarantine
                 report.from_damaged = min(report.from_damaged, report.kept)
             self._judge_variables(new)
+            self._take_what_is_missing(new)
             self._count_losses(new, pages, forest, damaged, tally)
             new.keep_user_of_variable()
             new.mend_references()
             self._tell("Making indexes", 0, 0)
             new.make_indexes()
-            self._require_no_less(new)
         finally:
             new.close()
         named = sorted(damaged)
@@ -267,18 +267,20 @@ class _Repair:
             aside=str(self._aside.folder),
         )
 
-    def _require_no_less(self, new: Rebuild) -> None:
-        """Refuse a result that lacks rows which a plain read of the damaged file gives.
+    def _take_what_is_missing(self, new: Rebuild) -> None:
+        """Take the few rows that a plain read of the damaged file gives, and the pages alone did not.
 
         Raises:
-            StoreError: names the tables.
+            StoreError: there are many of them: the result would be worse than a plain read.
         """
-        if missing := missing_rows(self._source, new.connection, new.reports, self._order.at):
-            tables = ", ".join(f"{name}: {count}" for name, count in missing.items())
+        missing = missing_rows(self._source, new.connection, new.reports, self._order.at)
+        if any(len(rows) > MOST_MISSING for rows in missing.values()):
+            tables = ", ".join(f"{table.name}: {len(rows)} or more" for table, rows in missing.items())
             raise StoreError(
                 f"the repaired database would lack rows that the damaged one still gives ({tables});"
                 " nothing was changed"
             )
+        new.take(Row(table, values, 0, damaged=True) for table, rows in missing.items() for values in rows)
 
     def _copy_leaves(self, new: Rebuild, mapped: Survey, layout: Layout) -> list[Leaf]:
         """Copy the rows of sound leaves at SQLite's own speed; return the leaves at which it stumbles."""
