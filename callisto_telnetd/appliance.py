@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from callisto_telnetd.accounts.accounts import FIRST_NAME
+from callisto_telnetd.accounts.accounts import FIRST_NAME, FirstAccount
 from callisto_telnetd.accounts.passwords import require_rule
 from callisto_telnetd.assembly import open_parts, require_settings
 from callisto_telnetd.db.folder import DataFolder
@@ -38,6 +38,7 @@ from callisto_telnetd.menus.everywhere import EVERYWHERE
 from callisto_telnetd.menus.main import MAIN_MENU
 from callisto_telnetd.menus.resolver import Resolution, resolve
 from callisto_telnetd.origin import Origin
+from callisto_telnetd.secret_text import trimmed
 from callisto_telnetd.settings import Address, Settings
 from callisto_telnetd.streams import discard_stalled, error_lines_written
 from callisto_telnetd.terminal.command_door import CommandDoor, Out, Request, run_command
@@ -108,7 +109,7 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
         CallistoError: the server cannot start; nothing is left behind.
     """
     require_settings(settings)
-    first_password = os.environ.get("CALLISTO_ADMIN_PASSWORD")
+    first_password = trimmed(os.environ.get("CALLISTO_ADMIN_PASSWORD", ""))
     if first_password and not DataFolder(data).database.exists():
         _require_first_password(first_password)
     async with AsyncExitStack() as stack:
@@ -119,9 +120,8 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
         parts = await stack.enter_async_context(open_parts(settings, folder, lock, faults_of=start_faults))
         _install_exception_handler(parts.log)
         _raise_file_limit()
-        made = await parts.accounts.make_first(first_password)
-        if made is not None:
-            sys.stderr.write(f"The account {FIRST_NAME} was made; its password, shown this once: {made}\n")
+        if made := await parts.accounts.make_first(first_password or None):
+            _tell_first(made)
             await error_lines_written()  # before anybody is told that the server is ready
         stopped = _stop_signals()
         local = LocalListener(parts, folder.control_socket)
@@ -163,6 +163,12 @@ def _open_metrics(address: Address, parts: Parts, stack: AsyncExitStack, ready: 
         return
     stack.callback(page.close)
     ready(f"callisto-telnetd: metrics listening on {address.host}:{page.port}")
+
+
+def _tell_first(made: FirstAccount) -> None:
+    """Say on stderr which account was made, and where its password comes from."""
+    source = f"shown this once: {made.password}" if made.password else "from CALLISTO_ADMIN_PASSWORD"
+    sys.stderr.write(f"callisto-telnetd: account {FIRST_NAME} made, password {source}\n")
 
 
 def _require_first_password(password: str) -> None:

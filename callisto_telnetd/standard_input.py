@@ -7,9 +7,8 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from callisto_telnetd.errors import UsageError, quoted
+from callisto_telnetd.secret_text import BOM
 
-_BOM = b"\xef\xbb\xbf"
-"""Editors and shells on Windows put it before a text in UTF-8; it belongs to no password and no line."""
 _MAX_TEXT = 64 << 10
 _MAX_SECRET = 4096
 
@@ -20,7 +19,7 @@ def read_line() -> str:
     Raises:
         UsageError: it is not UTF-8.
     """
-    line = sys.stdin.buffer.readline(_MAX_SECRET).removeprefix(_BOM).rstrip(b"\r\n")
+    line = sys.stdin.buffer.readline(_MAX_SECRET).removeprefix(BOM).rstrip(b"\r\n")
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError:
@@ -49,7 +48,7 @@ def read_text(name: str) -> str:
             content = stream.read(_MAX_TEXT + 1)
         if len(content) > _MAX_TEXT:
             raise UsageError(f"{quoted(name)} is larger than {_MAX_TEXT // 1024} KiB")
-        return content.removeprefix(_BOM).decode("utf-8")
+        return content.removeprefix(BOM).decode("utf-8")
     except OSError as error:
         raise UsageError(f"{quoted(name)} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -25,6 +25,8 @@ from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.work import Tasks
 
 FIRST_NAME = "admin"
+GENERATED_STATE = "generated-password"
+"""The key under which the database keeps the account whose password was made, until that is changed."""
 NAME_RULE = "a letter, then at most 31 letters, digits, '.', '_' or '-'"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}")
 
@@ -36,6 +38,14 @@ class Access:
     at: str
     source: str
     door: str
+
+
+@dataclass(frozen=True, slots=True)
+class FirstAccount:
+    """The account that was made because there was none."""
+
+    password: str | None
+    """A random one, to be shown once; None where the owner has given his own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +225,12 @@ class Accounts:
                 self._file_changes()
         await self._audit.note("logged in", origin, also=(statement,))
 
+    async def has_generated_password(self, name: str) -> bool:
+        """Tell whether the account still has the password that was made for it."""
+        if not self._store.usable:
+            return False
+        return await self._store.get_state(GENERATED_STATE) == name
+
     async def add(self, name: str, password: str, by: Origin) -> None:
         """Add an administrator.
 
@@ -268,6 +284,7 @@ class Accounts:
         await self._store.apply(
             [
                 ("UPDATE account SET password_hash = ? WHERE name = ?", (known, name)),
+                ("DELETE FROM state WHERE key = ? AND value = ?", (GENERATED_STATE, name)),
                 *self._audit.statements("password changed", by, name),
             ],
             then=lambda _: self._renew(name, known),
@@ -289,9 +306,7 @@ class Accounts:
             StoreError: it could not be kept.
         """
         async with self._removing:  # of two that remove one another, the second finds the last account
-            self.require(name)
-            if len(self._accounts) == 1:
-                raise AccountError(f"{name} is the only account; add another before it is removed")
+            self.require_others(name)
             delete: Statement = ("DELETE FROM account WHERE name = ?", (name,))
             try:
                 audit = self._audit.statements("account removed", by, name)
@@ -317,14 +332,24 @@ class Accounts:
             raise AccountError(f"no account named {quoted(name)}; there are: {', '.join(known[:20]) or 'none'}")
         return self._accounts[name]
 
-    async def make_first(self, password: str | None) -> str | None:
+    def require_others(self, name: str) -> None:
+        """Check that an account may be removed.
+
+        Raises:
+            AccountError: there is none of that name, or no other.
+        """
+        self.require(name)
+        if len(self._accounts) == 1:
+            raise AccountError(f"{name} is the only account; add another before it is removed")
+
+    async def make_first(self, password: str | None) -> FirstAccount | None:
         """Make ``admin`` where there is no account at all, and the database can say so.
 
         Args:
             password: The password to give it; without one a random one is made.
 
         Returns:
-            The random password, to be shown once; None where nothing was made or the password was given.
+            What was made; None where nothing was.
 
         Raises:
             AccountError: the given password is outside the rule.
@@ -333,4 +358,6 @@ class Accounts:
             return None
         made = None if password else random_password()
         await self.add(FIRST_NAME, password or made or "", SYSTEM)
-        return made
+        if made:
+            await self._store.set_state(GENERATED_STATE, FIRST_NAME)
+        return FirstAccount(made)

@@ -17,6 +17,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from callisto_telnetd.errors import AccountError
+from callisto_telnetd.secret_text import composed, spellings, unprintable_in
 
 MIN_LENGTH = 8
 MAX_LENGTH = 128
@@ -28,18 +29,21 @@ _KINDS = (string.ascii_uppercase, string.ascii_lowercase, string.digits, "!#%+-=
 
 
 def require_rule(password: str) -> None:
-    """Check the appliance's rule for a new password.
+    """Check the appliance's rule for a new password, in its one spelling.
 
     Raises:
         AccountError: says the rule; never holds the password.
     """
+    password = composed(password)
+    if letter := unprintable_in(password):
+        raise AccountError(f"the password holds {letter}, which is no printable character; allowed: {RULE}")
     kinds = (
         any(letter.isupper() for letter in password),
         any(letter.islower() for letter in password),
         any(letter.isdigit() for letter in password),
         any(not letter.isalnum() for letter in password),
     )
-    if not (MIN_LENGTH <= len(password) <= MAX_LENGTH and password.isprintable() and all(kinds)):
+    if not (MIN_LENGTH <= len(password) <= MAX_LENGTH and all(kinds)):
         raise AccountError(f"the password is outside the rule: {RULE}")
 
 
@@ -66,8 +70,8 @@ class PasswordHashes:
         self._dummy: str | None = None
 
     async def make(self, password: str) -> str:
-        """Return the hash of a password."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._argon2.hash, password)
+        """Return the hash of a password, in its one spelling."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._argon2.hash, composed(password))
 
     async def check(self, known: str | None, password: str) -> bool:
         """Tell whether the password belongs to the hash; without one (no such account) say no, as late."""
@@ -76,10 +80,14 @@ class PasswordHashes:
     def _check(self, known: str | None, password: str) -> bool:
         if self._dummy is None:
             self._dummy = self._argon2.hash(secrets.token_hex())
+        # How many spellings are tried follows from the password alone: the time does not tell whether a name is known.
+        return any(self._is_of(known, spelling) for spelling in spellings(password))
+
+    def _is_of(self, known: str | None, password: str) -> bool:
         # An overlong password is not hashed: the time it takes would tell known names from unknown ones.
         fits = len(password) <= MAX_LENGTH
         try:
-            self._argon2.verify(known if known and fits else self._dummy, password if fits else "")
+            self._argon2.verify(known if known and fits else self._dummy or "", password if fits else "")
         except (VerificationError, InvalidHashError):
             return False
         return known is not None and fits

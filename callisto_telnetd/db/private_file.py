@@ -10,6 +10,7 @@ from pathlib import Path
 
 from callisto_telnetd.db.durable import sync
 from callisto_telnetd.errors import FolderError, named
+from callisto_telnetd.secret_text import BOM
 
 
 class PrivateFile:
@@ -71,4 +72,4 @@ class PrivateFile:
             content = stream.read(self._most_bytes + 1)
         if len(content) > self._most_bytes:
             raise FolderError(f"{named(self.path)} is larger than {self._most_bytes >> 10} KiB")
-        return content
+        return content.removeprefix(BOM)

@@ -14,6 +14,7 @@ from callisto_telnetd.accounts.gatekeeper import Place
 from callisto_telnetd.errors import ListenError, PortInUseError, named, quoted
 from callisto_telnetd.listeners.telnet import TelnetProtocol
 from callisto_telnetd.menus.context import Parts
+from callisto_telnetd.secret_text import BOM
 from callisto_telnetd.terminal.console import Flusher
 from callisto_telnetd.terminal.session import Session, SessionLimits
 
@@ -42,6 +43,9 @@ def open_tls(certificate: Path, key: Path) -> ssl.SSLContext:
         reason = (
             error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else _tls_reason(error)
         )
+        for file in (certificate, key):
+            if file.read_bytes().startswith(BOM):
+                reason = f"{named(file)} begins with a byte order mark (BOM); save it without"
         raise ListenError(
             f"telnet.tls: certificate {named(certificate)} and key {named(key)} cannot be used: {reason}"
         ) from None

@@ -6,6 +6,7 @@ import secrets
 import string
 
 from callisto_telnetd.errors import UsageError
+from callisto_telnetd.secret_text import unprintable_in
 
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 12, 99
 PASSWORD_RULE = f"{SHORTEST_PASSWORD} to {LONGEST_PASSWORD} printable characters, {LONGEST_PASSWORD} bytes at most"
@@ -20,8 +21,9 @@ def require_password(password: str) -> None:
     Raises:
         UsageError: says the rule; never holds the password.
     """
-    fits = len(password) >= SHORTEST_PASSWORD and password.isprintable()
-    if not fits or len(password.encode()) > LONGEST_PASSWORD:
+    if letter := unprintable_in(password):
+        raise UsageError(f"the password holds {letter}, which is no printable character; allowed: {PASSWORD_RULE}")
+    if len(password) < SHORTEST_PASSWORD or len(password.encode()) > LONGEST_PASSWORD:
         raise UsageError(f"the password is outside the rule: {PASSWORD_RULE}; nothing was changed")
 
 

@@ -34,6 +34,7 @@ from callisto_telnetd.maintenance.fetching import remove_unfetched
 from callisto_telnetd.maintenance.workshop import Progress, Workshop
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.quantities import format_bytes
+from callisto_telnetd.secret_text import composed
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.variables import Registry
 
@@ -220,6 +221,7 @@ class Backups:
     def _order(self, password: str | None, note: str, *, patient: bool) -> dict[str, Any]:
         """Return the worker's order for an archive; raises as :meth:`create`."""
         if password is not None:
+            password = composed(password)
             require_password(password)
         if len(note) > LONGEST_NOTE or not (note.isprintable() or not note):
             raise UsageError(f"note: a line of at most {LONGEST_NOTE} printable characters; nothing was changed")

@@ -29,6 +29,8 @@ async def create(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
     require_count(plain, 0, 1, f"backup create [{_GENERATED}] [note=TEXT]; the password is asked for")
     if plain and plain[0].lower() != _GENERATED:
         raise UsageError(f"usage: backup create [{_GENERATED}] [note=TEXT]; the password is asked for")
+    if not plain and context.dialogue.asks_a_person:
+        yield Line(f"A backup's password has {PASSWORD_RULE}.")
     password = generate_password() if plain else await _ask_new_password(context)
     if password is None:
         yield Line(_UNPROTECTED)

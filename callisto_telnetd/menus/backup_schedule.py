@@ -42,6 +42,8 @@ async def add(context: Context, words: list[str]) -> AsyncGenerator[Answer, None
             raise UsageError(f"usage: backup schedule add {_ADD}")
     ask = context.dialogue.ask
     target_password = await ask("Password at the target: ", secret=True) if "target-password" in flags else None
+    if "password" in flags and context.dialogue.asks_a_person:
+        yield Line(f"The password of the backups has {PASSWORD_RULE}.")
     password = await ask("Password for the backups: ", secret=True) if "password" in flags else None
     if password is not None:
         require_password(password)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 
+from callisto_telnetd.accounts.accounts import Account
+from callisto_telnetd.accounts.log_in import check_log_in
 from callisto_telnetd.accounts.passwords import RULE, require_rule
-from callisto_telnetd.errors import UsageError
-from callisto_telnetd.menus.answers import Answer, Done, Fact, Move
+from callisto_telnetd.errors import AccountError, UsageError
+from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, Move
 from callisto_telnetd.menus.arguments import parse_whole, require_count, take_yes
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.tree import Command, Menu
@@ -33,6 +35,47 @@ async def list_users(context: Context, words: list[str]) -> AsyncGenerator[Answe
     yield Done(counted(len(accounts), "account"))
 
 
+def _rule(context: Context) -> tuple[Line, ...]:
+    """Return the rule, for a person who is about to be asked; a script that brings the password reads no line more."""
+    return (Line(f"A password has {RULE}."),) if context.dialogue.asks_a_person else ()
+
+
+async def _require_own(context: Context, name: str) -> None:
+    """Ask for the present password where somebody changes his own: an unattended terminal gives no account away.
+
+    Whom the system vouches for, at the command line, is not asked: that is the way back after a lost password.
+
+    Raises:
+        AccountError: it is another one.
+        TooManyFailuresError: too many were tried from there.
+    """
+    origin, parts = context.origin, context.parts
+    if name != origin.who or origin.door in {"local", "system"}:
+        return
+    password = await context.dialogue.ask(f"Present password of {name}: ", secret=True)
+    account = await check_log_in(
+        name,
+        password,
+        door=origin.door,
+        address=origin.source,
+        accounts=parts.accounts,
+        penalties=parts.gatekeeper.penalties,
+        audit=parts.audit,
+    )
+    if account is None:
+        raise AccountError("the present password is another one; nothing was changed")
+
+
+def _require_same(context: Context, account: Account) -> None:
+    """Check that an account is still the one that was asked about.
+
+    Raises:
+        AccountError: it was removed meanwhile, and perhaps made anew.
+    """
+    if context.parts.accounts.require(account.name).created_at != account.created_at:
+        raise AccountError(f"the account {account.name} was made anew meanwhile; nothing was changed")
+
+
 async def _ask_new_password(context: Context, name: str) -> str:
     password = await context.dialogue.ask(f"New password for {name}: ", secret=True)
     require_rule(password)
@@ -45,6 +88,8 @@ async def add_user(context: Context, words: list[str]) -> AsyncGenerator[Answer,
     """Add an administrator; the password is asked for, never given in the line."""
     require_count(words, 1, 1, "user add NAME; the password is asked for, never given in the line")
     context.parts.accounts.require_free(words[0])
+    for line in _rule(context):
+        yield line
     password = await _ask_new_password(context, words[0])
     await context.parts.accounts.add(words[0], password, by=context.origin)
     context.parts.log.info("account added", account=words[0], who=context.origin.who, source=context.origin.source)
@@ -56,8 +101,12 @@ async def change_password(context: Context, words: list[str]) -> AsyncGenerator[
     """Change an account's password, by default one's own, and end its other sessions."""
     require_count(words, 0, 1, "user passwd [NAME]; the password is asked for, never given in the line")
     name = words[0] if words else context.origin.who
-    context.parts.accounts.require(name)
+    account = context.parts.accounts.require(name)
+    await _require_own(context, name)
+    for line in _rule(context):
+        yield line
     password = await _ask_new_password(context, name)
+    _require_same(context, account)
     ended = await context.parts.accounts.set_password(name, password, by=context.origin, session=context.session)
     context.parts.log.info("password changed", account=name, who=context.origin.who, source=context.origin.source)
     yield Fact({"name": name, "sessions_ended": ended}, ())
@@ -68,8 +117,11 @@ async def remove_user(context: Context, words: list[str]) -> AsyncGenerator[Answ
     """Remove an account and end its sessions."""
     plain, confirmed = take_yes(words)
     require_count(plain, 1, 1, "user remove NAME [yes]")
-    name = context.parts.accounts.require(plain[0]).name
+    account = context.parts.accounts.require(plain[0])
+    name = account.name
+    context.parts.accounts.require_others(name)
     await context.confirm(f"Remove the account {name} and end its sessions", confirmed=confirmed)
+    _require_same(context, account)
     ended = await context.parts.accounts.remove(name, by=context.origin, session=context.session)
     yield Fact({"name": name, "sessions_ended": ended}, ())
     yield Done(f"account {name} removed, {counted(ended, 'other session')} ended")

@@ -19,6 +19,7 @@ from pydantic_settings import EnvSettingsSource
 from pydantic_settings import SettingsError as SourceError
 
 from callisto_telnetd.errors import FolderError, SettingsError, listed, named, quoted
+from callisto_telnetd.secret_text import trimmed
 from callisto_telnetd.settings.models import ENVIRONMENT_PREFIX, SETTINGS_FILE, Settings, merge
 from callisto_telnetd.settings.services import WEB_SERVER
 
@@ -29,7 +30,7 @@ _SERVICE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", re.ASCII)
 
 def default_data_folder() -> Path:
     """Return ``$CALLISTO_DATA``, else the system's state folder for root, the user's for others."""
-    if named := os.environ.get("CALLISTO_DATA"):
+    if named := trimmed(os.environ.get("CALLISTO_DATA", "")):
         return Path(named)
     if os.geteuid() == 0:
         return Path("/var/lib/callisto")
@@ -89,7 +90,7 @@ def _shown(file: Path) -> str:
 
 def _read_file(file: Path, *, needed: bool) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         if needed:
             raise SettingsError(f"{_shown(file)}: no such settings file") from None
@@ -105,7 +106,11 @@ def _read_file(file: Path, *, needed: bool) -> dict[str, Any]:
 def _read_environment() -> dict[str, Any]:
     source = EnvSettingsSource(Settings)
     # Names of services are the owner's, so pydantic cannot part them from keys: see _read_services
-    source.env_vars = {key: value for key, value in source.env_vars.items() if not key.startswith("callisto_services")}
+    source.env_vars = {
+        key: value
+        for key, given in source.env_vars.items()
+        if (value := trimmed(given or "")) and not key.startswith("callisto_services")
+    }
     try:
         values = source()
     except SourceError as error:
@@ -138,7 +143,7 @@ def _read_services() -> dict[str, Any]:
         table = services.setdefault(name.replace("_", "-"), {})
         for key in path[:-1]:
             table = table.setdefault(key, {})
-        table[path[-1]] = value
+        table[path[-1]] = trimmed(value)
     return services
 
 

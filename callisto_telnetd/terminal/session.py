@@ -149,6 +149,8 @@ class Session:
         self._clock = self._loop.call_later(self._limits.idle_s, self._look_at_idle_clock)
         await self._parts.accounts.note_access(account, origin, password)
         self.console.say(f"Last access {self._access_text(last)}")
+        if last is None and await self._parts.accounts.has_generated_password(account.name):
+            self.console.say("The appliance has made this account's password; 'user passwd' changes it.")
         self.console.say(*menu_lines(context, MAIN_MENU))
         return context
 

@@ -36,6 +36,7 @@ from callisto_telnetd.errors import (
     named,
     quoted,
 )
+from callisto_telnetd.secret_text import BOM
 from callisto_telnetd.transports.credentials import Credentials
 from callisto_telnetd.transports.dialling import dial
 from callisto_telnetd.transports.target import Target
@@ -163,7 +164,7 @@ def _load_key(credentials: Credentials) -> asyncssh.SSHKey | None:
             text = file.read(_MAX_KEY_FILE_BYTES + 1)
         if len(text) > _MAX_KEY_FILE_BYTES:
             raise TransferError(f"{named(path)} is no private key: it is longer than 64 KiB")
-        return asyncssh.import_private_key(text, passphrase)
+        return asyncssh.import_private_key(text.removeprefix(BOM), passphrase)
     except OSError as error:
         raise TransferError(f"the private key {named(path)} cannot be read: {error.strerror}") from None
     except asyncssh.KeyEncryptionError:

@@ -15,12 +15,15 @@ import importlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from pydantic import SecretStr
+
 from callisto_telnetd.errors import (
+    LoginDeniedError,
     NameTakenError,
     NoRoomError,
     TargetFolderError,
@@ -30,6 +33,7 @@ from callisto_telnetd.errors import (
     named,
     quoted,
 )
+from callisto_telnetd.secret_text import composed
 from callisto_telnetd.transports.credentials import Credentials
 from callisto_telnetd.transports.target import Target
 from callisto_telnetd.transports.wire import (
@@ -104,8 +108,20 @@ def open_transport(
 async def _open(target: Target, credentials: Credentials, patience: Patience) -> AsyncIterator[Transport]:
     module = await asyncio.to_thread(importlib.import_module, f"{__package__}.{_WIRES[target.scheme]}")
     open_wire: _OpenWire = module.open_wire
-    async with open_wire(target, credentials, patience) as wire:
+    async with AsyncExitStack() as stack:
+        wire = await _entered(stack, lambda each: open_wire(target, each, patience), credentials)
         yield WiredTransport(wire, target, patience)
+
+
+async def _entered(
+    stack: AsyncExitStack, opened: Callable[[Credentials], AbstractAsyncContextManager[Wire]], credentials: Credentials
+) -> Wire:
+    """Log in with the password composed; where that is refused, and it was typed in another spelling, with that one."""
+    password = credentials.password
+    if password is not None and (wanted := composed(password.get_secret_value())) != password.get_secret_value():
+        with suppress(LoginDeniedError):
+            return await stack.enter_async_context(opened(replace(credentials, password=SecretStr(wanted))))
+    return await stack.enter_async_context(opened(credentials))
 
 
 class WiredTransport:

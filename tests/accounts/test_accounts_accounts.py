@@ -8,14 +8,14 @@ from typing import Any
 import argon2
 import pytest
 
-from callisto_telnetd.accounts.accounts import Access, Accounts
+from callisto_telnetd.accounts.accounts import Access, Accounts, FirstAccount
 from callisto_telnetd.accounts.audit import Audit
 from callisto_telnetd.accounts.passwords import PasswordHashes, require_rule
 from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.store import Store
 from callisto_telnetd.errors import AccountError, StoreError
-from callisto_telnetd.origin import Origin
+from callisto_telnetd.origin import SYSTEM, Origin
 
 GOOD, BETTER = "Secret-123", "Better-456"
 AUDITED = "SELECT event, who, door, source, detail FROM audit ORDER BY id"
@@ -305,8 +305,12 @@ async def test_the_first_account_has_a_random_password(accounts: Accounts) -> No
     made = await accounts.make_first(None)
 
     assert made is not None
-    require_rule(made)
-    assert await accounts.check("admin", made)
+    assert made.password is not None
+    require_rule(made.password)
+    assert await accounts.check("admin", made.password)
+    assert await accounts.has_generated_password("admin")
+    await accounts.set_password("admin", GOOD, SYSTEM)
+    assert not await accounts.has_generated_password("admin")
     assert await accounts.make_first(None) is None
 
 
@@ -316,8 +320,9 @@ async def test_the_first_account_takes_the_password_that_is_given(accounts: Acco
         await accounts.make_first("weak")
     assert accounts.all() == []
 
-    assert await accounts.make_first(GOOD) is None
+    assert await accounts.make_first(GOOD) == FirstAccount(None)
     assert await accounts.check("admin", GOOD)
+    assert not await accounts.has_generated_password("admin")
 
 
 async def test_no_first_account_beside_others(two: Accounts) -> None:

@@ -144,7 +144,7 @@ def test_the_database_is_checked_after_a_yes(run: Run, appliance: Path) -> None:
 
     lines = run("repair", "yes", data=appliance).require(0).lines
 
-    assert lines[0] == "Checking: Pages, rows and indexes …"
+    assert "Checking: Pages, rows and indexes …" in lines
     assert lines[-1].startswith("OK database is sound")
     assert "sound" in run("information", "--json", data=appliance).facts["Database"]["Last check"]
 

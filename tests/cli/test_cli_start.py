@@ -318,10 +318,12 @@ def test_a_random_password_is_shown_once(start: StartServer) -> None:
     """Without $CALLISTO_ADMIN_PASSWORD the first start shows a random password that logs in; later starts show none."""
     server = start(environment={"CALLISTO_ADMIN_PASSWORD": ""})
     shown = re.findall(
-        r"^The account admin was made; its password, shown this once: (\S+)$", server.log(), re.MULTILINE
+        r"^callisto-telnetd: account admin made, password shown this once: (\S+)$", server.log(), re.MULTILINE
     )
     assert len(shown) == 1
-    server.log_in(NAME, shown[0])
+    hint = b"The appliance has made this account's password; 'user passwd' changes it.\r\n"
+    assert server.log_in(NAME, shown[0]).seen.count(hint) == 1
+    assert hint not in server.log_in(NAME, shown[0]).seen
     server.stop()
 
     again = start(data=server.data, environment={"CALLISTO_ADMIN_PASSWORD": ""})
@@ -335,6 +337,28 @@ def test_the_given_password_is_used_and_not_shown(own_server: Server) -> None:
     own_server.log_in(NAME, PASSWORD).run("whoami")
 
     assert PASSWORD not in own_server.log()
+    made = "callisto-telnetd: account admin made, password from CALLISTO_ADMIN_PASSWORD\n"
+    assert own_server.log().count(made) == 1
+
+
+def test_a_password_of_the_environment_is_taken_as_it_is_meant(start: StartServer, tmp_path: Path) -> None:
+    """A byte order mark and a line's end are taken off a value; a settings file may begin with a mark."""
+    server = start(
+        '\ufeff[appliance]\nserial = "B1"\n',
+        environment={
+            "CALLISTO_ADMIN_PASSWORD": "\ufeffChoose-your-0wn\r",
+            "CALLISTO_APPLIANCE__HOSTNAME": "\ufefftwin\r",
+        },
+    )
+    peer = server.connect()
+    peer.expect(b"twin login: ")
+    peer.send("admin\r\n").expect(b"Password: ")
+    peer.send("Choose-your-0wn\r\n").expect(b"twin# ")
+    peer.send("information\r\n").expect(b"Serial: B1\r\n")
+
+    environment = {"CALLISTO_ADMIN_PASSWORD": "Choose\x07your-0wn"}
+    refused = run_program("serve", "--port", "0", data=tmp_path / "d", environment=environment)
+    refused.require(2, err="the password holds U+0007, which is no printable character; allowed: 8 to 128 characters")
 
 
 def test_a_weak_first_password_is_refused(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_a_confirmation_is_asked(screen: Screen) -> None:
     screen.type("2", "Enter")
     screen.stands_at("Check the database now, and repair it where it is damaged [y/N]: ")
     screen.type("Enter")
-    screen.shows("Error: not confirmed; nothing was changed")
+    screen.shows("OK nothing was changed")
     screen.stands_at("callisto# ")
     screen.type("repair", "Enter")
     screen.stands_at("Check the database now, and repair it where it is damaged [y/N]: ")

@@ -333,13 +333,16 @@ def test_accounts_are_managed_over_the_wire(appliance: Server) -> None:
     """An account is added, changed and removed; its password is asked for twice and never shown."""
     peer = appliance.log_in()
     peer.send(IAC + DO + ECHO)
+    assert peer.run("user remove admin")[-1:] == ["Error: admin is the only account; add another before it is removed"]
     for words, done in (("user add berta", "OK account berta added"), ("user passwd berta", "OK password of berta")):
         peer.send(words + "\r\n").expect(QUESTION)
         peer.send("Berta-secret-9\r\n").expect(QUESTION)
         assert peer.send("Berta-secret-9\r\n").answer()[-1].startswith(done)
     assert appliance.log_in("berta", "Berta-secret-9").run("whoami") == ["OK berta from 127.0.0.1 (telnet)"]
 
-    peer.send("user add carla\r\n").expect(QUESTION)
+    assert peer.run("user add 1anna")[-1].startswith("Error: '1anna' is no name for an account; allowed: a letter")
+    assert peer.run("user add admin")[-1:] == ["Error: an account named admin exists already"]
+    assert b"A password has 8 to 128 characters" in peer.send("user add carla\r\n").expect(QUESTION)
     peer.send("Carla-secret-9\r\n").expect(QUESTION)
     assert peer.send("Carla-secret-8\r\n").answer()[-1].startswith("Error: ")
     peer.send("user add carla\r\n").expect(QUESTION)
@@ -409,7 +412,12 @@ def test_the_sessions_of_a_removed_account_end(appliance: Server) -> None:
 def test_a_changed_password_ends_the_other_sessions(appliance: Server) -> None:
     """After a new password the account's other sessions end; the one that changed it stays."""
     other, own = appliance.log_in(), appliance.log_in()
+    assert own.send("user passwd\r\n").expect(QUESTION).endswith(b"Present password of admin: ")
+    wrong = own.send("Not-the-one-1\r\n").answer()[-1]
+    assert wrong == "Error: the present password is another one; nothing was changed"
     own.send("user passwd\r\n").expect(QUESTION)
+    asked = own.send(PASSWORD + "\r\n").expect(QUESTION)
+    assert b"A password has 8 to 128 characters with an upper and a lower case letter" in asked
     own.send(PASSWORD + "\r\n").expect(QUESTION)
     assert own.send(PASSWORD + "\r\n").answer()[-1] == "OK password of admin changed, 1 other session ended"
 

@@ -64,7 +64,7 @@ def test_a_restore_shows_its_plan_and_asks(start: StartServer) -> None:
     shown = peer.seen.decode(errors="replace")
     assert "Note: before the change" in shown
     assert "Variable gWebTimeout: 33 now, 20 then" in shown
-    assert peer.send("n\r\n").answer()[-1].endswith("Error: not confirmed; nothing was changed")
+    assert peer.send("n\r\n").answer()[-1].endswith("OK nothing was changed")
     assert peer.run("variables diff")[-1] == "OK 1 variable not at the default"
 
     peer.send(f"backup restore {name}\r\n").expect(b"Password of ")
@@ -99,7 +99,7 @@ def test_a_copy_from_before_a_restore_says_so(start: StartServer) -> None:
     (told,) = (line for line in peer.seen.decode(errors="replace").splitlines() if f"Note: {copy.name} " in line)
     assert " is from before the restore of 20" in told
     assert told.endswith(f": nothing of {name} is in it")
-    assert peer.send("n\r\n").answer()[-1].endswith("Error: not confirmed; nothing was changed")
+    assert peer.send("n\r\n").answer()[-1].endswith("OK nothing was changed")
 
 
 @pytest.mark.long

@@ -110,7 +110,7 @@ def test_the_menu_asks_before_a_run_is_passed_over(start: StartServer) -> None:
     peer.send("5\r\n").expect(re.compile(rb"\]: $"))
     asked = peer.send("2031-05-02 10:00:00\r\n").expect(b"[y/N]: ").decode()
     assert PASSED.format("2031-05-02") in asked
-    assert peer.send("\r\n").answer() == ["Error: not confirmed; nothing was changed"]
+    assert peer.send("\r\n").answer() == ["OK nothing was changed"]
     assert peer.run("date")[0].startswith("Time: 2031-05-01 10:00:")
     peer.send("5\r\n").expect(re.compile(rb"\]: $"))
     peer.send("2031-05-02 10:00:00\r\n").expect(b"[y/N]: ")

@@ -79,6 +79,15 @@ def test_an_archive_holds_what_the_manifest_lists(order: Order, password: str | 
     assert not [path for path in order.folder.iterdir() if path.name.startswith(".")]
 
 
+def test_a_password_opens_an_archive_however_it_is_spelt(order: Order) -> None:
+    """A password that looks the same opens it; an archive that was made with a password as typed is opened by that."""
+    typed, composed = "Scho\u0308nes-Passwort-1", "Sch\u00f6nes-Passwort-1"
+    for made_with, given in ((composed, typed), (composed, composed), (typed, typed)):
+        made = make_archive(order, made_with)
+        with open_archive(made.path, given) as archive:
+            assert archive.protected
+
+
 def test_the_manifest_says_what_it_is_of(order: Order) -> None:
     """Product, schema, edition, host, serial, UTC, note: as ordered, also read back."""
     made = make_archive(order, PASSWORD)

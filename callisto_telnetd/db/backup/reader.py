@@ -41,6 +41,7 @@ from callisto_telnetd.db.backup.zip_records import (
     parse_end,
 )
 from callisto_telnetd.errors import BackupError, BackupPasswordError, NewerBackupError
+from callisto_telnetd.secret_text import spellings
 
 _TAIL_BYTES = END_64_BYTES + END_BYTES + COMMENT_BYTES
 _FEWEST_MEMBERS, _MOST_MEMBERS = 2, 4
@@ -283,7 +284,7 @@ def _opened(descriptor: int, password: str | None, key: bytes | None, told: Told
         raise NewerBackupError(
             f"{FILE}: its form is {comment.version}, this version knows {SEAL_VERSION}: use a newer callisto-telnetd"
         )
-    _require_password(descriptor, password)
+    password = _fitting(descriptor, password)
     key = key_of(password, comment.salt) if key is None else key
     if not is_same(make_seal(descriptor, size, key, told), comment.seal):
         doubt = ", or the password is wrong" if password is not None else ""
@@ -295,19 +296,27 @@ def _opened(descriptor: int, password: str | None, key: bytes | None, told: Told
     return Archive(descriptor, size, directory, password)
 
 
-def _require_password(descriptor: int, password: str | None) -> None:
+def _fitting(descriptor: int, password: str | None) -> str | None:
+    """Return the spelling of the password that fits; None where none protects the archive.
+
+    Raises:
+        BackupPasswordError: it is wrong, missing, or there where none is needed.
+    """
     protected = _begins_protected(descriptor)
     if not protected:
         if password is not None:
             raise BackupPasswordError(f"{FILE}: no password protects it, but one was given; nothing was changed")
-        return
+        return None
     if password is None:
         raise BackupPasswordError(f"{FILE}: a password protects it; give it; nothing was changed")
     head = os.pread(descriptor, LOCAL_BYTES, 0)
     at = LOCAL_BYTES + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
     salt = os.pread(descriptor, SALT_BYTES, at)
-    if os.pread(descriptor, HEAD_BYTES - SALT_BYTES, at + SALT_BYTES) != keys_of(password, salt).verifier:
-        raise BackupPasswordError(f"{FILE}: the password is wrong; nothing was changed")
+    verifier = os.pread(descriptor, HEAD_BYTES - SALT_BYTES, at + SALT_BYTES)
+    for spelling in spellings(password):
+        if keys_of(spelling, salt).verifier == verifier:
+            return spelling
+    raise BackupPasswordError(f"{FILE}: the password is wrong; nothing was changed")
 
 
 def _begins_protected(descriptor: int) -> bool:

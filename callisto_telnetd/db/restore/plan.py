@@ -135,7 +135,7 @@ def changed_settings(now: Path, then: Path | None) -> tuple[str, ...]:
 
 def _keys_of(file: Path) -> dict[str, object]:
     try:
-        return _flat(tomllib.loads(file.read_text(encoding="utf-8"))) if is_plain_file(file) else {}
+        return _flat(tomllib.loads(file.read_text(encoding="utf-8-sig"))) if is_plain_file(file) else {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError):
         return {}
 
