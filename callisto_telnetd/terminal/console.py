@@ -314,6 +314,8 @@ class Console:
                 question, secret=secret, remember=False, complete=complete if choices else None
             )
         except EndOfInputError:
+            if self._ended:  # a key, Ctrl-D, has ended the row of the question already
+                self._put(b"\r\n")
             raise InterruptedLineError("the input ended at a question; nothing was changed") from None
         except InterruptedLineError:
             raise InterruptedLineError("interrupted; nothing was changed") from None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import socket
 
 import pytest
@@ -347,6 +348,14 @@ def test_a_last_line_without_its_end_runs_too(server: Server) -> None:
     peer.send(f"admin\n{PASSWORD}\nwhoami").finish_input()
 
     assert b"OK admin from 127.0.0.1" in peer.expect_closed()
+
+
+def test_a_half_close_at_a_question_is_an_error_on_a_line_of_its_own(server: Server) -> None:
+    """Nobody is left to answer: nothing is changed, and the script that half-closed finds its ``Error: `` line."""
+    peer = server.log_in()
+    text = peer.send("repair\r\n").finish_input().text_to_close()
+
+    assert re.fullmatch(r"\r\n[^\r]+ \[y/N\]: \r\nError: the input ended at a question; [^\r]+\r\ncallisto# ", text)
 
 
 def test_a_half_close_at_the_login_prompt_closes(server: Server) -> None:
