@@ -39,6 +39,8 @@ from callisto_telnetd.maintenance.snapshots import Snapshots
 from callisto_telnetd.maintenance.workshop import Workshop
 from callisto_telnetd.menus.context import Identity, Parts
 from callisto_telnetd.menus.date import CLOCK_STATE
+from callisto_telnetd.menus.trace_files import tell_deleted
+from callisto_telnetd.quantities import format_bytes
 from callisto_telnetd.services.processes import ProcessTable
 from callisto_telnetd.services.recipe import check_services
 from callisto_telnetd.services.scheduler import Job, Scheduler
@@ -109,8 +111,8 @@ async def open_parts(
             log.warning("a journal was rolled back into the database", reason=store.played_back)
         await asyncio.to_thread(_remove_unnamed, store, log)
         variables = _make_variables(settings, store, stack, catalogue=catalogue, clock=clock, log=log)
-        captures = _make_captures(settings, folder, hub, log, stack)
         presence, audit, processes = Presence(), Audit(store, clock, log), ProcessTable()
+        captures = _make_captures(settings, folder, hub, stack, log=log, presence=presence)
         stack.push_async_callback(audit.close)
         accounts = _make_accounts(store, stack, audit=audit, presence=presence, clock=clock, log=log)
         mode = MaintenanceMode(store, variables, accounts, presence, log)
@@ -220,7 +222,7 @@ async def open_parts(
             schedule=schedule,
             self_check=self_check,
             trace_inputs=_trace_inputs(settings, folder, hub, log),
-            trace_size_bytes=settings.trace.size,
+            trace_size_bytes=min(settings.trace.size, settings.trace.budget),
             started_at=time.monotonic(),
             serving=serving,
             repairing=repairing,
@@ -268,9 +270,16 @@ def _make_variables(
     return variables
 
 
-def _make_captures(settings: Settings, folder: DataFolder, hub: Hub, log: Log, stack: AsyncExitStack) -> Captures:
+def _make_captures(
+    settings: Settings, folder: DataFolder, hub: Hub, stack: AsyncExitStack, *, log: Log, presence: Presence
+) -> Captures:
     captures = Captures(hub, folder.trace, free_bytes=settings.trace.free, budget_bytes=settings.trace.budget)
-    captures.on_deleted = lambda names: log.info("trace files deleted for the budget", files=", ".join(names))
+    captures.on_deleted = partial(tell_deleted, log, presence)
+    if settings.trace.size > settings.trace.budget:
+        sizes = {"size": format_bytes(settings.trace.size), "budget": format_bytes(settings.trace.budget)}
+        log.warning(
+            "trace.size is larger than trace.budget: a trace ends at the budget, unless size= is given", **sizes
+        )
     stack.push_async_callback(captures.close)
     return captures
 

@@ -29,6 +29,10 @@ _DETAILS = (
     "rotate=10M keep=5 goes on in a new file every 10 MiB, and keeps the last five.",
 )
 
+_NEWEST = "Without FILE it is the newest one."
+_FIRST = "Where names of processes are given, FILE stands before them."
+_ONLY = "Without FILE it is the only trace that runs."
+
 
 def _complete_file(context: Context, words: Sequence[str]) -> Sequence[str]:
     if words:
@@ -86,16 +90,18 @@ TRACE_MENU = Menu(
         Command(word="status", help="list the traces that run", run=show_status, facts="many"),
         Command(
             word="attach",
-            usage="FILE [before=10s]",
+            usage="[FILE] [before=10s]",
             help="show the live records of a trace that runs; it goes on afterwards",
+            details=(_ONLY,),
             run=attach,
             complete=_complete_running,
             facts="stream",
         ),
         Command(
             word="stop",
-            usage="FILE|all",
+            usage="[FILE|all]",
             help="stop a trace that runs",
+            details=(_ONLY,),
             run=stop_capture,
             complete=_complete_running,
             facts="many",
@@ -104,8 +110,9 @@ TRACE_MENU = Menu(
         Command(word="list", help="list the trace files", run=list_files, facts="many"),
         Command(
             word="show",
-            usage="FILE",
+            usage="[FILE]",
             help="print a trace file",
+            details=(_NEWEST,),
             run=show_file,
             complete=_complete_file,
             facts="stream",
@@ -114,8 +121,9 @@ TRACE_MENU = Menu(
         ),
         Command(
             word="export",
-            usage=f"FILE [format=jsonl|text|csv] {FILTER_USAGE}",
+            usage=f"[FILE] [format=jsonl|text|csv] {FILTER_USAGE}",
             help="print the records of a trace file as JSON Lines, text or CSV",
+            details=(_NEWEST, _FIRST),
             run=export_file,
             complete=_complete_file_then_filter,
             joins_words=True,
@@ -125,8 +133,9 @@ TRACE_MENU = Menu(
         ),
         Command(
             word="play",
-            usage=f"FILE {FILTER_USAGE} [speed=4]",
+            usage=f"[FILE] {FILTER_USAGE} [speed=4]",
             help="show the records of a trace file again, at their own pace or faster",
+            details=(_NEWEST, _FIRST),
             run=play_file,
             complete=_complete_file_then_filter,
             joins_words=True,

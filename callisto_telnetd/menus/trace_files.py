@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 
-from callisto_telnetd.errors import TraceError, UnknownTraceError, quoted
+from callisto_telnetd.accounts.presence import Presence
+from callisto_telnetd.errors import TraceError, UnknownTraceError, listed, quoted
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
 from callisto_telnetd.menus.arguments import parse_words, require_count, take_yes
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.trace_words import FILTER_OPTIONS, parse_filter, parse_speed, take_filter_options
 from callisto_telnetd.quantities import counted, format_bytes, format_duration
+from callisto_telnetd.trace.capture_folder import DeletedFile
+from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.trace.reading import (
     CSV_HEAD,
     FORMATS,
@@ -44,6 +47,32 @@ async def list_files(context: Context, words: list[str]) -> AsyncGenerator[Answe
     yield Done(counted(len(files), "trace file"))
 
 
+def tell_deleted(log: Log, presence: Presence, files: Sequence[DeletedFile]) -> None:
+    """Log which files the budget has taken, and show a notice to those who made them."""
+    log.info("trace files deleted for the budget", files=", ".join(file.name for file in files))
+    for who in {file.who: None for file in files if file.who}:
+        names = [file.name for file in files if file.who == who]
+        more = [f"{len(names) - _MOST_NAMED} more"] if len(names) > _MOST_NAMED else []
+        told = listed([*names[:_MOST_NAMED], *more], "and")
+        presence.tell(who, f"{counted(len(names), 'trace file')} deleted, because trace.budget is used up: {told}")
+
+
+async def _named_or_newest(context: Context, words: Sequence[str]) -> str:
+    """Return the first of the words, or without any the name of the newest file.
+
+    Raises:
+        TraceError: there is none.
+    """
+    if words:
+        return words[0]
+    files = await asyncio.to_thread(context.parts.captures.folder.files)
+    if not files:
+        raise TraceError("there is no trace file yet; 'trace' makes one")
+    return files[-1].name
+
+
+_MOST_NAMED = 3
+"""In a notice."""
 _LONGEST_PAUSE_S = 60.0
 """Between two records that are shown again: a clock that was set forward would make one of years."""
 
@@ -78,9 +107,9 @@ async def _open(context: Context, name: str) -> AsyncIterator[CaptureReader]:
 
 async def show_file(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Yield the lines of a capture as they are; to programs, its records as data."""
-    require_count(words, 1, 1, "trace show FILE")
-    count = 0
-    async with _open(context, words[0]) as reader:
+    require_count(words, 0, 1, "trace show [FILE]")
+    count, name = 0, await _named_or_newest(context, words)
+    async with _open(context, name) as reader:
         if context.dialogue.wants_json:
             while entries := await in_thread(reader.entries):
                 for entry in entries:
@@ -90,18 +119,16 @@ async def show_file(context: Context, words: list[str]) -> AsyncGenerator[Answer
             while lines := await in_thread(reader.lines):
                 yield Fact({}, tuple(lines))
                 count += len(lines)
-    yield Done(f"{counted(count, 'line')} of {words[0]}")
+    yield Done(f"{counted(count, 'line')} of {name}")
 
 
 async def export_file(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Yield the records of a capture in another form."""
     plain, options = take_filter_options(words, ("format", *FILTER_OPTIONS), "trace export")
-    if not plain:
-        require_count(plain, 1, 1, "trace export FILE [format=jsonl|text|csv]")
     form = parse_words(options.get("format", "jsonl"), "format", FORMATS)
     wanted = parse_filter(plain[1:], options, None)
-    count = 0
-    async with _open(context, plain[0]) as reader:
+    count, name = 0, await _named_or_newest(context, plain)
+    async with _open(context, name) as reader:
         if form == "csv":
             yield Line(csv_line(*CSV_HEAD))
         while entries := await in_thread(reader.entries):
@@ -109,18 +136,17 @@ async def export_file(context: Context, words: list[str]) -> AsyncGenerator[Answ
                 if isinstance(entry, Entry) and wanted.takes(entry):
                     count += 1
                     yield Fact(as_dict(entry), (line_of(entry, form),))
-    yield Done(f"{counted(count, 'record')} of {plain[0]} as {form}")
+    yield Done(f"{counted(count, 'record')} of {name} as {form}")
 
 
 async def play_file(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Show the records of a capture again, as far apart as they were, until Enter, ``q`` or an interrupt."""
     plain, options = take_filter_options(words, ("speed", *FILTER_OPTIONS), "trace play")
-    if not plain:
-        require_count(plain, 1, 1, "trace play FILE [PROCESS,…] [level=LEVEL] [match=REGEX] [speed=4]")
     speed = parse_speed(options.get("speed", "1"))
     wanted = parse_filter(plain[1:], options, None)
     loop, stopped, count = asyncio.get_running_loop(), asyncio.Event(), 0
-    async with _open(context, plain[0]) as reader:
+    name = await _named_or_newest(context, plain)
+    async with _open(context, name) as reader:
         with context.dialogue.watch(stopped.set, until_end_of_input=True):
             due, last_s = loop.time(), None
             while entries := await in_thread(reader.entries):
@@ -140,7 +166,7 @@ async def play_file(context: Context, words: list[str]) -> AsyncGenerator[Answer
                     yield Fact(as_dict(entry), (format_line(entry),))
                 if stopped.is_set():
                     break
-    yield Done(f"{counted(count, 'record')} of {plain[0]} shown")
+    yield Done(f"{counted(count, 'record')} of {name} shown")
 
 
 async def _stopped_before(stopped: asyncio.Event, due: float) -> bool:

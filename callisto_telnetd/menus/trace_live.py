@@ -138,7 +138,7 @@ async def run_trace(context: Context, words: list[str]) -> AsyncGenerator[Answer
             _notify_at_end(context, capture)  # it goes on, as if it had been started without a viewer
         else:
             capture.stop("its viewer has gone")
-    for answer in _ended(replace(await _closed(capture), not_shown=viewer.not_shown)):
+    for answer in _ended(context, replace(await _closed(capture), not_shown=viewer.not_shown)):
         yield answer
 
 
@@ -212,8 +212,8 @@ def _summary_data(summary: Summary) -> dict[str, Any]:
     }
 
 
-def _ended(summary: Summary) -> Iterator[Answer]:
-    """Yield how a capture has ended.
+def _ended(context: Context, summary: Summary) -> Iterator[Answer]:
+    """Yield how a capture has ended; who has typed the line by hand is told how to see its file.
 
     Raises:
         TraceError: its file could not be written.
@@ -223,6 +223,8 @@ def _ended(summary: Summary) -> Iterator[Answer]:
         raise TraceError(f"{summary.reason}; {summary}")
     if summary.ending is Ending.DISK:
         yield Line(f"The trace has stopped: {summary.reason}.")
+    if context.dialogue.redrawable is not None:
+        yield Line("'trace show' prints the file.")
     yield Done(str(summary))
 
 
@@ -305,13 +307,23 @@ def _until(request: CaptureRequest, left_s: float | None) -> str:
     return " or ".join(bounds)
 
 
+def _named_or_only(context: Context, words: Sequence[str]) -> Capture:
+    """Return the running capture of that name, or without one the only capture that runs.
+
+    Raises:
+        TraceError: there is none.
+    """
+    captures = context.parts.captures
+    return captures.capture(words[0]) if words else captures.only_capture()
+
+
 async def attach(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Show what a running capture takes; it goes on when nobody looks any more."""
     plain, options = take_filter_options(words, ("before",), "trace attach")
-    require_count(plain, 1, 1, "trace attach FILE [before=10s]")
+    require_count(plain, 0, 1, "trace attach [FILE] [before=10s]")
     require_server(context)
     before_s = parse_duration(options["before"], "before") if "before" in options else 0.0
-    capture = context.parts.captures.capture(plain[0])
+    capture = _named_or_only(context, plain)
     viewer = _viewer(context)
     viewer.on_stalled = _cutting_off(context, viewer, capture)
     capture.show_to(viewer, before_s)
@@ -327,18 +339,18 @@ async def attach(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
     if capture.running:
         yield Done(f"{shown}; {capture.name} goes on")
         return
-    for answer in _ended(replace(await _closed(capture), not_shown=viewer.not_shown)):
+    for answer in _ended(context, replace(await _closed(capture), not_shown=viewer.not_shown)):
         yield answer
 
 
 async def stop_capture(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Stop a running capture, or all of them."""
-    require_count(words, 1, 1, "trace stop FILE|all")
+    require_count(words, 0, 1, "trace stop [FILE|all]")
     require_server(context)
-    if words[0].lower() != "all":
-        capture = context.parts.captures.capture(words[0])
+    if not words or words[0].lower() != "all":
+        capture = _named_or_only(context, words)
         capture.stop(f"stopped by {context.origin.who}")
-        for answer in _ended(await _closed(capture)):
+        for answer in _ended(context, await _closed(capture)):
             yield answer
         return
     captures = [capture for capture in context.parts.captures.running if capture.running]

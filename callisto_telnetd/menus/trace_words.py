@@ -132,7 +132,6 @@ def parse_request(context: Context, words: Sequence[str]) -> CaptureRequest:
     part_bytes = (
         parse_bytes(options["rotate"], "rotate", _SMALLEST_PART, _LARGEST_SIZE) if "rotate" in options else None
     )
-    keep = parse_whole(options["keep"], "keep", _FEWEST_PARTS, _MOST_PARTS) if "keep" in options else _USUAL_PARTS
     form = "jsonl" if context.dialogue.wants_json else "text"
     if "format" in options:
         form = parse_words(options["format"], "format", ("text", "jsonl"))
@@ -147,9 +146,15 @@ def parse_request(context: Context, words: Sequence[str]) -> CaptureRequest:
         note=note,
         trigger=parse_pattern(options["on"], "on") if "on" in options else None,
         part_bytes=part_bytes,
-        keep=keep if part_bytes else 1,
+        keep=_parse_keep(context, options, part_bytes) if part_bytes else 1,
         as_json=form == "jsonl",
     )
+
+
+def _parse_keep(context: Context, options: dict[str, str], part_bytes: int) -> int:
+    if "keep" in options:
+        return parse_whole(options["keep"], "keep", _FEWEST_PARTS, _MOST_PARTS)
+    return max(_FEWEST_PARTS, min(_USUAL_PARTS, context.parts.captures.budget_bytes // part_bytes))
 
 
 def _parse_size(context: Context, options: dict[str, str]) -> int | None:

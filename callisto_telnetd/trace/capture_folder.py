@@ -8,6 +8,7 @@ Rules:
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from callisto_telnetd.trace.capture_file import FILE_NAME, JSON_SUFFIX, comment_
 
 _TAIL_BYTES = 1024
 _ENDS = {"ended: ": "ended", "continued in ": "continued"}
+_BY = re.compile(rb'^(?:; |\{"comment":")by ([!-~]{1,64}) from ', re.MULTILINE)
+_HEAD_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,15 @@ class FoundFile:
         """When the capture was started, as the appliance's clock then said: ``2026-11-23 10:15:00``."""
         day, time = self.name.split("-")[:2]
         return f"{day[:4]}-{day[4:6]}-{day[6:]} {time[:2]}:{time[2:4]}:{time[4:]}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedFile:
+    """A file that has gone for the budget."""
+
+    name: str
+    who: str
+    """By whom it was made, as its header tells; blank where it does not."""
 
 
 class CaptureFolder:
@@ -110,7 +122,7 @@ class CaptureFolder:
 
     def make_room(
         self, budget_bytes: int, running: Collection[str], spared: Collection[str] = ()
-    ) -> tuple[int, list[str]]:
+    ) -> tuple[int, list[DeletedFile]]:
         """Delete the files written longest ago until the folder is within its budget.
 
         Args:
@@ -119,7 +131,7 @@ class CaptureFolder:
             spared: Stems of captures whose files stay too, and do not count.
 
         Returns:
-            The bytes that are left, and the names of what was deleted.
+            The bytes that are left, and what was deleted.
 
         Raises:
             TraceError: the folder cannot be read.
@@ -131,10 +143,19 @@ class CaptureFolder:
             if size_bytes <= budget_bytes:
                 break
             if file.stem not in running:
+                who = self._maker_of(file.name)
                 try:
                     (self.path / file.name).unlink()
                 except OSError:
                     continue
                 size_bytes -= file.size_bytes
-                deleted.append(file.name)
+                deleted.append(DeletedFile(file.name, who))
         return size_bytes, deleted
+
+    def _maker_of(self, name: str) -> str:
+        try:
+            with (self.path / name).open("rb") as stream:
+                match = _BY.search(stream.read(_HEAD_BYTES))
+        except OSError:
+            return ""
+        return match[1].decode("ascii") if match else ""

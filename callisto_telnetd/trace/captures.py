@@ -16,19 +16,23 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from callisto_telnetd.errors import TraceError, UnknownTraceError, named, quoted
+from callisto_telnetd.errors import TraceError, UnknownTraceError, listed, named, quoted
 from callisto_telnetd.quantities import format_bytes
 from callisto_telnetd.trace.capture import Capture, CaptureRequest, Ending
 from callisto_telnetd.trace.capture_file import FILE_NAME, JSON_SUFFIX, TEXT_SUFFIX, CaptureFile
-from callisto_telnetd.trace.capture_folder import CaptureFolder, FoundFile
+from callisto_telnetd.trace.capture_folder import CaptureFolder, DeletedFile, FoundFile
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.viewers import Viewer
 from callisto_telnetd.trace.writer import Writer
 
 MOST_RUNNING = 256
+_MOST_NAMED = 5
+"""In an error."""
 _LOOK_S = 1.0
 _LOOK_BYTES = 8 << 20
 """How much may be written until the budget is looked at again, or how long it may take."""
+_TRAILER_BYTES = 256
+"""What a file may have beyond its bound: its last line. One as large as the budget must not go for that line."""
 _SPARED_S = 600.0
 """How long a capture that had to make room for others stays itself: somebody wants to have it."""
 _CLOSE_S = 2.0
@@ -65,8 +69,8 @@ class Captures:
         self._grown = asyncio.Event()
         self._grown_bytes = 0
         self._ended_records = self._most_written = 0
-        self.on_deleted: Callable[[list[str]], None] = lambda _names: None
-        """Is told the names of the files that the budget has taken."""
+        self.on_deleted: Callable[[list[DeletedFile]], None] = lambda _files: None
+        """Is told which files the budget has taken."""
         self.started = 0
         """Captures since the server's start."""
         self.failed = 0
@@ -189,13 +193,12 @@ class Captures:
     async def _keep_budget(self) -> None:
         now = asyncio.get_running_loop().time()
         spared = {self._spared} if now < self._spared_until else frozenset[str]()
-        size, deleted = await self.writer.call(
-            lambda: self.folder.make_room(self.budget_bytes, self._open_stems, spared)
-        )
+        most = self.budget_bytes + _TRAILER_BYTES
+        size, deleted = await self.writer.call(lambda: self.folder.make_room(most, self._open_stems, spared))
         if deleted:
             self.deleted += len(deleted)
             self.on_deleted(deleted)
-        if size > self.budget_bytes and self._running:
+        if size > most and self._running:
             largest = max(self.running, key=lambda capture: capture.kept_bytes)
             self._spared, self._spared_until = largest.stem, now + _SPARED_S
             largest.stop(f"the budget of all trace files, {format_bytes(self.budget_bytes)}, is used up", Ending.DISK)
@@ -213,6 +216,22 @@ class Captures:
         if capture is None or not capture.running:
             raise UnknownTraceError(f"no running trace named {quoted(name)}; see 'trace status'")
         return capture
+
+    def only_capture(self) -> Capture:
+        """Return the capture that runs, where one does and no other.
+
+        Raises:
+            TraceError: none does, or several do; they are named.
+        """
+        running = [capture for capture in self.running if capture.running]
+        if len(running) == 1:
+            return running[0]
+        if not running:
+            raise TraceError("no trace runs; 'trace start' begins one")
+        names = listed(
+            [*(capture.name for capture in running[:_MOST_NAMED]), *["others"] * (len(running) > _MOST_NAMED)], "and"
+        )
+        raise TraceError(f"{len(running)} traces run, {names}: name one")
 
     def runs(self, file: FoundFile) -> bool:
         """Whether the file belongs to a capture that runs."""

@@ -188,7 +188,6 @@ def test_a_file_is_played(run: Run, appliance: Path, file: Path) -> None:
             "'--colour' is no option of trace export; allowed: format=, level= or match=",
         ),
         (("export", NAME, "match=("), 2, "match: '(' is no regular expression"),
-        (("export",), 2, "usage: trace export FILE"),
         (("play", NAME, "speed=fast"), 2, "speed: 'fast' is not a number from 0.1 to 1000"),
         (("show", "20200101-000000-admin.log"), 2, "no trace file named '20200101-000000-admin.log'"),
         (("delete", "nosuch.log", "yes"), 2, "no trace file named 'nosuch.log'"),

@@ -9,9 +9,11 @@ import time
 
 import pytest
 
-from tests.conftest import Peer, Server
+from tests.conftest import Peer, Server, StartServer
 from tests.contract.conftest import RECORD, Saved, Sender, begin, lines_of, said, started
+from tests.hostile.tracing import wait_shown
 
+NONE_RUNS = "Error: no trace runs; 'trace start' begins one"
 SPREAD = """\
 ; Callisto 1.0.0, edition ucm, host callisto
 ; started 2025-01-02T03:04:05.000000+01:00, zone Africa/Lagos, clock: system clock
@@ -57,11 +59,49 @@ def test_a_file_is_listed_shown_and_deleted(peer: Peer, tracing: Server, taken: 
     ]
 
     peer.send(f"trace delete {taken.file}\r\n").expect(b"[y/N]: ")
-    assert peer.send("n\r\n").answer()[-1].startswith("Error: ")
+    assert peer.send("n\r\n").answer()[-1] == "OK nothing was changed"
     assert (tracing.data / "trace" / taken.file).exists()
     assert peer.run(f"trace delete {taken.file} yes") == [f"OK {taken.file} deleted"]
     assert not (tracing.data / "trace" / taken.file).exists()
     assert peer.run(f"trace show {taken.file}")[-1].startswith("Error: no trace file named ")
+
+
+def test_a_small_budget_and_files_that_are_not_named(start: StartServer) -> None:
+    """A budget below ``trace.size`` bounds every trace; without FILE it is the newest, or the only one that runs.
+
+    A file that has reached the budget stays; the one that goes for the next is told to whoever made it.
+    """
+    server = start('[trace]\nbudget = "1M"\n')
+    peer = server.log_in()
+    assert "WARNING trace.size is larger than trace.budget: a trace ends at the budget" in server.log()
+    nothing = [peer.run(f"trace {words}")[-1] for words in ("show", "export", "play", "stop", "attach")]
+    assert nothing == [*["Error: there is no trace file yet; 'trace' makes one"] * 3, *[NONE_RUNS] * 2]
+    sender = Sender(server, "web")
+    files = []
+    for _ in range(2):
+        files.append(started(peer, "match=^packet"))
+        assert ", 1.0 MiB, match=^packet" in peer.run("trace status")[1]
+        for number in range(1_500):
+            sender.say(f"packet {number:04} {'x' * 700}")
+        wait_shown(peer, "trace list", f"Notice: trace saved to {files[-1]}, ")
+    told = f"Notice: 1 trace file deleted, because trace.budget is used up: {files[0]}"
+    assert told in "\n".join(peer.run("whoami")) or wait_shown(peer, "whoami", told)
+    listed = [line.split()[0] for line in peer.run("trace list")[:-1]]
+    assert listed == [files[1]]
+    assert peer.run("trace show")[-1].endswith(f" lines of {files[1]}")
+    assert peer.run("trace export level=debug")[-1].endswith(f" records of {files[1]} as jsonl")
+    assert peer.run("trace play level=error")[-1] == f"OK 0 records of {files[1]} shown"
+    rotating = started(peer, "rotate=200k")
+    assert ", the last 5 files of 200.0 KiB, rotate=200k" in peer.run("trace status")[1]
+    peer.run(f"trace stop {rotating}")
+    only = started(peer)
+    begin(peer, "trace attach")
+    assert peer.send("q").answer()[-1].endswith(f" not shown; {only} goes on")
+    second = started(peer)
+    assert peer.run("trace stop") == [f"Error: 2 traces run, {only} and {second}: name one"]
+    peer.run(f"trace stop {only}")
+    assert Saved.parse(peer.run("trace stop")[-1]).file == second
+    sender.close()
 
 
 def test_export_in_three_forms(peer: Peer, web: Sender, tracing: Server, taken: Saved) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from callisto_telnetd.errors import TraceError
 from callisto_telnetd.trace.capture_file import CaptureFile
-from callisto_telnetd.trace.capture_folder import CaptureFolder
+from callisto_telnetd.trace.capture_folder import CaptureFolder, DeletedFile
 from tests.trace.conftest import file_size_limit
 
 NAME = "20261123-101500-ada.log"
@@ -187,9 +187,33 @@ def test_the_files_written_longest_ago_go_first(captures: CaptureFolder, folder:
         make(folder, name, 100, 1000.0 + number)
 
     assert captures.make_room(300, ()) == (300, [])
-    assert captures.make_room(299, ()) == (200, ["20261103-000000-c.log"])
-    assert captures.make_room(0, ()) == (0, ["20261101-000000-a.log", "20261102-000000-b.jsonl"])
+    assert captures.make_room(299, ()) == (200, [DeletedFile("20261103-000000-c.log", "")])
+    size, deleted = captures.make_room(0, ())
+    assert (size, [file.name for file in deleted]) == (0, ["20261101-000000-a.log", "20261102-000000-b.jsonl"])
     assert captures.files() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "who"),
+    [
+        (
+            "20261123-101500-ada.log",
+            b"; Callisto\n; started now\n; by a.b from 192.0.2.7 (telnet)\n; note: by x from y\n",
+            "a.b",
+        ),
+        ("20261123-101500-ada.jsonl", b'{"comment":"Callisto"}\n{"comment":"by root from local (local)"}\n', "root"),
+        ("20261123-101500-ada.log", b"; Callisto\n2026 web[1] INFO ; by ada from x\n", ""),
+        ("20261123-101500-ada.log", b"\xff" * 9000, ""),
+        ("20261123-101500-ada.log", b"; by " + b"a" * 65 + b" from x\n", ""),
+    ],
+)
+def test_who_made_a_deleted_file_is_read_from_its_header(
+    captures: CaptureFolder, folder: Path, name: str, data: bytes, who: str
+) -> None:
+    """Whichever form the file has; one without such a line was nobody's."""
+    (folder / name).write_bytes(data)
+
+    assert captures.make_room(0, ()) == (0, [DeletedFile(name, who)])
 
 
 def test_no_file_of_a_running_capture_goes(captures: CaptureFolder, folder: Path) -> None:
@@ -200,8 +224,8 @@ def test_no_file_of_a_running_capture_goes(captures: CaptureFolder, folder: Path
     make(folder, "20261103-000000-new.log", 10, 4.0)
 
     running = {"20261101-000000-run"}
-    assert captures.make_room(2010, running) == (2010, ["20261102-000000-old.log"])
-    assert captures.make_room(100, running) == (2000, ["20261103-000000-new.log"])
+    assert captures.make_room(2010, running) == (2010, [DeletedFile("20261102-000000-old.log", "")])
+    assert captures.make_room(100, running) == (2000, [DeletedFile("20261103-000000-new.log", "")])
     assert len(captures.files()) == 2
 
 

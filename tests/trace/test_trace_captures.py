@@ -15,6 +15,7 @@ from callisto_telnetd.clock import Clock
 from callisto_telnetd.errors import TraceError
 from callisto_telnetd.trace import captures as captures_module
 from callisto_telnetd.trace.capture import CaptureRequest, Ending
+from callisto_telnetd.trace.capture_folder import DeletedFile
 from callisto_telnetd.trace.captures import Captures
 from callisto_telnetd.trace.hub import OWN_PROCESS, Hub
 from callisto_telnetd.trace.patterns import Pattern
@@ -918,13 +919,13 @@ async def look_at_budget(captures: Captures, moment: FakeMoment) -> None:
 async def test_the_oldest_files_go_for_what_is_new(hub: Hub, folder: Path, moment: FakeMoment) -> None:
     """While a capture runs, finished ones go until all are within the budget, and who asked for it is told."""
     captures = Captures(hub, folder, free_bytes=0, budget_bytes=10_000)
-    told: list[list[str]] = []
+    told: list[list[DeletedFile]] = []
     captures.on_deleted = told.append
     for number in range(4):
-        (folder / f"2025010{number}-000000-old.log").write_bytes(b"x" * 3000)
+        (folder / f"2025010{number}-000000-old.log").write_bytes(b"; by bob from ::1 (telnet)\n" + b"x" * 2974)
     capture = await captures.start(CaptureRequest("ada", size_bytes=9000), HEADER)
     await look_at_budget(captures, moment)
-    assert [name for names in told for name in names] == ["20250100-000000-old.log"]
+    assert [file for files in told for file in files] == [DeletedFile("20250100-000000-old.log", "bob")]
     say(hub, "x" * 5000)
     hub.hand_on()
     await captures.writer.flush()
@@ -933,6 +934,23 @@ async def test_the_oldest_files_go_for_what_is_new(hub: Hub, folder: Path, momen
     assert [file.name for file in captures.folder.files()] == ["20250103-000000-old.log", NAME]
     assert captures.deleted == 3
     assert capture.running
+    await captures.close()
+
+
+async def test_a_file_as_large_as_the_budget_stays(hub: Hub, folder: Path, moment: FakeMoment) -> None:
+    """A capture whose records fill the budget to the byte is not deleted for its last line."""
+    captures = Captures(hub, folder, free_bytes=0, budget_bytes=10_000)
+    capture = await captures.start(CaptureRequest("ada", size_bytes=10_000), HEADER)
+    say(hub, "x" * 5000)
+    hub.hand_on()
+    say(hub, "x" * (10_000 - capture.size_bytes - (capture.size_bytes - 5000 - sum(len(line) + 3 for line in HEADER))))
+    hub.hand_on()
+    assert capture.size_bytes == 10_000
+    await stopped(capture, folder)
+    await look_at_budget(captures, moment)
+
+    assert [file.size_bytes > 10_000 for file in captures.folder.files()] == [True]
+    assert captures.deleted == 0
     await captures.close()
 
 
