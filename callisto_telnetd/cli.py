@@ -28,6 +28,7 @@ from callisto_telnetd.listeners.local_client import NoServerError, call, connect
 from callisto_telnetd.settings import Settings, default_data_folder, load_settings
 from callisto_telnetd.standard_input import read_line, read_password, read_text
 from callisto_telnetd.streams import discard, end_streams, stop_waiting
+from callisto_telnetd.whole_paths import with_whole_paths
 
 _LOCK_S = 3.0
 _LOCK_LOOK_S = 0.05
@@ -149,6 +150,11 @@ def _with_passwords(call: Call, words: list[str]) -> list[str]:
     return words
 
 
+def _with_backup(call: Call, words: list[str]) -> list[str]:
+    folder = call.data or default_data_folder()
+    return _with_passwords(call, with_whole_paths(words, folder / "backup"))
+
+
 def _with_file(_call: Call, words: list[str]) -> list[str]:
     """Give the file of ``trace show FILE`` its whole path, where it has one: a server has a folder of its own."""
     if len(words) > 1 and words[0] in {"show", "export", "play"} and ("/" in words[1] or Path(words[1]).is_file()):
@@ -186,7 +192,7 @@ WORDS = (
     _Word("schedule", "Show what runs when.", ("list",)),
     _Word("user", "Show and change the administrators.", ("list",), _with_secret),
     _Word("audit", "Show the newest entries of the audit."),
-    _Word("backup", "Make, verify and restore backups, also on a schedule.", ("list",), _with_passwords),
+    _Word("backup", "Make, verify and restore backups, also on a schedule.", ("list",), _with_backup),
     _Word("compact", "Write the database anew without its free pages."),
     _Word("demo", "Fill the appliance with demonstration data."),
     _Word("sessions", "Show who is on, and end a session."),

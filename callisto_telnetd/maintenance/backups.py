@@ -23,12 +23,12 @@ import orjson
 from callisto_telnetd.accounts.audit import Audit
 from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock
-from callisto_telnetd.db.backup.folder import archives, delete, find, remove_unfinished
+from callisto_telnetd.db.backup.folder import archives, delete, find, find_here, remove_unfinished
 from callisto_telnetd.db.backup.manifest import LONGEST_NOTE
 from callisto_telnetd.db.doubtful import Doubtful
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.store import Store
-from callisto_telnetd.errors import BackupError, CallistoError, StoreError, UsageError
+from callisto_telnetd.errors import BackupError, CallistoError, StoreError, UsageError, named
 from callisto_telnetd.maintenance.backup_password import require_password
 from callisto_telnetd.maintenance.fetching import remove_unfetched
 from callisto_telnetd.maintenance.workshop import Progress, Workshop
@@ -264,12 +264,30 @@ class Backups:
         return []
 
     def require(self, name: str) -> Path:
-        """Return where the archive of that name is.
+        """Return the file of a name in the folder of backups, under any name, or of a whole path.
 
         Raises:
             BackupError: there is none.
         """
         return find(self._folder.backup, name)
+
+    def require_here(self, name: str) -> Path:
+        """Return the archive of a name in the folder of backups.
+
+        Raises:
+            BackupError: there is none.
+        """
+        return find_here(self._folder.backup, name)
+
+    def newest(self) -> str:
+        """Return the name of the newest archive.
+
+        Raises:
+            BackupError: there is none, or the folder cannot be read.
+        """
+        for each in archives(self._folder.backup):
+            return each.path.name
+        raise BackupError(f"there is no backup in {named(self._folder.backup)}: 'backup create' makes one")
 
     def is_protected(self, name: str) -> bool:
         """Say whether a password protects an archive, by its first bytes.
@@ -298,8 +316,8 @@ class Backups:
             except BackupError as error:
                 self._log.warning("backup not verified", file=name, reason=str(error))
                 raise
-            now = self._clock.now().isoformat()
-            if self._store.fault is None:
+            now, name = self._clock.now().isoformat(), path.name
+            if self._store.fault is None and path.parent == self._folder.backup:
                 before = (await self._state())[0].get(name, Known())
                 note, doubtful = found["note"][:_NOTE_KEPT], _count_of(Doubtful.from_data(found["doubtful"]))
                 version = found["product_version"]

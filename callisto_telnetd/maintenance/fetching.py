@@ -9,15 +9,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from callisto_telnetd.db.backup.folder import is_archive_name
 from callisto_telnetd.db.durable import sync
 from callisto_telnetd.errors import BackupError, named, quoted
 from callisto_telnetd.maintenance.workshop import Progress
 from callisto_telnetd.transports.credentials import Credentials
 from callisto_telnetd.transports.target import Target
 from callisto_telnetd.transports.transport import open_transport
+from callisto_telnetd.transports.wire import is_plain
 
 _PREFIX = ".fetching-"
+_UNDO = "undo"
+"""The folder of the state before the last restore."""
 _RESERVE_BYTES = 16 << 20
 
 
@@ -34,12 +36,12 @@ async def fetch(
         told: Told how far it has come.
 
     Raises:
-        BackupError: the name is none of an archive's, or taken here by another file.
+        BackupError: the name is none that a file here may have, or taken here by another file.
         HostKeyUnknownError: the key of an SFTP server was never accepted; has the fingerprint.
         TransferError: it cannot be fetched.
     """
-    if not is_archive_name(name):
-        raise BackupError(f"{quoted(name)} is no name of a backup: callisto-HOST-YYYYmmdd-HHMMSS.zip")
+    if not is_plain(name) or name.startswith((".", "database-")) or name == _UNDO:
+        raise BackupError(f"{quoted(name)} is no name that a backup may have here; nothing was fetched")
     final = folder / name
     if os.path.lexists(final):
         raise BackupError(f"{name} is here already; name it without its URL; nothing was fetched")

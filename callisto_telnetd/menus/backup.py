@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
 from typing import Any
 
 from callisto_telnetd.db.doubtful import Doubtful
@@ -64,21 +65,20 @@ async def list_backups(context: Context, words: list[str]) -> AsyncGenerator[Ans
 
 async def verify(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Look at all of an archive without restoring it."""
-    require_count(words, 1, 1, "backup verify FILE; a password is asked for where one is needed")
+    require_count(words, 0, 1, "backup verify [FILE]; a password is asked for where one is needed")
     backups = context.parts.backups
-    password = await ask_password(context, words[0])
-    async with progress(lambda told: backups.verify(context.origin, words[0], password=password, told=told)) as steps:
+    place = words[0] if words else backups.newest()
+    name, password = Path(place).name, await ask_password(context, place)
+    async with progress(lambda told: backups.verify(context.origin, place, password=password, told=told)) as steps:
         async for line in steps:
             yield Line(line)
         found = steps.result
     data = renamed(found, bytes="size_bytes", created="at", product_version="version")
-    yield Fact({"file": words[0], **data}, tuple(_lines_of(found)))
+    yield Fact({"file": place, **data}, tuple(_lines_of(found)))
     sealed = "its seal is the password's" if found["protected"] else "no password: its seal tells accidents alone"
     content = f"{counted(found['rows'], 'row')} and {counted(found['recordings'], 'recording')}"
-    require_no_doubtful(
-        Doubtful.from_data(found["doubtful"]), f"backup {words[0]} is whole", "'backup plan' shows more"
-    )
-    yield Done(f"backup {words[0]} is whole, {content}; {sealed}")
+    require_no_doubtful(Doubtful.from_data(found["doubtful"]), f"backup {name} is whole", "'backup plan' shows more")
+    yield Done(f"backup {name} is whole, {content}; {sealed}")
 
 
 async def delete(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -86,7 +86,7 @@ async def delete(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
     plain, confirmed = take_yes(words)
     require_count(plain, 1, 1, "backup delete FILE [yes]")
     backups = context.parts.backups
-    backups.require(plain[0])
+    backups.require_here(plain[0])
     await context.confirm(f"Delete the backup {plain[0]} for good", confirmed=confirmed)
     await backups.delete(context.origin, plain[0])
     yield Fact({"file": plain[0]}, ())
@@ -171,12 +171,15 @@ BACKUP_MENU = Menu(
         Command(word="list", help="list the backups, the newest first", run=list_backups, facts="many"),
         Command(
             word="verify",
-            usage="FILE",
+            usage="[FILE]",
             help="read all of a backup and check the database inside, without restoring it",
             run=verify,
             complete=_complete_name,
             facts="one",
-            details=("The password is asked for where one protects the backup.",),
+            details=(
+                "FILE is a name in the folder of backups, or any path, under any name; without it, the newest.",
+                "The password is asked for where one protects the backup.",
+            ),
         ),
         Command(
             word="delete",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from callisto_telnetd.errors import UsageError
@@ -31,7 +32,8 @@ async def plan(context: Context, words: list[str]) -> AsyncGenerator[Answer, Non
     async with aclosing(source.fetched(context)) as answers:
         async for answer in answers:
             yield answer
-    unpacking = await _unpacking(context, source.name)
+    place = source.place or context.parts.backups.newest()
+    name, unpacking = Path(place).name, await _unpacking(context, place)
     try:
         async with progress(unpacking.open) as steps:
             async for line in steps:
@@ -39,12 +41,12 @@ async def plan(context: Context, words: list[str]) -> AsyncGenerator[Answer, Non
             opened = steps.result
         backup = replace(opened.backup, settings=None) if keep_settings else opened.backup
         found = await context.parts.restores.plan(backup)
-        yield Fact({"file": source.name, **_plan_data(found, opened.facts)}, tuple(_plan_lines(found, opened)))
+        yield Fact({"file": place, **_plan_data(found, opened.facts)}, tuple(_plan_lines(found, opened)))
         if not found.fits:
             raise found.refusals[0]
-        words = [source.name, KEEP_SETTINGS] if keep_settings else [source.name]
+        words = [place, KEEP_SETTINGS] if keep_settings else [place]
         apart = f", {found.outlook.doubtful.text} set apart" if found.outlook and found.outlook.doubtful else ""
-        yield Done(f"backup {source.name} fits{apart}; 'backup restore {' '.join(words)}' puts it in place")
+        yield Done(f"backup {name} fits{apart}; 'backup restore {' '.join(words)}' puts it in place")
     finally:
         await unpacking.close()
 
@@ -55,10 +57,13 @@ async def restore(context: Context, words: list[str]) -> AsyncGenerator[Answer, 
     plain, confirmed = take_yes(words)
     source, rest = take_source(plain)
     require_count(rest, 0, 0, f"backup restore {SOURCE} [{KEEP_SETTINGS}] [yes]")
+    if confirmed and not source.place:
+        raise UsageError("name the backup where 'yes' stands for the question; nothing was changed")
     async with aclosing(source.fetched(context)) as answers:
         async for answer in answers:
             yield answer
-    unpacking = await _unpacking(context, source.name)
+    place = source.place or context.parts.backups.newest()
+    name, unpacking = Path(place).name, await _unpacking(context, place)
     try:
         async with progress(unpacking.open) as steps:
             async for line in steps:
@@ -66,11 +71,11 @@ async def restore(context: Context, words: list[str]) -> AsyncGenerator[Answer, 
             opened = steps.result
         backup = replace(opened.backup, settings=None) if keep_settings else opened.backup
         found = await context.parts.restores.plan(backup)
-        data = {"plan": {"file": source.name, **_plan_data(found, opened.facts)}}
+        data = {"plan": {"file": place, **_plan_data(found, opened.facts)}}
         yield Fact(data, tuple(_plan_lines(found, opened)))
         if not found.fits:
             raise found.refusals[0]
-        await context.confirm(f"Put {source.name} in the place of all that there is now", confirmed=confirmed)
+        await context.confirm(f"Put {name} in the place of all that there is now", confirmed=confirmed)
         context.dialogue.commit()
         run = context.parts.restores.begin(backup, context.origin, context.session)
         if run.task is not None:
@@ -109,11 +114,11 @@ def _take_keep_settings(words: Sequence[str]) -> tuple[list[str], bool]:
     return rest, len(rest) < len(words)
 
 
-async def _unpacking(context: Context, name: str) -> Unpacking:
-    """Return the archive of that name, with the password that it needs."""
+async def _unpacking(context: Context, place: str) -> Unpacking:
+    """Return the archive of that name or path, with the password that it needs."""
     parts = context.parts
-    path = parts.backups.require(name)
-    return Unpacking(parts.folder, parts.workshop, path, await ask_password(context, name))
+    path = parts.backups.require(place)
+    return Unpacking(parts.folder, parts.workshop, path, await ask_password(context, place))
 
 
 async def _followed(run: RestoreRun) -> AsyncGenerator[Answer, None]:
@@ -208,7 +213,10 @@ PLAN = Command(
     complete=_complete_plan,
     facts="one",
     private=True,
-    details=("Reads all of it, and changes nothing. A URL's file is fetched into the folder of backups first.",),
+    details=(
+        "FILE is a name in the folder of backups, or any path, under any name; without it, the newest.",
+        "Reads all of it, and changes nothing. A URL's file is fetched into the folder of backups first.",
+    ),
 )
 RESTORE = Command(
     word="restore",
@@ -220,6 +228,7 @@ RESTORE = Command(
     private=True,
     founds=True,
     details=(
+        "FILE is a name in the folder of backups, or any path, under any name; without it, the newest.",
         "Shows first what 'backup plan' shows, and asks; with 'yes' as its last word it does not ask.",
         f"{KEEP_SETTINGS} leaves callisto.toml as it is here; everything else is the backup's.",
         "Ctrl-C stops it until it has asked; what is begun then goes on to its end, also if this session ends.",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from callisto_telnetd.errors import DeclinedError, HostKeyUnknownError, UsageError
+from callisto_telnetd.errors import DeclinedError, HostKeyUnknownError, UsageError, quoted
 from callisto_telnetd.maintenance.fetching import fetch
 from callisto_telnetd.menus.answers import Answer, Line
 from callisto_telnetd.menus.arguments import take_options
@@ -20,7 +20,7 @@ from callisto_telnetd.transports.credentials import Credentials
 from callisto_telnetd.transports.target import Target, parse_remote_file
 
 ACCEPT = "accept-host-key"
-SOURCE = "FILE|URL [target-password | key=FILE] [ca=FILE] [allow-plain-ftp] [accept-host-key]"
+SOURCE = "[FILE|URL] [target-password | key=FILE] [ca=FILE] [allow-plain-ftp] [accept-host-key]"
 _FLAGS = ("target-password", "allow-plain-ftp", ACCEPT)
 
 
@@ -28,7 +28,8 @@ _FLAGS = ("target-password", "allow-plain-ftp", ACCEPT)
 class Source:
     """The archive that is meant."""
 
-    name: str
+    place: str
+    """Its name in the folder of backups, or its path; blank for the newest."""
     target: Target | None
     """None where it is here."""
     flags: frozenset[str]
@@ -62,7 +63,7 @@ class Source:
 
     async def _steps(self, context: Context, target: Target, credentials: Credentials) -> AsyncGenerator[Line, None]:
         folder = context.parts.folder.backup
-        async with progress(partial(fetch, folder, target, credentials, self.name)) as steps:
+        async with progress(partial(fetch, folder, target, credentials, self.place)) as steps:
             async for line in steps:
                 yield Line(line)
             _ = steps.result
@@ -82,14 +83,15 @@ async def confirm_host_key(context: Context, *, accepted: bool) -> None:
         raise UsageError(f"the host key was not accepted, nothing was sent; {ACCEPT!r} accepts it") from None
 
 
-async def ask_password(context: Context, name: str) -> str | None:
-    """Return the password of an archive of the folder; None where nothing protects it.
+async def ask_password(context: Context, place: str) -> str | None:
+    """Return the password of an archive, named as :attr:`Source.place` is; None where nothing protects it.
 
     Raises:
         BackupError: there is none of that name, or it is none inside.
         UsageError: none is given; or nothing protects it, and one is: somebody may have put it in another's place.
     """
-    if context.parts.backups.is_protected(name):
+    protected, name = context.parts.backups.is_protected(place), Path(place).name
+    if protected:
         password = await context.dialogue.ask(f"Password of {name}: ", secret=True)
         if not password:
             raise UsageError(
@@ -106,18 +108,17 @@ def take_source(words: Sequence[str]) -> tuple[Source, list[str]]:
     """Return which archive the words mean, and the words that say something else.
 
     Raises:
-        UsageError: none is named, or what is said of a target fits none.
+        UsageError: what is said of a target fits none.
     """
     plain, options = take_options(words, ("key", "ca"))
     flags = frozenset(word for each in plain if (word := each.lower().removeprefix("--")) in _FLAGS)
     rest = [each for each in plain if each.lower().removeprefix("--") not in _FLAGS]
-    if not rest:
-        raise UsageError(f"name a backup: {SOURCE}")
-    place = rest.pop(0)
+    place = rest.pop(0) if rest else ""
     key_file, ca_file = (Path(options[key]).absolute() if options.get(key) else None for key in ("key", "ca"))
-    if "/" not in place:
+    if "://" not in place:
         if flags or options:
-            raise UsageError(f"{place} is here: what is said of a target belongs to a URL; nothing was changed")
+            named = quoted(place) if place else "the newest backup"
+            raise UsageError(f"{named} is here: what is said of a target belongs to a URL; nothing was changed")
         return Source(place, None, flags, None, None), rest
     target, name = parse_remote_file(place, allow_plain_ftp="allow-plain-ftp" in flags)
     return Source(name, target, flags, key_file, ca_file), rest

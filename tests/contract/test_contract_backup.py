@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -129,6 +130,27 @@ def test_a_password_for_what_none_protects_is_refused(filled: Server) -> None:
     assert filled.command("backup", "verify", name).returncode == 0
 
 
+def test_a_backup_goes_by_any_path_and_name(filled: Server, tmp_path: Path) -> None:
+    """Renamed and elsewhere, named from where the caller stands; without one the newest; errors say the name alone."""
+    peer = filled.log_in()
+    made = filled.command("backup", "create", "--password-stdin", "--json", text=f"{PASSWORD}\n")
+    name = json.loads(made.stdout)["file"]
+    (tmp_path / "old box").mkdir()
+    elsewhere = tmp_path / "old box" / "before.backup"
+    elsewhere.write_bytes((filled.data / "backup" / name).read_bytes())
+    relative = os.path.relpath(elsewhere, ROOT)
+    for words in (("verify",), ("verify", relative), ("plan", relative), ("plan", str(elsewhere))):
+        ended = filled.command("backup", *words, "--password-stdin", text=f"{PASSWORD}\n")
+        assert ended.returncode == 0, ended
+        shown = "before.backup" if len(words) > 1 else name
+        assert f"OK backup {shown} " in ended.stdout
+    wrong = filled.command("backup", "verify", relative, "--password-stdin", text="another password\n")
+    assert wrong.stderr == "Error: 'before.backup': the password is wrong; nothing was changed\n"
+    peer.send(f"backup verify '{elsewhere}'\r\n").expect(b"Password of before.backup: ")
+    assert peer.send(PASSWORD + "\r\n").answer()[-1].startswith("OK backup before.backup is whole, ")
+    assert peer.run(f"backup delete '{elsewhere}' yes")[-1].startswith("Error: there is no backup ")
+
+
 @pytest.mark.long
 def test_a_generated_password_is_shown_once(filled: Server) -> None:
     """The line that shows it opens the archive; neither log nor audit has it."""
@@ -148,10 +170,12 @@ def test_a_generated_password_is_shown_once(filled: Server) -> None:
     ("words", "code", "said"),
     [
         (("backup", "verify", "nothing.zip"), 2, "there is no backup 'nothing.zip'"),
-        (("backup", "verify", "../callisto.db"), 2, "there is no backup '../callisto.db'"),
+        (("backup", "verify", "/nowhere/callisto.db"), 2, "there is no file '/nowhere/callisto.db'"),
+        (("backup", "verify", "/dev/null"), 1, "'/dev/null' is no file"),
         (("backup", "delete", "callisto.db", "yes"), 2, "there is no backup 'callisto.db'"),
         (("backup", "create", "nonsense"), 2, "usage: backup create"),
-        (("backup", "verify"), 2, "usage: backup verify FILE"),
+        (("backup", "verify", "a", "b"), 2, "usage: backup verify [FILE]"),
+        (("backup", "restore", "yes"), 2, "name the backup where 'yes' stands for the question"),
         (("backup", "create", "--password-stdin"), 2, "the password is outside the rule"),
     ],
 )

@@ -23,6 +23,7 @@ from callisto_telnetd.db.backup.folder import (
     archives,
     delete,
     find,
+    find_here,
     free_name,
     host_of_name,
     is_archive_name,
@@ -33,7 +34,7 @@ from callisto_telnetd.db.backup.reader import is_protected, open_archive
 from callisto_telnetd.db.backup.unpacking import RECORDINGS_FOLDER, unpack
 from callisto_telnetd.db.backup.verification import INSIDE, MEMBERS, SEAL, verify
 from callisto_telnetd.db.backup.writer import COPYING, READING, VERIFYING, WRITING, Order, create
-from callisto_telnetd.errors import BackupError, BackupPasswordError, DamagedDatabaseError
+from callisto_telnetd.errors import BackupError, BackupPasswordError, DamagedDatabaseError, UnknownBackupError
 from tests.db.archives import AT, HASH, PASSWORD, ignore, make_appliance, make_archive, read_archive
 
 WRITES_A_SECOND = 50
@@ -470,6 +471,37 @@ def test_an_archive_that_is_deleted_meanwhile_is_not_listed(tmp_path: Path) -> N
         thread.join()
 
 
+def test_a_file_is_found_by_any_name_and_path(tmp_path: Path) -> None:
+    """An archive that was renamed or lies elsewhere is found; what is no file is refused, and not waited for."""
+    order = make_appliance(tmp_path / "data", recordings=1)
+    folder, made = order.folder, make_archive(order).path
+    renamed = made.rename(folder / "before the trunk")
+    (folder / "notes.txt").write_text("callisto-backup notes")
+    assert [each.path for each in archives(folder)] == [renamed]
+    assert find(folder, "before the trunk") == find_here(folder, "before the trunk") == renamed
+    link = tmp_path / "link.zip"
+    link.symlink_to(renamed)
+    assert find(folder, str(link)) == renamed
+
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    for name, said in (
+        (str(tmp_path / "pipe"), "is no file"),
+        ("/dev/zero", "is no file"),
+        (str(tmp_path), "is no file"),
+        (str(tmp_path / "circle"), "cannot be read"),
+        (str(tmp_path / "none"), "there is no file"),
+        ("a/b.zip", "is no whole path"),
+        ("a\0b", "there is no backup"),
+        ("/a\0b", "cannot be read"),
+        (".making-backup.zip", "there is no backup"),
+    ):
+        with pytest.raises(BackupError, match=said):
+            find(folder, name)
+    delete(folder, renamed.name)
+    assert archives(folder) == []
+
+
 def test_names_and_what_is_left_over(tmp_path: Path) -> None:
     """Only files of our own pattern are listed, found and deleted; what is unfinished goes."""
     names = ["callisto-box-1-20261123-101500.zip", "callisto-box-1-20261124-101500-2.zip"]
@@ -488,8 +520,8 @@ def test_names_and_what_is_left_over(tmp_path: Path) -> None:
     assert [each.path.name for each in archives(tmp_path)] == names[::-1]
     assert not any(is_archive_name(name) for name in others)
     for name in (*others, "../" + names[0], str(tmp_path / names[0]), "callisto-link-20261123-101500.zip", ""):
-        with pytest.raises(BackupError, match="there is no backup"):
-            find(tmp_path, name)
+        with pytest.raises(UnknownBackupError, match="there is no backup"):
+            find_here(tmp_path, name)
     delete(tmp_path, names[0])
     remove_unfinished(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {

@@ -21,6 +21,9 @@ MAKING, MAKING_DATABASE = ".making-backup.zip", ".making-backup.db"
 """What is not whole yet; there is one at a time, because there is one that makes it."""
 LOOKING_DATABASE = ".making-verify.db"
 _LEFT_OVER = tuple(name + end for name in (MAKING, MAKING_DATABASE, LOOKING_DATABASE) for end in ("", "-journal"))
+_SEAL = re.compile(rb"callisto-backup [1-9]\d* salt=[0-9a-f]{32} seal=[0-9a-f]{64}\Z")
+_LONGEST_SEAL = 200
+"""Bytes at the end of an archive that its seal is among (``seal.py``)."""
 _MOST_OF_A_NAME = 1000
 MOST_LISTED = 10_000
 
@@ -31,7 +34,7 @@ class ArchiveFile:
 
     path: Path
     at: datetime
-    """When it was made, by its name: the appliance's time, without a zone."""
+    """When it was made, by its name: the appliance's time, without a zone. Of a renamed one, when it was written."""
     size_bytes: int
 
 
@@ -76,7 +79,9 @@ def free_name(folder: Path, host: str, at: datetime) -> Path:
 
 
 def archives(folder: Path) -> list[ArchiveFile]:
-    """Return the archives, the newest first; nothing is opened, files of other names do not count.
+    """Return the archives, the newest first.
+
+    A name of ours is enough; a file of another name counts where its last bytes are our seal: it was renamed.
 
     Raises:
         BackupError: the folder cannot be read.
@@ -86,29 +91,88 @@ def archives(folder: Path) -> list[ArchiveFile]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 named_so = parse_name(entry.name)
-                if named_so is not None and entry.is_file(follow_symlinks=False) and len(found) < MOST_LISTED:
-                    with suppress(FileNotFoundError):  # it was deleted just now
-                        size = entry.stat(follow_symlinks=False).st_size
-                        found.append((named_so.nth, ArchiveFile(Path(entry.path), named_so.at, size)))
+                if len(found) >= MOST_LISTED or not entry.is_file(follow_symlinks=False):
+                    continue
+                if named_so is None and not _is_renamed(Path(entry.path)):
+                    continue
+                with suppress(FileNotFoundError):  # it was deleted just now
+                    status = entry.stat(follow_symlinks=False)
+                    at = named_so.at if named_so else datetime.fromtimestamp(status.st_mtime)  # noqa: DTZ006 - as names
+                    nth = named_so.nth if named_so else 1
+                    found.append((nth, ArchiveFile(Path(entry.path), at, status.st_size)))
     except OSError as error:
         raise BackupError(f"{named(folder)} cannot be read: {error.strerror}") from None
     return [file for _, file in sorted(found, key=lambda each: (each[1].at, each[0], each[1].path), reverse=True)]
 
 
 def find(folder: Path, name: str) -> Path:
-    """Return the archive of a name.
+    """Return the file of a name in the folder, or of a path; what it is inside, whoever reads it finds out.
+
+    Args:
+        folder: Of the archives.
+        name: Of a file there, whatever its name; or the whole path of a file anywhere.
+
+    Raises:
+        BackupError: there is none, or the path is no whole one.
+    """
+    if "/" in name:
+        return _elsewhere(name)
+    path = folder / name
+    if not name.startswith("."):
+        with suppress(OSError, ValueError):  # ValueError: a NUL in it
+            if stat.S_ISREG(path.lstat().st_mode):
+                return path
+    raise _none_here(folder, name)
+
+
+def _none_here(folder: Path, name: str) -> UnknownBackupError:
+    return UnknownBackupError(
+        f"there is no backup {quoted(name)} in {named(folder)}; 'backup list' shows those there are"
+    )
+
+
+def _elsewhere(name: str) -> Path:
+    """Return the file of a path, links followed; waits for no pipe, and for no device."""
+    path = Path(name)
+    if not path.is_absolute():
+        raise BackupError(f"{quoted(name)} is no whole path: name a file of the folder of backups, or begin with /")
+    try:
+        path = path.resolve(strict=True)
+        regular = stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        raise UnknownBackupError(f"there is no file {quoted(name)}") from None
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle
+        reason = getattr(error, "strerror", None) or "no such path"
+        raise BackupError(f"{quoted(name)} cannot be read: {reason}") from None
+    if not regular:
+        raise BackupError(f"{quoted(name)} is no file")
+    return path
+
+
+def _is_renamed(path: Path) -> bool:
+    """Whether the last bytes of a file are an archive's seal."""
+    if path.name.startswith("."):
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    with os.fdopen(descriptor, "rb", buffering=0) as stream:
+        stream.seek(max(0, os.fstat(descriptor).st_size - _LONGEST_SEAL))
+        return _SEAL.search(stream.read(_LONGEST_SEAL)) is not None
+
+
+def find_here(folder: Path, name: str) -> Path:
+    """Return the archive of a name in the folder: one of our names, or one whose last bytes are our seal.
 
     Raises:
         BackupError: there is none.
     """
-    path = folder / name
-    if is_archive_name(name):
-        with suppress(OSError):
-            if stat.S_ISREG(path.lstat().st_mode):
-                return path
-    raise UnknownBackupError(
-        f"there is no backup {quoted(name)} in {named(folder)}; 'backup list' shows those there are"
-    )
+    if "/" not in name:
+        path = find(folder, name)
+        if is_archive_name(name) or _is_renamed(path):
+            return path
+    raise _none_here(folder, name)
 
 
 def delete(folder: Path, name: str) -> None:
@@ -117,7 +181,7 @@ def delete(folder: Path, name: str) -> None:
     Raises:
         BackupError: there is none, or it cannot be removed.
     """
-    path = find(folder, name)
+    path = find_here(folder, name)
     try:
         path.unlink()
         sync(folder)

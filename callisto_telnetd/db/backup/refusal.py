@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from callisto_telnetd.errors import BackupError, named
+from callisto_telnetd.errors import BackupError
 
 FILE = "{file}"
 """Stands in an error for the archive's name."""
@@ -19,7 +19,7 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except BackupError as error:
-        raise type(error)(str(error).replace(FILE, named(path))) from None
+        raise type(error)(str(error).replace(FILE, repr(path.name))) from None
 
 
 @contextmanager

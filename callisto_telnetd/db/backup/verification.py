@@ -18,7 +18,7 @@ from callisto_telnetd.db.inspection import VALUES, VariableFault
 from callisto_telnetd.db.inspection import inspect as inspect_all
 from callisto_telnetd.db.schema import migrations
 from callisto_telnetd.db.snapshot import Verdict, inspect
-from callisto_telnetd.errors import BackupError, DiskFullError, NewerBackupError, named
+from callisto_telnetd.errors import BackupError, DiskFullError, NewerBackupError
 from callisto_telnetd.quantities import format_bytes
 
 Tell = Callable[[str, int, int], None]
@@ -113,7 +113,7 @@ def require_sound(copy: Path, path: Path, manifest: Manifest) -> Verdict:
     newest = max(migrations())
     if manifest.schema > newest:
         raise NewerBackupError(
-            f"{named(path)}: version {manifest.product_version} has made it, with schema {manifest.schema}, and this"
+            f"{path.name!r}: version {manifest.product_version} has made it, with schema {manifest.schema}, and this"
             f" version knows {newest}: use a newer callisto-telnetd; nothing was changed"
         )
     verdict = inspect(copy, whole=True)
@@ -122,4 +122,4 @@ def require_sound(copy: Path, path: Path, manifest: Manifest) -> Verdict:
     reason = (
         one_line(verdict.fault) or f"its schema is {verdict.schema}, and not {manifest.schema} as the manifest says"
     )
-    raise BackupError(f"{named(path)} is refused: the database inside is not sound: {reason}; nothing was changed")
+    raise BackupError(f"{path.name!r} is refused: the database inside is not sound: {reason}; nothing was changed")
