@@ -39,7 +39,7 @@ _PROCESSES = (
     Column("CPU %", 6, right=True, gap=2, rank=2),
     Column("MEMORY", 10, right=True, rank=3),
     Column("UPTIME", 12, right=True, rank=1),
-    Column("STATE", 7, gap=2),
+    Column("STATE", 7, gap=2, rank=5),
 )
 _CAPTURES = (
     Column("FILE", 36),

@@ -221,10 +221,10 @@ class Console:
         self._unsent.clear()
         self._muted = self._waiter is None
 
-    def show_above(self, text: str) -> None:
-        """Print a line at once; where a prompt waits, above it, with the half-typed line shown again."""
+    def show_above(self, *lines: str) -> None:
+        """Print lines at once; where a prompt waits, above it, with the half-typed line shown again."""
         at_prompt = self._waiter is not None and self._prompt is not None
-        data = encode_lines((text,))
+        data = encode_lines(lines)
         if at_prompt:
             data = self.editor.take_output() + self.editor.leave() + data + self.editor.redraw()
         self._put(data)

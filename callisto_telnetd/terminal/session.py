@@ -10,7 +10,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -223,7 +223,7 @@ class Session:
         completer = partial(complete, context)
         while True:
             for text in self._notices.take():
-                self._say(f"Notice: {text}")
+                self.console.say(*self._fitted(f"Notice: {text}"))
             path = context.menu.path
             prompt = f"{hostname}({'/'.join(path)})# " if path else f"{hostname}# "
             try:
@@ -277,7 +277,7 @@ class Session:
     def _fail(self, error: Exception, context: Context) -> None:
         self._drop_late_interrupt()
         failed = failure_of(error, context)
-        self._say(f"Error: {failed.text}")
+        self.console.say(*self._fitted(f"Error: {failed.text}"))
         if not isinstance(error, UsageError):
             self._parts.log.warning("command failed", reason=failed.text, who=context.origin.who)
 
@@ -310,16 +310,15 @@ class Session:
         elif self._document and not isinstance(answer, Done):
             self.console.say(*lines_of(answer))  # it may be copied off the screen and read back
         else:
-            self._say(*lines_of(answer))
+            self.console.say(*self._fitted(*lines_of(answer)))
 
-    def _say(self, *lines: str) -> None:
-        """Print lines, wrapped for a person whose terminal's width is known; a script gets each as one."""
+    def _fitted(self, *lines: str) -> Sequence[str]:
+        """Return the lines, wrapped for a person whose terminal's width is known; a script gets each as one."""
         columns = self.console.editor.columns if self.console.by_hand else 0
-        self.console.say(*(wrapped(lines, columns) if columns else lines))
+        return wrapped(lines, columns) if columns else lines
 
     def _redraw(self, screen: Screen) -> None:
-        size = self.redrawable
-        if size is None:
+        if (size := self.redrawable) is None:
             self.console.say(*screen.lines)
             return
         self.console.say_encoded((redrawn(screen, self._screen_lines, size.columns) + "\r\n").encode())
@@ -390,7 +389,7 @@ class Session:
     def notify(self, text: str) -> None:
         """Show a notice before the next prompt, or at once where the user wants that."""
         if self._notices.at_once and self.console.at_prompt:
-            self.console.show_above(f"Notice: {text}")
+            self.console.show_above(*self._fitted(f"Notice: {text}"))
         else:
             self._notices.add(text)
 

@@ -9,7 +9,7 @@ from callisto_telnetd.terminal.half_line import width_of
 
 _INDENT = 2
 """Blanks before what goes on below, besides those that the line begins with."""
-_FIRST_GAP = re.compile(r" *\S+(?: \S+)* {2,}(?=\S)")
+_FIRST_GAP = re.compile(r" *+\S++(?: \S++)*+ {2,}+(?=\S)")
 """Up to where a second column begins, as in a list of commands."""
 _LEADING = re.compile(r" *")
 _WIDEST_SHARE = 2
@@ -25,18 +25,16 @@ def wrap(line: str, columns: int, is_suspect: Callable[[str], bool] = lambda _: 
         is_suspect: Says which line must not stand alone, because a script might take it for something else; a line is
             broken one word earlier for it, where it has more than one.
     """
-    if len(line) * 2 <= columns or text_width(line) <= columns:
-        yield line
-        return
-    hang = _hang(line, columns)
-    indent, rest = "", line
-    while text_width(rest) > columns - len(indent):
-        end = _end_of_row(rest, columns - len(indent), lambda row, indent=indent: is_suspect(indent + row))  # type: ignore[misc]
-        yield indent + rest[:end].rstrip(" ")
-        rest = rest[end:].lstrip(" ")
-        indent = " " * hang
-    if rest:
-        yield indent + rest
+    indent, start = "", 0
+    while (room_end := _room_end(line, start, columns - len(indent))) < len(line):
+        end = _row_end(line, start, room_end, indent, is_suspect)
+        yield indent + line[start:end].rstrip(" ")
+        indent = indent or " " * _hang(line, columns)
+        start = end
+        while start < len(line) and line[start] == " ":
+            start += 1
+    if start < len(line) or not start:
+        yield indent + line[start:]
 
 
 def text_width(text: str) -> int:
@@ -53,12 +51,21 @@ def _hang(line: str, columns: int) -> int:
     return min((len(leading[0]) if leading else 0) + _INDENT, columns // _WIDEST_SHARE)
 
 
-def _end_of_row(text: str, room: int, is_suspect: Callable[[str], bool]) -> int:
+def _room_end(line: str, start: int, room: int) -> int:
+    """Return where the characters from ``start`` on have no room any more."""
+    if len(line) - start <= room // 2:  # none is wider than two columns
+        return len(line)
+    end = start
+    while end < len(line) and (room := room - width_of(line[end])) >= 0:
+        end += 1
+    return end
+
+
+def _row_end(line: str, start: int, room_end: int, indent: str, is_suspect: Callable[[str], bool]) -> int:
     """Return where the row ends: before the last word that has no room, or within the first one where that has none."""
-    room_end, left = 0, room
-    while (left := left - width_of(text[room_end])) >= 0:
-        room_end += 1
-    first_word = len(text) - len(text.lstrip(" "))
-    ends = [at for at in range(first_word + 1, room_end + 1) if text[at] == " " and text[at - 1] != " "]
-    plain = [at for at in ends if not is_suspect(text[:at])]
-    return (plain or ends or [max(room_end, 1)])[-1]
+    first_word = start
+    while line[first_word] == " " and first_word < room_end:
+        first_word += 1
+    ends = [at for at in range(first_word + 1, room_end + 1) if line[at] == " " and line[at - 1] != " "]
+    plain = (at for at in reversed(ends) if not is_suspect(indent + line[start:at]))
+    return next(plain, ends[-1] if ends else max(room_end, start + 1))
