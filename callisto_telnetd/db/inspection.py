@@ -57,7 +57,8 @@ def inspect(
         closed: As :func:`open_quietly` has it.
         pages: Whether pages, rows and indexes are looked at; where not, others have found them sound.
         values: Whether every value is looked at.
-        enough: Whether one step with faults is enough to know: what has not begun by then is left out.
+        enough: Whether one step with faults is enough to know: what has not begun by then is left out, but
+            for the schema, which is looked at in no time.
     """
     parts: list[tuple[str, Part]] = [(PAGES, _check_pages)] if pages else []
     if values:  # what takes longest is begun first
@@ -69,7 +70,7 @@ def inspect(
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
         begun = [pool.submit(_run_part, file, name, part, closed=closed) for name, part in parts]
         for place, ((name, _), outcome) in enumerate(zip(parts, begun, strict=True)):
-            if not (enough and any(found.values()) and outcome.cancel()):
+            if not (enough and name != SCHEMA and any(found.values()) and outcome.cancel()):
                 found[name] += outcome.result()
             tell(name, place + 1, len(parts))
     return {name: faults[:MOST_FAULTS] for name, faults in found.items()}

@@ -29,6 +29,8 @@ _MOST_VERSIONS = 1000
 # SQLite, "Database File Format", sections 1.3 (the header) and 3 (the rollback journal).
 _MAGIC = b"SQLite format 3\0"
 _HEADER_BYTES = 100
+FORMAT_VERSIONS_AT = 18
+"""Two bytes of the header: 2 where there may be a write-ahead log, 1 where there is none."""
 _USER_VERSION_AT = 60
 _APPLICATION_ID_AT = 68
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
@@ -94,6 +96,16 @@ def has_stamp(header: bytes) -> bool:
     """Whether the first bytes of a file say that it is a database of Callisto's."""
     stamp = header[_APPLICATION_ID_AT : _APPLICATION_ID_AT + 4]
     return header.startswith(_MAGIC) and stamp == APPLICATION_ID.to_bytes(4, "big")
+
+
+def says_write_ahead(file: Path) -> bool:
+    """Whether the header of a database says that it may have a write-ahead log.
+
+    Raises:
+        OSError: nobody can tell.
+    """
+    header = _first_bytes(file, _HEADER_BYTES)
+    return header.startswith(_MAGIC) and 2 in header[FORMAT_VERSIONS_AT : FORMAT_VERSIONS_AT + 2]
 
 
 def has_journal(file: Path) -> bool:

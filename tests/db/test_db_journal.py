@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,7 +16,10 @@ from hypothesis import strategies as st
 
 from callisto_telnetd.db.journal import Verdict, judge
 from callisto_telnetd.errors import StoreError
+from tests.db.damages import journal_of as journal_with
 from tests.db.filling import connect, make
+from tests.db.forms import FORMS
+from tests.db.plausible import Plausible
 
 # A writer whose transaction has spilled into the file when it says so; then it waits to be killed.
 _WRITER = """
@@ -206,3 +210,25 @@ def test_any_journal_is_judged(hot: Path, tmp_path: Path, at: int, piece: bytes,
     journal_of(tmp_path / "callisto.db").write_bytes(content if whole else piece)
 
     assert judge(tmp_path / "callisto.db").reason
+
+
+@pytest.mark.parametrize("name", ["512", "8192", "65536", "reserved", "auto-vacuum", "utf-16le"])
+def test_a_journal_of_a_file_of_any_form_is_its_own(tmp_path: Path, name: str) -> None:
+    """A crash in a transaction leaves a journal with the file's page size: it is rolled back, and another's is not."""
+    form, file = FORMS[name], tmp_path / "callisto.db"
+    Plausible(5, 0.1).fill(file, form=form)
+    before = file.read_bytes()
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("UPDATE call_record SET caller = '0' || caller WHERE id < 99")
+    after, size = file.read_bytes(), form.page_bytes
+    images = [
+        (at // size + 1, before[at : at + size])
+        for at in range(0, len(before), size)
+        if before[at : at + size] != after[at : at + size]
+    ]
+    journal_of(file).write_bytes(journal_with(images, len(before) // size, size))
+    assert judge(file).verdict is Verdict.OURS
+    strangers = [(number, bytes(reversed(image)) if number > 1 else image) for number, image in images]
+    journal_of(file).write_bytes(journal_with(strangers, len(before) // size, size))
+
+    assert judge(file).verdict is Verdict.FOREIGN

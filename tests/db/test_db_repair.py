@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 
 from callisto_telnetd.db.format.forest import survey as survey_of
+from callisto_telnetd.db.format.layout import OWN
 from callisto_telnetd.db.format.page_file import PageFile
 from callisto_telnetd.db.salvage.repair import Order, repair
 from callisto_telnetd.db.salvage.report import RepairReport
 from callisto_telnetd.db.salvage.room import needed_bytes
 from callisto_telnetd.db.salvage.survey import Leaf, survey
 from callisto_telnetd.errors import DiskFullError, ForeignDatabaseError, NewerSchemaError, StoreError
+from tests.db.damages import journal_of
+from tests.db.forms import FORMS
 from tests.db.plausible import Plausible
 from tests.db.test_db_repair_corpus import AT
 
@@ -291,6 +294,72 @@ def test_a_log_of_another_program_is_set_aside(live: Path) -> None:
     assert table(report, "message")["kept"] == sum(leaf.rows for leaf in rows)
     assert report.lost_text == "0"
     assert report.notes == ["callisto.db-wal is another program's: set aside, not applied"]
+
+
+def log_changes(live: Path) -> tuple[bytes, bytes]:
+    """Leave a write-ahead log with a change beside the database, as a program does that is killed; return both."""
+    with closing(sqlite3.connect(live, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL").fetchall()
+        connection.execute("UPDATE variable SET value = '59' WHERE name = 'gWebTimeout'")
+        kept = live.read_bytes(), live.with_name("callisto.db-wal").read_bytes()
+    live.write_bytes(kept[0])
+    live.with_name("callisto.db-wal").write_bytes(kept[1])
+    return kept
+
+
+def web_timeout(live: Path) -> str:
+    """Return the value of the variable that was changed."""
+    with closing(sqlite3.connect(live)) as connection:
+        return str(connection.execute("SELECT value FROM variable WHERE name = 'gWebTimeout'").fetchone()[0])
+
+
+def test_a_log_of_the_file_itself_is_played_back(live: Path) -> None:
+    """Where the file's header says that there may be a log, what another program has committed there is not lost."""
+    kept = log_changes(live)
+    report = mend(live)
+    aside = Path(report.aside)
+
+    assert report.outcome == "journal"
+    assert report.notes == ["callisto.db-wal was played back"]
+    assert web_timeout(live) == "59"
+    assert ((aside / "callisto.db").read_bytes(), (aside / "callisto.db-wal").read_bytes()) == kept
+    assert {path.name for path in live.parent.iterdir()} == {"callisto.db", "damaged"}
+    assert mend(live).outcome == "sound"
+
+
+def test_a_log_that_spoils_the_file_is_not_played_back(live: Path) -> None:
+    """A log that leaves a file that is not whole is set aside: every row stays as the file has it."""
+    log_changes(live)
+    before = live.read_bytes()
+    with closing(sqlite3.connect(live, isolation_level=None)) as connection:  # a log that zeroes a root page
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute("UPDATE sqlite_schema SET rootpage = 99999 WHERE name = 'message'")
+        log = live.with_name("callisto.db-wal").read_bytes()
+    live.write_bytes(before)
+    live.with_name("callisto.db-wal").write_bytes(log)
+    report = mend(live)
+
+    assert report.notes == ["callisto.db-wal is another program's: set aside, not applied"]
+    assert web_timeout(live) == "30"
+    assert report.lost_text == "0"
+
+
+@pytest.mark.parametrize("name", ["8192", "65536", "utf-16le", "auto-vacuum", "write-ahead"])
+def test_a_sound_database_of_another_form_is_left_alone(tmp_path: Path, name: str) -> None:
+    """Nothing is wrong with it, so it is left; with a journal beside it the result is of Callisto's own form."""
+    live = tmp_path / "callisto.db"
+    Plausible(5, 0.08).fill(live, form=FORMS[name])
+    before = live.read_bytes()
+    assert mend(live).outcome == "sound"
+    require_unchanged(live, before)
+    live.with_name("callisto.db-journal").write_bytes(journal_of([(1, bytes(4096))], 9))
+    report = mend(live)
+
+    assert report.outcome == "journal"
+    assert report.journal.startswith("set aside, not rolled back: ")
+    assert report.lost_text == "0"
+    with PageFile(live) as pages:
+        assert pages.layout == OWN
 
 
 def test_a_database_that_is_gone_becomes_an_empty_one(live: Path) -> None:

@@ -17,6 +17,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from callisto_telnetd.db.copying import copy_file
 from callisto_telnetd.db.durable import sync
 from callisto_telnetd.errors import DiskFullError, StoreError, named
 
@@ -143,7 +144,6 @@ def _keep(file: Path, folder: Path) -> Path | None:
     except OSError as error:
         if error.errno not in _NO_LINK:
             raise
-        shutil.copyfile(file, kept)
-        kept.chmod(0o600)
+        copy_file(file, kept)
     sync(kept)
     return kept

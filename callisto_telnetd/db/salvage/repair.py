@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from callisto_telnetd.db.copying import copy_file
 from callisto_telnetd.db.doubtful import set_apart
 from callisto_telnetd.db.durable import sync, write
 from callisto_telnetd.db.format.carve import Tally, carve
@@ -27,8 +27,7 @@ from callisto_telnetd.db.format.forest import Survey as Forest
 from callisto_telnetd.db.format.forest import survey as survey_of
 from callisto_telnetd.db.format.layout import OWN, Layout
 from callisto_telnetd.db.format.page_file import PageFile
-from callisto_telnetd.db.inspection import VariableFault, inspect
-from callisto_telnetd.db.journal import Verdict, judge
+from callisto_telnetd.db.inspection import PAGES, SCHEMA, VariableFault, inspect
 from callisto_telnetd.db.memory import Change, carry_memory, highest_given, raise_numbers
 from callisto_telnetd.db.publish import making_of, publish
 from callisto_telnetd.db.quiet import open_quietly
@@ -39,6 +38,7 @@ from callisto_telnetd.db.salvage.plain_read import MOST_MISSING, missing_rows
 from callisto_telnetd.db.salvage.rebuild import Rebuild, Row
 from callisto_telnetd.db.salvage.report import REPAIR_STATE, REPORT_NAME, Outcome, RepairReport, TableReport
 from callisto_telnetd.db.salvage.room import require_room
+from callisto_telnetd.db.salvage.source import open_source
 from callisto_telnetd.db.salvage.stitch import stitch
 from callisto_telnetd.db.salvage.survey import Leaf, Survey, survey
 from callisto_telnetd.db.schema import APPLICATION_ID, has_stamp, migrations, require_known
@@ -135,29 +135,21 @@ class _Repair:
             report.seconds = round(time.monotonic() - begun, 3)
             self._finish(report, values=True)
             return report
-        if not self._aside.database.exists():  # lost: an empty appliance is what can be had without a backup
-            self._source = self._making.with_name(self._making.name + "-back")
-            self._source.touch(mode=0o600)
-        journal = judge(self._source if self._aside.journal is None else self._aside.database)
-        if journal.must_be_rolled_back:
-            self._source = self._rolled_back()
-        found = inspect(self._source, self._order.variable_fault, self._tell, closed=True, values=False)
-        if not any(found.values()):
-            found = inspect(self._source, self._order.variable_fault, self._tell, closed=True, pages=False)
+        source = open_source(self._aside, self._making.with_name(self._making.name + "-back"))
+        self._source = source.file
+        found = inspect(self._source, self._order.variable_fault, self._tell, closed=True, enough=True)
         faults = [fault for step in found.values() for fault in step]
-        if not faults and journal.is_harmless and not journal.must_be_rolled_back and self._aside.log is None:
+        if not faults and not source.replaces:
             return RepairReport("sound", seconds=time.monotonic() - begun)
-        schema_lost = bool(found["Schema and stamps"])
+        schema_lost = bool(found[SCHEMA])
         readable = schema_lost and _require_ours(self._source)
-        if faults:
+        if faults or not _is_own_form(self._source):
             report = self._rebuilt(found, faults, schema_lost=schema_lost, readable=readable)
+            report.outcome = report.outcome if faults else "journal"
         else:
             report = self._take_as_it_is("journal")
-        if journal.verdict not in (Verdict.NONE, Verdict.COLD):
-            done = "rolled back" if journal.must_be_rolled_back else f"set aside, not rolled back: {journal.reason}"
-            report.journal = done
-        if self._aside.log is not None:
-            report.notes.append(f"{self._aside.log.name} is another program's: set aside, not applied")
+        report.journal = source.journal
+        report.notes += [source.log] if source.log else []
         report.seconds = round(time.monotonic() - begun, 3)
         self._finish(report)
         return report
@@ -175,21 +167,9 @@ class _Repair:
         report.outcome = self._outcome(mapped, found, schema_lost=schema_lost)
         return report
 
-    def _rolled_back(self) -> Path:
-        """Return a working copy of the database after its journal was rolled back into it."""
-        self._tell("Rolling the journal back", 0, 0)
-        copy = self._making.with_name(self._making.name + "-back")
-        shutil.copyfile(self._aside.database, copy)
-        if self._aside.journal is not None:
-            shutil.copyfile(self._aside.journal, Path(f"{copy}-journal"))
-        # What SQLite cannot do to the copy, it leaves undone: the check says what came of it.
-        with contextlib.suppress(sqlite3.Error), closing(sqlite3.connect(copy, isolation_level=None)) as connection:
-            connection.execute("PRAGMA schema_version").fetchall()
-        return copy
-
     def _take_as_it_is(self, outcome: Outcome) -> RepairReport:
         """Take a file whole: nothing was wrong but the journal beside it, or it is a backup."""
-        shutil.copyfile(self._source, self._making)
+        copy_file(self._source, self._making)
         apart = self._fit_backup() if outcome == "backup" else {}
         with closing(open_quietly(self._making, closed=True)) as connection:
             counts = {
@@ -222,8 +202,8 @@ class _Repair:
     def _outcome(self, mapped: Survey, found: dict[str, list[str]], *, schema_lost: bool) -> Outcome:
         if schema_lost:
             return "recovered"
-        only_indexes = all(" index " in fault for fault in found["Pages, rows and indexes"])
-        others = any(faults for step, faults in found.items() if step != "Pages, rows and indexes")
+        only_indexes = all(" index " in fault for fault in found[PAGES])
+        others = any(faults for step, faults in found.items() if step != PAGES)
         return "indexes" if only_indexes and not others and not mapped.unsound else "rebuilt"
 
     def _rebuild(self, pages: PageFile, forest: Forest, mapped: Survey, faults: list[str]) -> RepairReport:
@@ -247,8 +227,8 @@ class _Repair:
                 new.reports[name].from_damaged += sum(leaf.rows for leaf in leaves if leaf.page in suspects)
             for report in new.reports.values():  # some of those are in quarantine
                 report.from_damaged = min(report.from_damaged, report.kept)
-            self._judge_variables(new)
             self._take_what_is_missing(new)
+            self._judge_variables(new)
             self._count_losses(new, pages, forest, damaged, tally)
             new.keep_user_of_variable()
             new.mend_references()
@@ -360,6 +340,11 @@ class _Repair:
             connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (REPAIR_STATE, value))
             lost = {table.table for table in report.tables if table.lost or not table.lost_exact}
             raise_numbers(connection, highest_given(connection, self._order.given, lost), self._order.at)
+
+
+def _is_own_form(file: Path) -> bool:
+    with PageFile(file) as pages:
+        return pages.layout == OWN
 
 
 def _require_ours(file: Path) -> bool:

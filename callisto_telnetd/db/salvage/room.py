@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from callisto_telnetd.db.salvage.aside import has_links
-from callisto_telnetd.db.schema import has_journal
+from callisto_telnetd.db.schema import has_journal, says_write_ahead
 from callisto_telnetd.errors import DiskFullError, StoreError
 from callisto_telnetd.quantities import format_bytes
 
@@ -16,8 +16,8 @@ _RESERVE_BYTES = 4 << 20
 def needed_bytes(live: Path, backup: Path | None = None) -> int:
     """Return how much room a repair needs at most.
 
-    It is a working copy and the new file; one more copy where a journal has to be rolled back, and one where the file
-    system has no hard links. A backup is copied once.
+    It is a working copy and the new file; one more copy where a journal or a log has to be played back, and one where
+    the file system has no hard links. A backup is copied once.
 
     Raises:
         StoreError: a file cannot be looked at.
@@ -27,7 +27,7 @@ def needed_bytes(live: Path, backup: Path | None = None) -> int:
         copies = 0 if has_links(live) else 1
         if backup is not None:
             return copies * size + backup.stat().st_size + _RESERVE_BYTES
-        return (2 + copies + has_journal(live)) * size + _RESERVE_BYTES
+        return (2 + copies + (has_journal(live) or says_write_ahead(live))) * size + _RESERVE_BYTES
     except OSError as error:
         raise StoreError(f"the database cannot be looked at: {error.strerror}") from None
 
