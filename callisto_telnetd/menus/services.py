@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from datetime import timedelta
-from typing import Any
 
 from callisto_telnetd.clock import format_moment
 from callisto_telnetd.errors import ServiceError
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
 from callisto_telnetd.menus.arguments import parse_whole, require_count
 from callisto_telnetd.menus.context import Context
-from callisto_telnetd.menus.table import Column, columns_of, table_lines
+from callisto_telnetd.menus.table import Column, table
 from callisto_telnetd.menus.tree import Command, Menu
 from callisto_telnetd.quantities import counted, format_bytes
 from callisto_telnetd.services.supervisor import ServiceView, State
@@ -48,8 +47,7 @@ async def list_services(context: Context, words: list[str]) -> AsyncGenerator[An
     views = context.parts.supervisor.views()
     if not context.parts.serving:
         yield Line("No server runs on this data folder: nothing of this does.")
-    facts: list[dict[str, Any]] = []
-    cells: list[tuple[str, ...]] = []
+    rows = []
     for view in views:
         state = view.state if context.parts.serving or view.state is not State.STOPPED else "not running"
         moment = context.parts.clock.now() - timedelta(seconds=view.for_s)
@@ -73,12 +71,9 @@ async def list_services(context: Context, words: list[str]) -> AsyncGenerator[An
         since = format_moment(moment) if context.parts.serving else "-"
         text = state_text(view) if context.parts.serving else state
         last = f", last exit: {view.last_exit}" if view.last_exit and view.last_exit not in view.reason else ""
-        facts.append(data)
-        cells.append((view.name, *figures, since, text + last))
-    heading, *lines = table_lines(_SERVICES, cells, columns_of(context))
-    yield Line(heading)
-    for data, line in zip(facts, lines, strict=True):
-        yield Fact(data, (line,))
+        rows.append((data, (view.name, *figures, since, text + last)))
+    for answer in table(context, _SERVICES, rows):
+        yield answer
     yield Done(counted(len(views), "service"))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from callisto_telnetd.menus.answers import Fact, Line
 from callisto_telnetd.menus.context import Context
 
 _LEAST_TAIL = 12
@@ -33,6 +35,17 @@ def columns_of(context: Context) -> int | None:
     """Return the columns of the terminal that a person looks at; None for all others, who get every column."""
     size = context.dialogue.redrawable
     return size.columns if size else None
+
+
+def table(
+    context: Context, columns: Sequence[Column], rows: Sequence[tuple[Mapping[str, Any], Sequence[str]]]
+) -> Iterator[Line | Fact]:
+    """Yield the heading, where columns have titles and there are rows, and a fact a row: its data, and its cells."""
+    heading, *lines = table_lines(columns, [cells for _, cells in rows], columns_of(context))
+    if heading and rows:
+        yield Line(heading)
+    for (data, _), line in zip(rows, lines, strict=True):
+        yield Fact(data, (line,))
 
 
 def table_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]], room: int | None) -> list[str]:

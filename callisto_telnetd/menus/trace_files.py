@@ -13,6 +13,7 @@ from callisto_telnetd.errors import TraceError, UnknownTraceError, listed, quote
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
 from callisto_telnetd.menus.arguments import parse_words, require_count, take_yes
 from callisto_telnetd.menus.context import Context
+from callisto_telnetd.menus.table import Column, table
 from callisto_telnetd.menus.trace_words import FILTER_OPTIONS, parse_filter, parse_speed, take_filter_options
 from callisto_telnetd.quantities import counted, format_bytes, format_duration
 from callisto_telnetd.trace.capture_folder import DeletedFile
@@ -30,12 +31,16 @@ from callisto_telnetd.trace.reading import (
 )
 from callisto_telnetd.work import in_thread
 
+_FILES = (Column("", 36), Column("", 10, right=True, rank=2), Column("", 19, gap=2, rank=1), Column("", 11, gap=2))
+"""Name, size, time and state; the time stands in the name, too."""
+
 
 async def list_files(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Yield the captures on disk, oldest first."""
     require_count(words, 0, 0, "trace list")
     captures = context.parts.captures
     files = await asyncio.to_thread(captures.folder.files)
+    rows = []
     for file in files:
         if captures.runs(file):
             state = "running"
@@ -43,7 +48,9 @@ async def list_files(context: Context, words: list[str]) -> AsyncGenerator[Answe
             state = await asyncio.to_thread(captures.folder.state_of, file.name)
         at = datetime.fromisoformat(file.started).replace(tzinfo=context.parts.clock.zone).isoformat()
         data = {"file": file.name, "size_bytes": file.size_bytes, "at": at, "state": state}
-        yield Fact(data, (f"{file.name:<36} {format_bytes(file.size_bytes):>10}  {file.started}  {state}",))
+        rows.append((data, (file.name, format_bytes(file.size_bytes), file.started, state)))
+    for answer in table(context, _FILES, rows):
+        yield answer
     yield Done(counted(len(files), "trace file"))
 
 

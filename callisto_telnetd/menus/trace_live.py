@@ -13,7 +13,7 @@ from callisto_telnetd.errors import TraceError
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, Screen
 from callisto_telnetd.menus.arguments import parse_duration, require_count
 from callisto_telnetd.menus.context import Context
-from callisto_telnetd.menus.table import Column, columns_of, table_lines
+from callisto_telnetd.menus.table import Column, columns_of, table, table_lines
 from callisto_telnetd.menus.trace_words import (
     FILTER_OPTIONS,
     header_lines,
@@ -265,8 +265,7 @@ async def show_status(context: Context, words: list[str]) -> AsyncGenerator[Answ
     require_server(context)
     captures = [capture for capture in context.parts.captures.running if capture.running]
     now = asyncio.get_running_loop().time()
-    facts: list[dict[str, Any]] = []
-    cells: list[tuple[str, ...]] = []
+    rows = []
     for capture in captures:
         left_s = None if capture.ends_at is None else max(0.0, capture.ends_at - now)
         data = {
@@ -282,13 +281,9 @@ async def show_status(context: Context, words: list[str]) -> AsyncGenerator[Answ
         }
         tail = ", ".join(filter(None, (capture.request.who, _until(capture.request, left_s), capture.request.words)))
         figures = str(capture.taken), format_bytes(capture.size_bytes), str(capture.viewers)
-        facts.append(data)
-        cells.append((capture.name, _state_of(capture), *figures, tail))
-    heading, *lines = table_lines(_CAPTURES, cells, columns_of(context))
-    if captures:
-        yield Line(heading)
-    for data, line in zip(facts, lines, strict=True):
-        yield Fact(data, (line,))
+        rows.append((data, (capture.name, _state_of(capture), *figures, tail)))
+    for answer in table(context, _CAPTURES, rows):
+        yield answer
     yield Done(counted(len(captures), "running trace"))
 
 
