@@ -140,7 +140,7 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
         if settings.trace.metrics is not None:
             _open_metrics(settings.trace.metrics, parts, stack, ready)
         stack.push_async_callback(parts.supervisor.close)
-        await parts.supervisor.open()
+        await parts.supervisor.open(partial(_tell_web, parts.log, ready))
         stack.push_async_callback(parts.repairs.close)  # before the services: it would start them again
         stack.push_async_callback(parts.restores.close)
         _notify("READY=1")
@@ -162,7 +162,13 @@ def _open_metrics(address: Address, parts: Parts, stack: AsyncExitStack, ready: 
         parts.log.warning("the metrics page is not served", reason=str(error))
         return
     stack.callback(page.close)
-    ready(f"callisto-telnetd: metrics listening on {address.host}:{page.port}")
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    ready(f"callisto-telnetd: metrics listening on {host}:{page.port}")
+
+
+def _tell_web(log: Log, ready: Ready, address: str) -> None:
+    ready(f"callisto-telnetd: web listening on {address}")
+    log.info("listening", door="web", address=address)
 
 
 def _tell_first(made: FirstAccount) -> None:

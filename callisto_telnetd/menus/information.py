@@ -209,7 +209,10 @@ def _processes(context: Context) -> dict[str, Any]:
     rows = {row.name: row for row in context.parts.processes.rows()}
     values: dict[str, Any] = {name: Shown(_process_data(row), _process_text(row)) for name, row in rows.items()}
     for view in context.parts.supervisor.views():
-        data, text = {"service": view.state, "restarts": view.restarts}, state_text(view)
+        data, text = (
+            {"service": view.state, "restarts": view.restarts, "address": view.address or None},
+            state_text(view),
+        )
         if row := rows.get(view.name):  # how its service is says more than what its process does in this moment
             data, text = {**data, **_process_data(row)}, _process_text(row, text)
         values[view.name] = Shown(data, text)

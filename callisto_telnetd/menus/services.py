@@ -20,7 +20,7 @@ _MOST_LINES = 1000
 
 def state_text(view: ServiceView) -> str:
     """Return the state with what belongs to it: why, and when it goes on."""
-    text = str(view.state)
+    text = f"{view.state}, {view.address}" if view.address and view.state is State.RUNNING else str(view.state)
     if view.next_try_s is not None:
         text += f", next start in {view.next_try_s:.0f} s"
     if view.reason:
@@ -66,6 +66,7 @@ async def list_services(context: Context, words: list[str]) -> AsyncGenerator[An
             "restart_due": list(view.restart_due),
             "plan": view.plan,
             "enabled": view.enabled,
+            "address": view.address or None,
         }
         figures = str(view.pid or "-"), f"{view.cpu_percent:.1f}", format_bytes(view.memory_bytes), str(view.restarts)
         since = format_moment(moment) if context.parts.serving else "-"

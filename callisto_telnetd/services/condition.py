@@ -66,3 +66,5 @@ class ServiceView:
     """The variable that holds its restart plan."""
     enabled: bool
     command: tuple[str, ...]
+    address: str
+    """Where browsers find it; blank where they do not, or while it does not run."""

@@ -84,8 +84,19 @@ def health_of(name: str, settings: ServiceSettings) -> HealthSettings | None:
     if name != WEB_SERVER or settings.command or (health and (health.url or health.command)):
         return health
     host = _ANYWHERE.get(settings.host or "", settings.host or "127.0.0.1")
-    url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}/health"
+    url = f"http://{_host_port(host, settings.port)}/health"
     return (health or HealthSettings()).model_copy(update={"url": url})
+
+
+def address_of(name: str, settings: ServiceSettings) -> str:
+    """Return where browsers find it: ``http://127.0.0.1:8080/``; blank for all but the web server of the package."""
+    if name != WEB_SERVER or settings.command:
+        return ""
+    return f"http://{_host_port(settings.host or '127.0.0.1', settings.port)}/"
+
+
+def _host_port(host: str, port: int | None) -> str:
+    return f"{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def make_recipe(name: str, settings: ServiceSettings, variable: Text, data: Path) -> Recipe:

@@ -29,6 +29,7 @@ from callisto_telnetd.services.processes import ProcessTable
 from callisto_telnetd.services.recipe import health_of, is_set_up, make_recipe
 from callisto_telnetd.services.strays import Ledger
 from callisto_telnetd.services.watch import Watch
+from callisto_telnetd.services.web_place import WebPlace
 from callisto_telnetd.settings import ServiceSettings
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.logs import Log, log_incident
@@ -58,7 +59,7 @@ class Service:
         self.name = name
         self.settings = settings
         self._around = around
-        self._health = health_of(name, settings)
+        self.place = WebPlace(name)
         self._wanted = settings.enabled and is_set_up(name, settings)
         self._holds: list[str] = []
         self._closing = False
@@ -207,6 +208,7 @@ class Service:
         finally:
             self._idle.set()
             self._tell_start("the server stops")
+            self.place.close()
 
     async def _take_turn(self) -> None:
         """Let it live once, or rest until something is asked of it."""
@@ -254,6 +256,7 @@ class Service:
         self._hurry = self._ending = False
         self._condition.go(State.STARTING)
         try:
+            self.settings = self.place.settle(self.settings)
             recipe = make_recipe(self.name, self.settings, around.variables.text, around.data)
             child = await Child.start(self.name, recipe, around.hub)
         except ServiceError as error:
@@ -289,12 +292,13 @@ class Service:
         return Watch(
             self.name,
             child,
-            self._health,
+            health_of(self.name, self.settings),
             self._condition,
             keep=self.settings.restart == "never",
             text=around.variables.text,
             log=around.log,
             wake=self._woken.set,
+            on_working=self.place.tell,
         )
 
     async def _until_due(self, watch: Watch) -> None:
@@ -381,4 +385,5 @@ class Service:
             plan=self.settings.plan,
             enabled=self.settings.enabled,
             command=self.settings.command,
+            address=self.place.address if self._child else "",
         )

@@ -120,9 +120,14 @@ class Supervisor:
             for service in held:
                 service.release(reason)
 
-    async def open(self) -> None:
-        """Begin: end what an earlier server has left, then start what is to run. Waits for none of that."""
+    async def open(self, on_listening: Callable[[str], None] = lambda _address: None) -> None:
+        """Begin: end what an earlier server has left, then start what is to run. Waits for none of that.
+
+        Args:
+            on_listening: Told the address of the web server, once it listens for the first time.
+        """
         for service in self._services.values():
+            service.place.on_listening = on_listening
             service.announce()
         self._tasks = [asyncio.create_task(self._begin(), name="services")]
 

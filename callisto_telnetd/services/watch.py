@@ -14,7 +14,8 @@ from callisto_telnetd.services.recipe import Recipe, fill
 from callisto_telnetd.settings import HealthSettings
 from callisto_telnetd.trace.logs import Log, log_incident
 
-_STARTING_LOOK_S = 1.0
+_FIRST_LOOK_S, _STARTING_LOOK_S = 0.125, 1.0
+"""The pauses between looks at a process that starts: the first, doubled each time, and the longest."""
 
 
 class Watch:
@@ -29,6 +30,7 @@ class Watch:
         text: Returns the value of a variable, for the words of a check.
         log: Told of each check that fails.
         wake: Called when the process is to be ended.
+        on_working: Called when it is found to work for the first time.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Watch:
         text: Callable[[str], str],
         log: Log,
         wake: Callable[[], None],
+        on_working: Callable[[], None],
     ) -> None:
         self.child = child
         self.sick = ""
@@ -53,6 +56,7 @@ class Watch:
         self._text = text
         self._log = log
         self._wake = wake
+        self._on_working = on_working
         self._settled_at: float | None = None
 
     @property
@@ -73,10 +77,11 @@ class Watch:
             self._settle()
             return
         recipe = self._recipe(health)
-        give_up_at, failures = time.monotonic() + health.start_s, 0
+        give_up_at, failures, look_s = time.monotonic() + health.start_s, 0, _FIRST_LOOK_S
         while not self.sick:
             starting = self._settled_at is None
-            await asyncio.sleep(min(health.every_s, _STARTING_LOOK_S) if starting else health.every_s)
+            await asyncio.sleep(min(health.every_s, look_s) if starting else health.every_s)
+            look_s = min(2 * look_s, _STARTING_LOOK_S)
             fault = await check(health, recipe)
             if not fault:
                 failures = 0
@@ -96,7 +101,9 @@ class Watch:
         return replace(self.child.recipe, words=words) if words else self.child.recipe
 
     def _settle(self) -> None:
-        self._settled_at = self._settled_at or time.monotonic()
+        if self._settled_at is None:
+            self._settled_at = time.monotonic()
+            self._on_working()
         if self._condition.state is not State.RUNNING:
             self._condition.go(State.RUNNING)
 

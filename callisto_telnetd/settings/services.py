@@ -112,4 +112,4 @@ class ServiceSettings(Section):
     host: OneLine | None = Field(
         None, min_length=1, max_length=255, description="address that the web server listens on"
     )
-    port: int | None = Field(None, ge=1, le=65535, description="TCP port of the web server, 1 to 65535")
+    port: int | None = Field(None, ge=0, le=65535, description="TCP port of the web server, 0 to 65535")

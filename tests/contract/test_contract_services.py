@@ -4,6 +4,7 @@ import json
 import re
 import select
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,6 +127,28 @@ def test_information_shows_the_services(box: Server) -> None:
 
     assert "web-server: off" in lines
     assert any(re.fullmatch(r"ticker: pid \d+, running, .+, up \d+ s", line) for line in lines)
+
+
+def test_the_web_server_may_take_a_free_port(start: StartServer) -> None:
+    """A line on stdout says which one, and so do list and information; a restart keeps it."""
+    own = {"CALLISTO_SERVICES__WEB_SERVER__ENABLED": "true", "CALLISTO_SERVICES__WEB_SERVER__PORT": "0"}
+    server = start(environment=own, listeners=2)
+    match = re.fullmatch(
+        r"callisto-telnetd: web listening on (http://127\.0\.0\.1:[1-9][0-9]*/)", server.ready_lines[1]
+    )
+    assert match, server.ready_lines
+    address = match[1]
+    peer = server.log_in()
+    assert peer.run("services restart web-server")[-1].startswith("OK web-server restarted")
+    wait_for(server, "web-server", "running")
+    with urllib.request.urlopen(f"{address}health", timeout=DEADLINE_S) as page:
+        assert page.status == 200
+    facts = json.loads(server.command("services", "list", "--json").stdout)
+    assert (facts[0]["restarts"], facts[0]["address"]) == (1, address)
+    assert any(line.endswith(f"  running, {address}, last exit: exit code 0") for line in peer.run("services list"))
+    assert any(
+        re.match(rf"web-server: pid \d+, running, {re.escape(address)}, ", line) for line in peer.run("information")
+    )
 
 
 def test_without_a_server(start: StartServer) -> None:
