@@ -219,6 +219,10 @@ class NameTakenError(TransferError):
     """The target has a file of that name already, with other content; it was not touched."""
 
 
+class NotListedError(TransferError):
+    """The target has taken a file and does not list it: it could be neither found again nor removed in time."""
+
+
 class ListenError(CallistoError):
     """A listener cannot be opened: address, port, permission or TLS files."""
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from callisto_telnetd.db.backup.folder import host_of_name
-from callisto_telnetd.errors import FolderError, TransferError, named
+from callisto_telnetd.errors import FolderError, NotListedError, TransferError, named
 from callisto_telnetd.transports.credentials import Credentials
 from callisto_telnetd.transports.target import Target
 from callisto_telnetd.transports.transport import open_transport
@@ -38,11 +38,13 @@ async def prove(target: Target, credentials: Credentials, folder: Path, host: st
     try:
         await asyncio.to_thread(_write, trial)
         async with open_transport(target, credentials) as transport:
-            await transport.upload(trial, remote, _ignore)
-            listed = {file.name for file in await transport.list()}
+            try:
+                await transport.upload(trial, remote, _ignore)
+            except NotListedError:
+                with suppress(TransferError):
+                    await transport.delete(remote)
+                raise
             await transport.delete(remote)
-        if remote not in listed:
-            raise TransferError(f"{target.place} takes files, but does not list them")
     finally:
         with suppress(OSError):
             trial.unlink(missing_ok=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from asyncio import StreamReader
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager, suppress
 
 import aioftp
@@ -22,7 +23,7 @@ from callisto_telnetd.errors import (
 )
 from callisto_telnetd.transports.certificates import open_context, refusal
 from callisto_telnetd.transports.credentials import Credentials
-from callisto_telnetd.transports.ftp_client import FtpClient, GarbageError
+from callisto_telnetd.transports.ftp_client import FtpClient, GarbageError, PassiveRefusedError
 from callisto_telnetd.transports.target import Target
 from callisto_telnetd.transports.wire import (
     BLOCK_BYTES,
@@ -32,7 +33,7 @@ from callisto_telnetd.transports.wire import (
     RemoteFile,
     Sink,
     Source,
-    is_plain,
+    name_within,
     within,
 )
 
@@ -44,6 +45,8 @@ _NO_ROOM_CODES = frozenset({"452", "552"})
 _REFUSED_CODES = frozenset({"550", "553"})
 _TLS_REFUSED_CODE = "522"
 """RFC 4217, section 8: a data connection's; vsftpd says it of a session that does not continue the control's."""
+_NO_FILE_CODES = frozenset({"450", "550", "553"})
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 _LOGIN_CODES = frozenset({"430", "530", "532"})
 
 
@@ -116,11 +119,11 @@ class FtpWire:
             try:
                 lines = await self._lines("MLSD")
             except aioftp.StatusCodeError as error:
-                if not error.received_codes[-1].matches("50x"):
+                if not _is_unwilling(error.received_codes[-1]):
                     raise
-            else:
-                return [file for line in lines if (file := _parse_facts(line)) is not None]
-            return await self._ask_sizes()
+                return await self._ask_sizes(error)
+            folders = self._folders()
+            return [file for line in lines if (file := _parse_facts(line, folders)) is not None]
 
     async def write(self, name: str, source: Source, size: int) -> None:
         """Make a file of what ``source`` gives. FTP knows neither free room nor syncing: the server's word counts."""
@@ -176,25 +179,45 @@ class FtpWire:
                     break
         return found
 
-    async def _ask_sizes(self) -> list[RemoteFile]:
+    async def _ask_sizes(self, refusal: aioftp.StatusCodeError) -> list[RemoteFile]:
+        """Return the files by NLST and SIZE, where MLSD was refused; names may have the folder's path (RFC 959)."""
         try:
-            names = await self._lines("NLST")
+            lines = await self._lines("NLST")
         except aioftp.StatusCodeError as error:
+            if not refusal.received_codes[-1].matches("50x"):
+                raise refusal from None
             if error.received_codes[-1] not in ("450", "550"):  # how some say that a folder is empty
                 raise
             return []
-        plain = [name for name in names if is_plain(name)]
-        if len(plain) > _MAX_NAMES_ASKED:
+        folders = self._folders()
+        if any("/" in line for line in lines):
+            folders |= await self._working_folder()
+        names = list(dict.fromkeys(name for line in lines if (name := name_within(line, folders)) is not None))
+        if len(names) > _MAX_NAMES_ASKED:
             raise TargetFolderError(f"the folder at {self._place} has more than {_MAX_NAMES_ASKED:,} entries")
-        sizes = [(name, await self._size(name)) for name in plain]
+        sizes = [(name, await self._size(name)) for name in names]
         return [RemoteFile(name, size) for name, size in sizes if size is not None]
+
+    def _folders(self) -> set[str]:
+        """Return what a path of the folder's own may begin with."""
+        bare = self._target.folder.strip("/")
+        return {bare, f"/{bare}", f"./{bare}"} if bare else {"", "/"}
+
+    async def _working_folder(self) -> set[str]:
+        """Return the folder's path as the server has it (PWD: RFC 959, appendix II), nothing where it does not say."""
+        try:
+            _, answer = await self._client.command("PWD", "257")
+        except aioftp.StatusCodeError:
+            return set()
+        quoted_path = _QUOTED.match(answer[-1].lstrip())
+        return {quoted_path[1].replace('""', '"').rstrip("/")} if quoted_path else set()
 
     async def _size(self, name: str) -> int | None:
         """Return the size of a file (SIZE, RFC 3659), None where there is none of that name."""
         try:
             _, answer = await self._client.command(f"SIZE {name}", "213")
         except aioftp.StatusCodeError as error:
-            if error.received_codes[-1] != "550":
+            if error.received_codes[-1] not in _NO_FILE_CODES:
                 raise
             return None
         return _parse_size(answer[-1])
@@ -215,6 +238,8 @@ class FtpWire:
             yield
         except aioftp.StatusCodeError as error:
             raise self._of_answer(error, doing, folder=folder) from None
+        except PassiveRefusedError as error:
+            raise self._of_answer(error.answer, doing, passive=True) from None
         except GarbageError as error:
             raise TransferError(f"{place} answers what is no FTP: {quoted(str(error))} ({doing})") from None
         except ssl.SSLCertVerificationError as error:
@@ -231,7 +256,9 @@ class FtpWire:
             reason = getattr(error, "strerror", None) or "the connection was lost"
             raise TransferInterruptedError(f"{place}: {reason} ({doing})") from None
 
-    def _of_answer(self, error: aioftp.StatusCodeError, doing: str, *, folder: bool) -> TransferError:
+    def _of_answer(
+        self, error: aioftp.StatusCodeError, doing: str, *, folder: bool = False, passive: bool = False
+    ) -> TransferError:
         """Return our error for a server's answer (RFC 959, section 4.2.2)."""
         code, text = str(error.received_codes[-1]), error.info[-1] if error.info else ""
         reason = f"{self._place}: {code} {quoted(text)} ({doing})"
@@ -239,7 +266,9 @@ class FtpWire:
             return TransferInterruptedError(reason)
         kind: type[TransferError] = TransferError
         advice = ""
-        if code in _NO_ROOM_CODES:
+        if passive:
+            advice = "; it opens no data connection, neither by EPSV nor by PASV"
+        elif code in _NO_ROOM_CODES:
             kind, advice = NoRoomError, "; make room there"
         elif code == _TLS_REFUSED_CODE:
             advice = "; have the server take data connections of other TLS sessions"
@@ -254,12 +283,18 @@ class FtpWire:
         return kind(reason + advice)
 
 
-def _parse_facts(line: str) -> RemoteFile | None:
+def _is_unwilling(code: str) -> bool:
+    """Whether an answer to MLSD may be meant for that command alone, so that NLST is worth a try."""
+    return code.startswith("5") and code not in _LOGIN_CODES | {_TLS_REFUSED_CODE}
+
+
+def _parse_facts(line: str, folders: Container[str]) -> RemoteFile | None:
     """Return the file of a line of MLSD, ``type=file;size=12; name`` (RFC 3659, section 7), None for anything else."""
-    facts, space, name = line.partition(" ")
+    facts, space, path = line.partition(" ")
+    name = name_within(path, folders)
     found = {key.lower(): value for key, _, value in (fact.partition("=") for fact in facts.split(";"))}
     size = _parse_size(found.get("size", ""))
-    if not space or found.get("type", "").lower() != "file" or size is None or not is_plain(name):
+    if not space or found.get("type", "").lower() != "file" or size is None or name is None:
         return None
     return RemoteFile(name, size)
 

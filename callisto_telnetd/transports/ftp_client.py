@@ -5,6 +5,8 @@
 * aioftp begins TLS on a data connection before it has sent the command; servers that begin theirs with the answer to it
   (vsftpd, ProFTPD) would wait for ever. Here the order is RFC 4217's: connect, command, answer, TLS.
 * Bytes that came in clear text behind the answer to AUTH TLS would be taken for answers from within TLS: they end it.
+* An end of TLS waits for nobody: behind our close_notify comes the end of TCP, at once (RFC 5246, section 7.2.1; RFC
+  8446, section 6.1). asyncio keeps TCP open for half a minute, for an answer that IIS sends only after TCP's end.
 * A data connection goes to the very address of the control connection, whatever the server names; its TLS session is
   the control connection's, which servers ask for as a proof that both ends are the same.
 """
@@ -21,6 +23,7 @@ from typing import Any
 import aioftp
 from aioftp.common import Code, SSLSessionBoundContext
 
+from callisto_telnetd.errors import TransferInterruptedError
 from callisto_telnetd.transports.dialling import dial
 from callisto_telnetd.transports.wire import Patience
 
@@ -35,6 +38,14 @@ class GarbageError(Exception):
     """What came is no answer of an FTP server."""
 
 
+class PassiveRefusedError(Exception):
+    """The server opens no data connection; ``answer`` is its refusal."""
+
+    def __init__(self, answer: aioftp.StatusCodeError) -> None:
+        super().__init__(str(answer))
+        self.answer = answer
+
+
 class FtpClient(aioftp.Client):
     """aioftp's commands and log-in; connections, answers and transfers are our own."""
 
@@ -43,6 +54,10 @@ class FtpClient(aioftp.Client):
         self._place = place
         self._patience = patience
         self._context: ssl.SSLContext | None = None
+        self._clear: asyncio.WriteTransport | None = None
+        """What TLS of the control connection goes through."""
+        self._extended = True
+        """Whether EPSV is of use here; once it is not, it is not asked for again."""
         self._answer_s = patience.step_s
         self._interim = 0
         self._owed = 0
@@ -111,6 +126,7 @@ class FtpClient(aioftp.Client):
     async def protect(self, context: ssl.SSLContext) -> None:
         """Begin TLS on the control connection, and have data connections protected too (AUTH TLS, PBSZ, PROT P)."""
         await self.command("AUTH TLS", "234")
+        self._clear = self.stream.writer.transport
         await self.stream.writer.start_tls(
             context, server_hostname=self.server_host, ssl_handshake_timeout=self._patience.login_s
         )
@@ -138,6 +154,7 @@ class FtpClient(aioftp.Client):
         reader, writer = await self._open_data()
         try:
             await self.command(command, "1xx")
+            clear = writer.transport
             if self._context is not None:
                 await self._protect_data(writer, self._context)
             yield reader, writer
@@ -149,28 +166,51 @@ class FtpClient(aioftp.Client):
         except BaseException:
             _cut(writer)
             raise
-        writer.close()
+        _end(writer, clear)
         self._answer_s = self._patience.settle_s
         try:
             await self.command(None, "2xx", "1xx")
         finally:
             self._answer_s = self._patience.step_s
-        with suppress(OSError, TimeoutError):  # the server has answered for the whole
-            async with asyncio.timeout(self._patience.tidy_s):
-                await writer.wait_closed()
-        _cut(writer)
+            _cut(writer)
 
     async def _open_data(self) -> tuple[StreamReader, StreamWriter]:
-        peer = self.stream.writer.get_extra_info("peername")
+        """Connect for data: by EPSV (RFC 2428), and by PASV where that is refused, or leads nowhere."""
+        host = self.stream.writer.get_extra_info("peername")[0]
+        if not self._extended:
+            return await self._open_connection(host, await self._pasv())
+        refusal: aioftp.StatusCodeError | TransferInterruptedError | None = None
         try:
-            _, answer = await self.command("EPSV", "229")
-            port = _epsv_port(answer[-1])
+            if (port := await self._epsv()) is not None:
+                return await self._open_connection(host, port)
         except aioftp.StatusCodeError as error:
-            if not error.received_codes[-1].matches("50x"):
+            if error.received_codes[-1] == "421":
                 raise
+            refusal = error
+        except TransferInterruptedError as error:
+            refusal = error
+        opened = await self._open_connection(host, await self._pasv(refusal))
+        self._extended = False
+        return opened
+
+    async def _epsv(self) -> int | None:
+        """Return the port that EPSV names, by PASV's answer too; None for an answer that names none."""
+        answered, answer = await self.command("EPSV", "2xx")
+        try:
+            return _pasv_port(answer[-1]) if answered == "227" else _epsv_port(answer[-1])
+        except GarbageError:
+            return None
+
+    async def _pasv(self, refusal: aioftp.StatusCodeError | TransferInterruptedError | None = None) -> int:
+        """Return the port that PASV names; where PASV is refused too, the refusal before it counts, if it says more."""
+        try:
             _, answer = await self.command("PASV", "227")
-            port = _pasv_port(answer[-1])
-        return await self._open_connection(peer[0], port)
+        except aioftp.StatusCodeError as error:
+            if isinstance(refusal, TransferInterruptedError):
+                raise refusal from None
+            told = refusal is not None and not refusal.received_codes[-1].matches("50x")
+            raise PassiveRefusedError(refusal if told and refusal else error) from None
+        return _pasv_port(answer[-1])
 
     async def _protect_data(self, writer: StreamWriter, own: ssl.SSLContext) -> None:
         control = self.stream.writer.get_extra_info("ssl_object")
@@ -178,8 +218,9 @@ class FtpClient(aioftp.Client):
         await writer.start_tls(context, server_hostname=self.server_host, ssl_handshake_timeout=self._patience.login_s)
 
     def cut(self) -> None:
-        """End the control connection without a word."""
+        """End the control connection: what is on its way is sent, and nothing is waited for."""
         if self._stream is not None:
+            _end(self._stream.writer, self._clear or self._stream.writer.transport)
             _cut(self._stream.writer)
 
 
@@ -205,6 +246,14 @@ def _sound_port(port: int, text: str) -> int:
     if not 1 <= port <= 65535:
         raise GarbageError(text)
     return port
+
+
+def _end(writer: StreamWriter, clear: asyncio.WriteTransport) -> None:
+    """Send the end of TLS, and that of TCP behind it, without waiting for an answer."""
+    writer.close()
+    if clear is not writer.transport and not clear.is_closing():
+        with suppress(OSError):  # the server has ended it already
+            clear.write_eof()
 
 
 def _cut(writer: StreamWriter) -> None:

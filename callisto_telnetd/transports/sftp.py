@@ -4,6 +4,8 @@ Rules:
 
 * Requests are sent one by one, and several are on their way: asyncssh's own parallel reader leaves tasks behind whose
   errors nobody takes, and each would be an error in the log.
+* A type of file in a listing is what its mode says, else the line as ``ls -l`` has it, else what the server says when
+  asked for the one; where nothing tells, it is a file (draft-ietf-secsh-filexfer-02, section 5, promises no type).
 * A packet of more than 256 KiB is refused: servers have no reason for it, and a listing of 4 MiB, which asyncssh would
   take, becomes some hundred MiB of objects.
 """
@@ -11,12 +13,20 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TypeVar, cast
 
 import asyncssh
+from asyncssh.constants import (
+    FILEXFER_TYPE_DIRECTORY,
+    FILEXFER_TYPE_REGULAR,
+    FILEXFER_TYPE_SPECIAL,
+    FILEXFER_TYPE_SYMLINK,
+    FILEXFER_TYPE_UNKNOWN,
+)
 from asyncssh.packet import PacketDecodeError, SSHPacket
 from asyncssh.sftp import SFTPClientHandler
 
@@ -37,7 +47,7 @@ from callisto_telnetd.transports.wire import (
     RemoteFile,
     Sink,
     Source,
-    is_plain,
+    name_within,
     within,
 )
 
@@ -48,6 +58,16 @@ _MAX_PACKET_BYTES = 256 * 1024
 _OWNER_ONLY = asyncssh.SFTPAttrs(permissions=0o600)
 _WINDOW = 32
 """Requests on their way at once: 1 MiB, which fills 20 MB/s at a round trip of 50 ms."""
+_MAX_NAMES_ASKED = 2000
+"""Of a server whose listings tell no types or sizes: a round trip a name."""
+_LISTED = re.compile(rb"([-dlbcps])[-rwxsStT]{9}")
+"""The head of a line of ``ls -l``."""
+_KINDS = dict.fromkeys((b"b", b"c", b"p", b"s"), FILEXFER_TYPE_SPECIAL) | {
+    b"-": FILEXFER_TYPE_REGULAR,
+    b"d": FILEXFER_TYPE_DIRECTORY,
+    b"l": FILEXFER_TYPE_SYMLINK,
+}
+_MAY_BE_FILES = (FILEXFER_TYPE_REGULAR, FILEXFER_TYPE_UNKNOWN)
 _T = TypeVar("_T")
 
 
@@ -78,7 +98,7 @@ class SftpWire:
 
     async def files(self) -> list[RemoteFile]:
         """Return the regular files with plain names."""
-        found, count = [], 0
+        found, unsure, count = [], [], 0
         async with translated(self._place, "listing", folder=True):
             entries = cast("AsyncGenerator[asyncssh.SFTPName, None]", self._client.scandir(self._folder))
             try:
@@ -90,14 +110,49 @@ class SftpWire:
                         raise TargetFolderError(
                             f"the folder at {self._place} has more than {MAX_ENTRIES:,} entries: take one for copies"
                         )
-                    if (file := _plain_file(entry)) is not None:
-                        found.append(file)
+                    if (name := self._name_of(entry)) is None:
+                        continue
+                    kind = _kind_of(entry)
+                    if kind == FILEXFER_TYPE_UNKNOWN or entry.attrs.size is None:
+                        unsure.append((name, entry.attrs))
+                    elif kind == FILEXFER_TYPE_REGULAR and entry.attrs.size <= MAX_FILE_BYTES:
+                        found.append(RemoteFile(name, entry.attrs.size))
             except StopAsyncIteration:
-                return found
+                return found + await self._look_at(unsure)
             finally:
                 with suppress(asyncssh.Error, OSError, TransferError):
                     async with self._step("listing"):
                         await entries.aclose()
+
+    async def _look_at(self, unsure: list[tuple[str, asyncssh.SFTPAttrs]]) -> list[RemoteFile]:
+        """Return the files among entries of a listing that did not say what they are, or how large."""
+        if len(unsure) > _MAX_NAMES_ASKED:
+            raise TargetFolderError(f"the folder at {self._place} has more than {_MAX_NAMES_ASKED:,} entries")
+        found, tells = [], True
+        for name, listed in unsure:
+            kind, size = FILEXFER_TYPE_UNKNOWN, listed.size
+            if tells or size is None:
+                try:
+                    async with self._step("listing"):
+                        known = await self._client.lstat(self._path(name))
+                except asyncssh.SFTPNoSuchFile:  # gone since the listing
+                    continue
+                except asyncssh.SFTPError:
+                    tells = False
+                else:
+                    kind, size = known.type, size if known.size is None else known.size
+                    tells = kind != FILEXFER_TYPE_UNKNOWN
+            if kind in _MAY_BE_FILES and size is not None and size <= MAX_FILE_BYTES:
+                found.append(RemoteFile(name, size))
+        return found
+
+    def _name_of(self, entry: asyncssh.SFTPName) -> str | None:
+        """Return the plain name of an entry, None for one that is not plain UTF-8."""
+        try:
+            path = entry.filename.decode() if isinstance(entry.filename, bytes) else entry.filename
+        except UnicodeDecodeError:
+            return None
+        return name_within(path, {self._folder.decode().rstrip("/")})
 
     async def write(self, name: str, source: Source, size: int) -> None:
         """Make a new file, and have the server sync it where it can (``fsync@openssh.com``).
@@ -237,13 +292,10 @@ class _Channel(SFTPClientHandler):
         return SSHPacket(await self._reader.readexactly(length))
 
 
-def _plain_file(entry: asyncssh.SFTPName) -> RemoteFile | None:
-    """Return what a listing has as a file, None for anything else and for names that are not plain UTF-8."""
-    try:
-        name = entry.filename.decode() if isinstance(entry.filename, bytes) else entry.filename
-    except UnicodeDecodeError:
-        return None
-    size = entry.attrs.size
-    if entry.attrs.type != asyncssh.FILEXFER_TYPE_REGULAR or size is None or size > MAX_FILE_BYTES:
-        return None
-    return RemoteFile(name, size) if is_plain(name) else None
+def _kind_of(entry: asyncssh.SFTPName) -> int:
+    """Return what an entry says that it is."""
+    if entry.attrs.type != FILEXFER_TYPE_UNKNOWN:
+        return entry.attrs.type
+    line = entry.longname if isinstance(entry.longname, bytes) else entry.longname.encode()
+    letter = _LISTED.match(line)
+    return _KINDS[letter[1]] if letter else FILEXFER_TYPE_UNKNOWN

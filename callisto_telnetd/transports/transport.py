@@ -26,6 +26,7 @@ from callisto_telnetd.errors import (
     LoginDeniedError,
     NameTakenError,
     NoRoomError,
+    NotListedError,
     TargetFolderError,
     TransferError,
     TransferInterruptedError,
@@ -150,6 +151,7 @@ class WiredTransport:
 
         Raises:
             NameTakenError: there is another file of that name; it was not touched.
+            NotListedError: it is there whole, but nobody could find it again.
             NoRoomError, NotPermittedError, TransferError: refused.
             TransferInterruptedError: it may work another time.
         """
@@ -165,7 +167,10 @@ class WiredTransport:
                 for file in present:
                     if parted_name(file.name) == name:
                         await self._wire.delete(file.name)
-                return await self._put(source, name, told)
+                moved = await self._put(source, name, told)
+                if all(file.name != name for file in await self._wire.files()):
+                    raise NotListedError(f"{self._place} takes files, but does not list them: {name} is there unseen")
+                return moved
 
     async def download(self, name: str, local: Path, most_bytes: int, told: Tell) -> Moved:
         """Get a file into a new one here (mode 0600), synced; where that fails, the new file is removed.

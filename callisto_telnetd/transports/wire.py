@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -104,6 +104,17 @@ def is_plain(name: str) -> bool:
     if not name or name in (".", "..") or "/" in name or "\\" in name or not name.isprintable():
         return False
     return len(name.encode("utf-8", "surrogatepass")) <= MAX_NAME_BYTES
+
+
+def name_within(path: str, folders: Container[str]) -> str | None:
+    """Return the plain name that a listing means by a path, None for any other.
+
+    Listings are of names, but some servers put before each one the path that they were asked for, or ``./``.
+    """
+    before, slash, name = path.rpartition("/")
+    if slash and before != "." and before not in folders:
+        return None
+    return name if is_plain(name) else None
 
 
 def part_name(name: str, token: str) -> str:

@@ -18,7 +18,7 @@ from callisto_telnetd.maintenance.backups import VERSION_STATE
 from callisto_telnetd.menus.context import Parts
 from callisto_telnetd.origin import SYSTEM
 from tests.maintenance.test_maintenance_mode import appliance
-from tests.transports.sites import PASSWORD, asyncssh_site
+from tests.transports.sites import PASSWORD, Typeless, asyncssh_site
 
 DAILY = "127,02:00"
 
@@ -259,6 +259,21 @@ async def test_a_host_key_is_accepted_once(parts: Parts, tmp_path: Path) -> None
         assert site.files() == {}
         archive = (await parts.backup_runs.run("nightly", SYSTEM)).archive
         assert list(site.files()) == [archive]
+
+
+async def test_older_ones_go_where_listings_tell_no_types(parts: Parts, tmp_path: Path) -> None:
+    """At an SFTP server that never says what a file is, a schedule keeps what it should, there as here."""
+    (tmp_path / "sftp").mkdir()
+    async with asyncssh_site(tmp_path / "sftp", server=Typeless) as site:
+        await parts.backup_runs.add(schedule(site.target, target_password=SecretStr(PASSWORD), keep_last=1), SYSTEM)
+        await parts.backup_runs.accept("nightly", str(site.credentials.host_key), SYSTEM)
+        outcomes = []
+        for hours in (24, 25):
+            move(parts, hours)
+            outcomes.append(await parts.backup_runs.run("nightly", SYSTEM))
+
+        assert list(site.files()) == [outcomes[1].archive]
+        assert outcomes[1].text.endswith("older removed: 1 there, 1 here")
 
 
 async def test_what_cannot_be_done_changes_nothing(parts: Parts, target: Path) -> None:

@@ -163,6 +163,20 @@ async def asyncssh_site(
         yield Site(target, credentials, folder, passwords, log_ins=log_ins)
 
 
+class Typeless(asyncssh.SFTPServer):
+    """Never says what a file is, as many servers on Windows: no type in its modes, nor in its lines."""
+
+    async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+        """List names and sizes."""
+        async for entry in super().scandir(path):
+            attrs = asyncssh.SFTPAttrs(size=entry.attrs.size, permissions=0o644)
+            yield asyncssh.SFTPName(entry.filename, b"a line of its own", attrs)
+
+    def lstat(self, path: bytes) -> asyncssh.SFTPAttrs:
+        """Tell the size."""
+        return asyncssh.SFTPAttrs(size=os.lstat(self.map_path(path)).st_size, permissions=0o644)
+
+
 def key_line(key: asyncssh.SSHKey) -> str:
     """Return the public half as it is pinned."""
     return key.export_public_key("openssh").decode().strip()

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import stat
 import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -18,6 +20,7 @@ from callisto_telnetd.errors import (
     LoginDeniedError,
     NameTakenError,
     NoRoomError,
+    NotListedError,
     NotPermittedError,
     TargetFolderError,
     TransferError,
@@ -33,6 +36,7 @@ from tests.transports.sites import (
     PASSWORD,
     SHORT,
     Site,
+    Typeless,
     asyncssh_site,
     key_line,
     nothing_told,
@@ -270,6 +274,82 @@ async def test_names_from_the_server_are_cleaned(tmp_path: Path) -> None:
         open_transport(site.target, site.credentials, SHORT) as transport,
     ):
         assert await transport.list() == [RemoteFile("good.zip", 5)]
+
+
+class TellsInLines(Typeless):
+    """Says what a file is in the lines of a listing alone."""
+
+    async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+        async for entry in super().scandir(path):
+            status = Path(self.map_path(path).decode(), os.fsdecode(entry.filename)).lstat()
+            line = f"{stat.filemode(status.st_mode)}   1 ada      ada      {status.st_size:8d} Dec  1 10:00 name"
+            yield asyncssh.SFTPName(entry.filename, line.encode(), entry.attrs)
+
+
+class TellsWhenAsked(Typeless):
+    """Lists bare names, and says all of a file that it is asked for."""
+
+    async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+        async for entry in super().scandir(path):
+            yield asyncssh.SFTPName(b"./" + os.fsencode(entry.filename), b"-", asyncssh.SFTPAttrs())
+
+    def lstat(self, path: bytes) -> asyncssh.SFTPAttrs:
+        return asyncssh.SFTPAttrs.from_local(os.lstat(self.map_path(path)))
+
+
+class TellsNothing(Typeless):
+    """Lists bare names and sizes, and cannot be asked."""
+
+    async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+        for entry in Path(self.map_path(path).decode()).iterdir():
+            yield asyncssh.SFTPName(entry.name.encode(), b"-", asyncssh.SFTPAttrs(size=entry.lstat().st_size))
+
+    def lstat(self, path: bytes) -> asyncssh.SFTPAttrs:
+        if b".part-" in path or not Path(self.map_path(path).decode()).exists():  # for the renaming
+            raise asyncssh.SFTPNoSuchFile("no such file")
+        raise asyncssh.SFTPOpUnsupported("no")
+
+
+@pytest.mark.parametrize(
+    ("server", "others"),
+    [
+        (TellsInLines, []),
+        (TellsWhenAsked, []),
+        (Typeless, ["folder", "link"]),
+        (TellsNothing, ["folder", "link"]),
+    ],
+)
+async def test_a_file_is_found_where_listings_tell_no_types(
+    server: type[asyncssh.SFTPServer], others: list[str], tmp_path: Path, local: Path
+) -> None:
+    """What the server does not call something else is a file: it is listed, fetched and removed."""
+    async with asyncssh_site(tmp_path, server=server) as site:
+        (site.folder / "folder").mkdir()
+        (site.folder / "link").symlink_to("folder")
+        async with open_transport(site.target, site.credentials, SHORT) as transport:
+            await transport.upload(local, "a.zip", nothing_told)
+            assert [file.name for file in await transport.list()] == ["a.zip", *others]
+            await transport.download("a.zip", tmp_path / "back", 1 << 20, nothing_told)
+            assert (tmp_path / "back").read_bytes() == local.read_bytes()
+            await transport.delete("a.zip")
+            assert [file.name for file in await transport.list()] == others
+
+
+class Blind(asyncssh.SFTPServer):
+    """Lists nothing."""
+
+    async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+        for name in (b".", b".."):
+            yield asyncssh.SFTPName(name, b"", asyncssh.SFTPAttrs(permissions=0o040755))
+
+
+async def test_a_copy_that_is_not_listed_is_no_success(tmp_path: Path, local: Path) -> None:
+    """What could neither be found again nor removed in time is told at once; it stays there whole."""
+    async with asyncssh_site(tmp_path, server=Blind) as site:
+        with pytest.raises(NotListedError, match=r"takes files, but does not list them: a\.zip is there unseen"):
+            await deliver(site.target, site.credentials, local, "a.zip", nothing_told, patience=SHORT, pause=no_pause)
+
+        assert site.files() == {"a.zip": local.read_bytes()}
 
 
 async def test_a_listing_without_an_end_has_one(tmp_path: Path) -> None:
