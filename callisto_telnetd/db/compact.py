@@ -1,5 +1,7 @@
 """Compacting: a sound database written anew without its free pages, checked, and put in the place of the old one.
 
+The new one is of Callisto's own form (``own_form.py``), whatever another program has made of the old one.
+
 Runs in the worker, on a closed file. A damaged database is not touched: that is a repair's work. Checking and copying
 go side by side, each on a connection of its own: SQLite works without Python's lock.
 """
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from callisto_telnetd.db.opening import require_openable
+from callisto_telnetd.db.own_form import layout_of, other_form, write_in_own_form
 from callisto_telnetd.db.publish import making_of, publish
 from callisto_telnetd.db.results import translate
 from callisto_telnetd.errors import DamagedDatabaseError, DiskFullError, StoreError, named
@@ -22,8 +25,7 @@ from callisto_telnetd.quantities import format_bytes
 
 RESERVE_BYTES = 1 << 20
 """What stays free beside the new file."""
-_OPCODES = 20_000  # of SQLite's machine, between two looks at how far it has come
-_STAMPS = ("application_id", "user_version", "page_size")
+_STAMPS = ("application_id", "user_version")
 
 Tell = Callable[[str, int, int], None]
 
@@ -57,6 +59,7 @@ def compact(order: Mapping[str, Any], tell: Tell) -> dict[str, int]:
 def _write(file: Path, making: Path, tell: Tell) -> dict[str, object]:
     """Write the new database while the old one is checked; return what it has to agree with the old one in."""
     tell("Checking", 0, 0)
+    layout = layout_of(file)  # before a connection is open, whose locks it would drop
     with closing(_connect(file)) as connection, ThreadPoolExecutor(1) as pool:
         needed = _needed(connection)
         _require_room(file.parent, needed)
@@ -68,9 +71,8 @@ def _write(file: Path, making: Path, tell: Tell) -> dict[str, object]:
             tell("Copying", min(making.stat().st_size, needed), needed)
             return int(checked.done() and checked.exception() is not None)  # 1: it need not go on
 
-        connection.set_progress_handler(look, _OPCODES)
         try:
-            connection.execute("VACUUM INTO ?", (making.absolute().as_uri(),))  # a URI: no text may be the name
+            write_in_own_form(connection, layout, making, look)
         except sqlite3.Error:
             checked.result()  # says what is damaged, where it knows
             raise
@@ -88,6 +90,8 @@ def _check(making: Path, expected: Mapping[str, object], tell: Tell) -> None:
     if traits != expected:
         wrong = next(key for key in {**expected, **traits} if expected.get(key) != traits.get(key))
         raise StoreError(f"the new database differs from the old one in {wrong}; nothing was changed")
+    if form := other_form(making):
+        raise StoreError(f"the new database is not of Callisto's own form ({form}); nothing was changed")
 
 
 def _sound_traits(file: Path, what: str) -> dict[str, object]:

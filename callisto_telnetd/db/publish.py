@@ -108,6 +108,7 @@ def is_complete(new: Path) -> bool:
     if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
         return False
     page_bytes = int.from_bytes(header[_PAGE_SIZE_AT : _PAGE_SIZE_AT + 2], "big")
+    page_bytes = 1 << 16 if page_bytes == 1 else page_bytes  # which two bytes have no room for
     pages, application_id = (int.from_bytes(header[at : at + 4], "big") for at in (_PAGE_COUNT_AT, _APPLICATION_ID_AT))
     return application_id == APPLICATION_ID and pages > 0 and found.st_size == pages * page_bytes
 

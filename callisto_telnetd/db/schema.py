@@ -59,7 +59,7 @@ def require_known(file: Path, *, judged: bool = False) -> None:
         NewerSchemaError: a newer version wrote it.
     """
     try:
-        header = _first_bytes(file, _HEADER_BYTES)
+        header = first_bytes(file, _HEADER_BYTES)
         hot = has_journal(file) and not judged
     except OSError as error:
         raise StoreError(f"database {named(file)} cannot be read: {error.strerror}") from None
@@ -104,7 +104,7 @@ def says_write_ahead(file: Path) -> bool:
     Raises:
         OSError: nobody can tell.
     """
-    header = _first_bytes(file, _HEADER_BYTES)
+    header = first_bytes(file, _HEADER_BYTES)
     return header.startswith(_MAGIC) and 2 in header[FORMAT_VERSIONS_AT : FORMAT_VERSIONS_AT + 2]
 
 
@@ -114,10 +114,15 @@ def has_journal(file: Path) -> bool:
     Raises:
         OSError: nobody can tell.
     """
-    return _first_bytes(file.with_name(file.name + "-journal"), len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC
+    return first_bytes(file.with_name(file.name + "-journal"), len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC
 
 
-def _first_bytes(file: Path, count: int) -> bytes:
+def first_bytes(file: Path, count: int) -> bytes:
+    """Return the first bytes of a file; none where there is no file.
+
+    Raises:
+        OSError: it cannot be read, or is no file.
+    """
     try:  # not blocking: in the place of the file might be a pipe
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:

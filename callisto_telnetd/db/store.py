@@ -28,6 +28,7 @@ import aiosqlite
 from callisto_telnetd.db.journal import judge
 from callisto_telnetd.db.known_damage import file_damage, known_damage
 from callisto_telnetd.db.opening import is_missing, open_connection, require_sound_pages
+from callisto_telnetd.db.own_form import other_form
 from callisto_telnetd.db.results import code_of, translate
 from callisto_telnetd.errors import (
     DamagedDatabaseError,
@@ -53,11 +54,13 @@ class Store:
     def __init__(self, file: Path, connection: aiosqlite.Connection | None, fault: StoreError | None = None) -> None:
         self.file = file
         self.fault = fault
-        """Why the database cannot be used now; None where it can."""
+        """Why it cannot be used now; None where it can."""
         self.damage = known_damage(file) if fault is None else ""
-        """What is known to be wrong with the file, which is not written to any more; blank where nothing is."""
+        """What is known to be wrong with the file, which is not written to; blank where nothing is."""
         self.untouched = False
         """Whether nobody has opened the file yet; it has a fault until somebody has held it."""
+        self.form = ""
+        """What of the file's form is not Callisto's own, in words; blank where all is."""
         self.played_back = ""
         """What was in a journal that opening the file has rolled back into it; blank where there was none."""
         self.on_damage: list[Callable[[], None]] = []
@@ -175,9 +178,8 @@ class Store:
         """Have the file written to again: a full check has found nothing wrong with its structure."""
         async with self._lock:
             self._take_damage("")
-        if self.usable:
-            for tell in self.on_return:
-                tell()
+        for tell in self.on_return if self.usable else ():
+            tell()
 
     def tell_damage(self) -> None:
         """Tell those who want to know of :attr:`damage`."""
@@ -248,6 +250,7 @@ class Store:
                 return
             suspect, self._suspect, self.untouched = self._suspect, False, False
             try:
+                self.form = other_form(self.file)
                 self._connection = await open_connection(self.file, make=False)
                 if suspect:
                     await require_sound_pages(self._connection)
@@ -380,9 +383,9 @@ async def open_store(
     try:
         if untouched and not is_new:
             raise StoreError("it is not opened before it has been looked at")  # noqa: TRY301 - a fault like any other
-        journal = judge(file)
+        journal, form = judge(file), other_form(file)
         store = Store(file, await open_connection(file, make=make))
-        store.played_back = journal.reason if journal.must_be_rolled_back else ""
+        store.form, store.played_back = form, journal.reason if journal.must_be_rolled_back else ""
     except NewerSchemaError:
         raise
     except StoreError as error:

@@ -23,6 +23,7 @@ from callisto_telnetd.variables import Registry
 
 _NOTICE = "maintenance"
 _DAMAGE_NOTICE = "damage"
+_FORM_NOTICE = "form"
 
 Read = Callable[[], Awaitable[None]]
 
@@ -70,7 +71,9 @@ class MaintenanceMode:
         self._store.on_fault.append(self._begin)
         self._store.on_return.append(self._return)
         self._store.on_damage.append(self._tell_damage)
+        self._store.on_return.append(self._tell_form)
         self._tell_damage()
+        self._tell_form()
         if self._store.fault is None:
             await self.reload()
         else:
@@ -120,6 +123,14 @@ class MaintenanceMode:
             _DAMAGE_NOTICE,
             f"the database is damaged ({damage}) and not written to until it is repaired: choose Repair Database",
         )
+
+    def _tell_form(self) -> None:
+        form = self._store.form
+        if form:
+            text = f"the database is not of Callisto's own form ({form}): 'compact' gives it that"
+            self._presence.stand(_FORM_NOTICE, text)
+        else:
+            self._presence.clear(_FORM_NOTICE)
 
     def _return(self) -> None:
         """Come back where whoever held the file does not say so himself."""

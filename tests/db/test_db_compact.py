@@ -15,10 +15,14 @@ import pytest
 
 from callisto_telnetd.db import compact as compact_module
 from callisto_telnetd.db.compact import compact
+from callisto_telnetd.db.inspection import inspect
+from callisto_telnetd.db.own_form import other_form
 from callisto_telnetd.db.schema import APPLICATION_ID, migrations
 from callisto_telnetd.db.store import open_store
 from callisto_telnetd.errors import DamagedDatabaseError, DiskFullError, ForeignDatabaseError, StoreError
 from tests.conftest import StartServer
+from tests.db.forms import FORMS
+from tests.db.plausible import Plausible
 from tests.db.sweeps import points, require_strace, rows_of, run_traced, settled
 
 COMPACT = """
@@ -104,6 +108,21 @@ def test_free_pages_go_and_all_else_stays(file: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert [path.name for path in file.parent.iterdir()] == ["callisto.db"]
     assert list(dict.fromkeys(told)) == ["Checking", "Copying", "Checking the new file", "Replacing"]
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_new_file_is_of_callistos_own_form(tmp_path: Path, name: str) -> None:
+    """Whatever another program has made of the database, compact gives it pages of 4,096 bytes, UTF-8, and all rows."""
+    file = tmp_path / "callisto.db"
+    Plausible(5, 0.1).fill(file, form=FORMS[name])
+    before = rows_of(file)
+    shutil.copyfile(file, tmp_path / "copy.db")
+    compact({"file": str(file)}, nothing)
+
+    assert other_form(file) == ""
+    assert rows_of(file) == before
+    assert not any(inspect(file, lambda _name, _text: None, nothing, closed=True).values())
+    assert bool(other_form(tmp_path / "copy.db")) == (name not in {"4096", "not-wiped", "format-1"})
 
 
 def test_a_damaged_page_is_no_work_for_compact(file: Path) -> None:

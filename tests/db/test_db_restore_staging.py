@@ -13,6 +13,7 @@ import pytest
 
 from callisto_telnetd.db.inspection import inspect
 from callisto_telnetd.db.memory import LAST_CHANGE_STATE
+from callisto_telnetd.db.own_form import other_form
 from callisto_telnetd.db.restore.outlook import Outlook
 from callisto_telnetd.db.restore.plan import changed_settings, look_ahead
 from callisto_telnetd.db.restore.recordings import remove_unnamed
@@ -98,13 +99,6 @@ def overwritten(backup: Unpacked) -> Unpacked:
     return backup
 
 
-def with_other_pages(backup: Unpacked) -> Unpacked:
-    """Give the database another page size."""
-    with closing(sqlite3.connect(backup.database, isolation_level=None)) as connection:
-        connection.executescript("PRAGMA page_size=8192; VACUUM")
-    return backup
-
-
 def with_wal(backup: Unpacked) -> Unpacked:
     """Leave a journal of another program beside the database."""
     backup.database.with_name(backup.database.name + "-wal").write_bytes(b"x")
@@ -154,7 +148,6 @@ def too_large(backup: Unpacked) -> Unpacked:
         (overwritten, DamagedDatabaseError, "the database in backup 'backup.zip' is not sound: "),
         (cut_short, DamagedDatabaseError, "the database in backup 'backup.zip' is not sound: "),
         (emptied, DamagedDatabaseError, "is damaged: it is empty or cut short"),
-        (with_other_pages, DamagedDatabaseError, "pages or an encoding that Callisto never makes"),
         (with_wal, DamagedDatabaseError, "a journal lies beside it"),
         (linked, RestoreError, "is no file"),
         (
@@ -212,6 +205,17 @@ def test_an_older_schema_is_brought_up_to_date(live: Path, tmp_path: Path, schem
     found = inspect(made, lambda _name, _text: None, lambda *_told: None, closed=True)
     assert not any(found.values())
     assert users_of(made) == ["new"]
+
+
+def test_a_backup_of_another_form_gets_callistos_own(live: Path, backup: Unpacked) -> None:
+    """What is called verified can be restored, also where another program has given the database other pages."""
+    with closing(sqlite3.connect(backup.database, isolation_level=None)) as connection:
+        connection.executescript("PRAGMA page_size=8192; PRAGMA auto_vacuum=2; VACUUM")
+    assert other_form(backup.database) == "pages of 8192 bytes, auto-vacuum"
+    make(live, backup)
+
+    assert other_form(making_of(live) / "callisto.db") == ""
+    assert users_of(making_of(live) / "callisto.db") == ["new"]
 
 
 def test_what_stays_is_put_into_the_new_database(live: Path, backup: Unpacked) -> None:

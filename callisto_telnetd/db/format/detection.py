@@ -16,21 +16,18 @@ from dataclasses import replace
 from itertools import islice
 
 from callisto_telnetd.db.format.layout import (
-    ENCODINGS,
+    HEADER_BYTES,
     LEAST_USABLE_BYTES,
     MOST_RESERVED_BYTES,
     OWN,
     PAGE_SIZES,
     Encoding,
     Layout,
+    stated_layout,
 )
 from callisto_telnetd.db.format.pages import DOES_NOT_ADD_UP, TABLE_LEAF, examine, type_of
 from callisto_telnetd.db.format.records import decode
 
-_MAGIC = b"SQLite format 3\0"
-# Section 1.3: places in the file's header.
-_HEADER_BYTES, _PAGE_SIZE_AT, _RESERVED_AT, _LARGEST_ROOT_AT, _ENCODING_AT = 100, 16, 20, 52, 56
-_FRACTIONS = bytes((64, 32, 32))  # which have never been others
 _SAMPLE = 64
 _MOST_PAGES = 1 << 32
 _MOST_MAPS = 16
@@ -40,7 +37,7 @@ _POINTER_KINDS = range(1, 6)
 
 def detect(descriptor: int, size: int) -> Layout:
     """Return the layout of a file of ``size`` bytes; ours where nothing tells another one."""
-    stated = _stated(_read(descriptor, _HEADER_BYTES, 0))
+    stated = stated_layout(_read(descriptor, HEADER_BYTES, 0))
     ballot = _Ballot(descriptor, size, stated)
     if stated is not None:
         ballot.poll(stated.page_bytes)
@@ -58,21 +55,6 @@ def detect(descriptor: int, size: int) -> Layout:
 
 def _cut(layout: Layout) -> tuple[int, int]:
     return layout.page_bytes, layout.reserved_bytes
-
-
-def _stated(header: bytes) -> Layout | None:
-    """Return what the header says; None where it says nothing that can be."""
-    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
-        return None
-    page_bytes = int.from_bytes(header[_PAGE_SIZE_AT : _PAGE_SIZE_AT + 2], "big")
-    page_bytes = 1 << 16 if page_bytes == 1 else page_bytes
-    reserved, encoding = header[_RESERVED_AT], int.from_bytes(header[_ENCODING_AT : _ENCODING_AT + 4], "big")
-    if page_bytes not in PAGE_SIZES or page_bytes - reserved < LEAST_USABLE_BYTES:
-        return None
-    if header[_RESERVED_AT + 1 : _RESERVED_AT + 4] != _FRACTIONS:
-        return None
-    named = ENCODINGS[encoding - 1] if 1 <= encoding <= len(ENCODINGS) else OWN.encoding
-    return Layout(page_bytes, reserved, named, any(header[_LARGEST_ROOT_AT : _LARGEST_ROOT_AT + 4]))
 
 
 def _read(descriptor: int, count: int, at: int) -> bytes:

@@ -15,6 +15,11 @@ ENCODINGS: tuple[Encoding, ...] = ("utf-8", "utf-16-le", "utf-16-be")
 PAGE_SIZES = tuple(1 << power for power in range(9, 17))
 LEAST_USABLE_BYTES = 480
 MOST_RESERVED_BYTES = 255
+HEADER_BYTES = 100
+_MAGIC = b"SQLite format 3\0"
+# Section 1.3: places in the file's header.
+_PAGE_SIZE_AT, _RESERVED_AT, _LARGEST_ROOT_AT, _ENCODING_AT = 16, 20, 52, 56
+_FRACTIONS = bytes((64, 32, 32))  # which have never been others
 _LOCK_BYTE = 1 << 30  # section 1.4: the page that holds it is never used
 
 
@@ -77,3 +82,18 @@ class Layout:
 
 OWN = Layout()
 """What our migrations make: 4,096 bytes, none reserved, UTF-8, no auto-vacuum."""
+
+
+def stated_layout(header: bytes) -> Layout | None:
+    """Return what the header of a file says, its first 100 bytes; None where it says nothing that can be."""
+    if len(header) < HEADER_BYTES or not header.startswith(_MAGIC):
+        return None
+    page_bytes = int.from_bytes(header[_PAGE_SIZE_AT : _PAGE_SIZE_AT + 2], "big")
+    page_bytes = 1 << 16 if page_bytes == 1 else page_bytes
+    reserved, encoding = header[_RESERVED_AT], int.from_bytes(header[_ENCODING_AT : _ENCODING_AT + 4], "big")
+    if page_bytes not in PAGE_SIZES or page_bytes - reserved < LEAST_USABLE_BYTES:
+        return None
+    if header[_RESERVED_AT + 1 : _RESERVED_AT + 4] != _FRACTIONS:
+        return None
+    named = ENCODINGS[encoding - 1] if 1 <= encoding <= len(ENCODINGS) else OWN.encoding
+    return Layout(page_bytes, reserved, named, any(header[_LARGEST_ROOT_AT : _LARGEST_ROOT_AT + 4]))

@@ -24,9 +24,8 @@ from callisto_telnetd.errors import (
     quoted,
 )
 
-# SQLite, "Database File Format", section 1.3: places in the header, and what our migrations leave there.
-_PAGE_SIZE_AT, _RESERVED_AT, _VERSION_AT, _ENCODING_AT = 16, 20, 60, 56
-_PAGE_BYTES, _UTF_8 = 4096, 1
+# SQLite, "Database File Format", section 1.3: a place in the header.
+_VERSION_AT = 60
 _HEADER_BYTES = 100
 
 
@@ -64,9 +63,6 @@ def judge(backup: Unpacked) -> Verdict:
         raise ForeignDatabaseError(f"{what} is another program's; nothing was changed") from None
     except DamagedDatabaseError:
         raise DamagedDatabaseError(f"{what} is damaged: its first page; nothing was changed") from None
-    as_made = (header[_PAGE_SIZE_AT : _PAGE_SIZE_AT + 2], header[_RESERVED_AT], header[_ENCODING_AT + 3])
-    if as_made != (_PAGE_BYTES.to_bytes(2, "big"), 0, _UTF_8):
-        raise DamagedDatabaseError(f"{what} has pages or an encoding that Callisto never makes; nothing was changed")
     verdict = judge_copy(backup.database)
     if verdict.fault:
         fault = "; ".join(line for line in verdict.fault.splitlines() if not line.startswith("*** in database"))

@@ -25,6 +25,7 @@ from callisto_telnetd.db.durable import sync
 from callisto_telnetd.db.inspection import inspect
 from callisto_telnetd.db.media import Media
 from callisto_telnetd.db.memory import LAST_CHANGE_STATE, Change, carry_memory
+from callisto_telnetd.db.own_form import copy_in_own_form
 from callisto_telnetd.db.quiet import open_quietly
 from callisto_telnetd.db.restore.judgement import judge
 from callisto_telnetd.db.restore.outlook import no_room_text
@@ -122,8 +123,7 @@ def copy_for(backup: Unpacked, new: Path, tell: Tell, *, at: str) -> Doubtful:
         OSError, sqlite3.Error: it cannot be made.
     """
     tell("Copying the database", 0, 0)
-    shutil.copyfile(backup.database, new)
-    new.chmod(0o600)
+    copy_in_own_form(backup.database, new)
     tell("Bringing the database up to date", 0, 0)
     _bring_up_to_date(new)
     if backup.is_past:

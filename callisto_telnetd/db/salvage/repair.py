@@ -19,7 +19,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from callisto_telnetd.db.copying import copy_file
 from callisto_telnetd.db.doubtful import set_apart
 from callisto_telnetd.db.durable import sync, write
 from callisto_telnetd.db.format.carve import Tally, carve
@@ -29,6 +28,7 @@ from callisto_telnetd.db.format.layout import OWN, Layout
 from callisto_telnetd.db.format.page_file import PageFile
 from callisto_telnetd.db.inspection import PAGES, SCHEMA, VariableFault, inspect
 from callisto_telnetd.db.memory import Change, carry_memory, highest_given, raise_numbers
+from callisto_telnetd.db.own_form import copy_in_own_form
 from callisto_telnetd.db.publish import making_of, publish
 from callisto_telnetd.db.quiet import open_quietly
 from callisto_telnetd.db.results import translate
@@ -143,9 +143,8 @@ class _Repair:
             return RepairReport("sound", seconds=time.monotonic() - begun)
         schema_lost = bool(found[SCHEMA])
         readable = schema_lost and _require_ours(self._source)
-        if faults or not _is_own_form(self._source):
+        if faults:
             report = self._rebuilt(found, faults, schema_lost=schema_lost, readable=readable)
-            report.outcome = report.outcome if faults else "journal"
         else:
             report = self._take_as_it_is("journal")
         report.journal = source.journal
@@ -169,7 +168,7 @@ class _Repair:
 
     def _take_as_it_is(self, outcome: Outcome) -> RepairReport:
         """Take a file whole: nothing was wrong but the journal beside it, or it is a backup."""
-        copy_file(self._source, self._making)
+        copy_in_own_form(self._source, self._making)
         apart = self._fit_backup() if outcome == "backup" else {}
         with closing(open_quietly(self._making, closed=True)) as connection:
             counts = {
@@ -340,11 +339,6 @@ class _Repair:
             connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (REPAIR_STATE, value))
             lost = {table.table for table in report.tables if table.lost or not table.lost_exact}
             raise_numbers(connection, highest_given(connection, self._order.given, lost), self._order.at)
-
-
-def _is_own_form(file: Path) -> bool:
-    with PageFile(file) as pages:
-        return pages.layout == OWN
 
 
 def _require_ours(file: Path) -> bool:
