@@ -84,6 +84,16 @@ def test_keys_edit_the_line(screen: Screen) -> None:
     screen.stands_at("callisto# ")
     assert "Error" not in screen.text
 
+    screen.type("-l", "set gWebTimeout 30")
+    screen.type("M-b", "C-Left", "C-Left")
+    screen.type("-l", "variables ")
+    screen.type("M-f", "C-Right", "M-d", "C-e")
+    screen.type("-l", " 20")
+    screen.stands_at("callisto# variables set gWebTimeout 20")
+    screen.type("C-l")
+    screen.wait(lambda: screen.text == "callisto# variables set gWebTimeout 20", "the line alone, at the top")
+    screen.run("", "OK gWebTimeout = 20 (unchanged)")
+
 
 def test_history_brings_lines_back(screen: Screen) -> None:
     """Up and Down walk through what was typed, and the line being typed comes back; history lists it."""
