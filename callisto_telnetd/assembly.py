@@ -29,6 +29,7 @@ from callisto_telnetd.maintenance.backup_runs import BackupRuns
 from callisto_telnetd.maintenance.backup_runs import Surroundings as BackupSurroundings
 from callisto_telnetd.maintenance.backup_schedules import FILE_NAME, MAX_BYTES, ScheduleFile
 from callisto_telnetd.maintenance.backups import Backups, Identified
+from callisto_telnetd.maintenance.database_lock import DatabaseLock
 from callisto_telnetd.maintenance.jobs import check_job, check_plan, restart_jobs
 from callisto_telnetd.maintenance.mode import MaintenanceMode
 from callisto_telnetd.maintenance.repair import Repairs, Surroundings
@@ -120,7 +121,7 @@ async def open_parts(
         mode.kept.append(lambda: store.set_state(CLOCK_STATE, clock.state().to_json()))
         stack.push_async_callback(mode.close)
         await mode.open()
-        repairing, snapshots, workshop = asyncio.Lock(), Snapshots(folder.backup, clock), Workshop(lock, log)
+        repairing, snapshots, workshop = DatabaseLock(), Snapshots(folder.backup, clock), Workshop(lock, log)
         self_check = SelfCheck(
             store=store,
             variables=variables,

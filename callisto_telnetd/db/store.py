@@ -30,6 +30,7 @@ from callisto_telnetd.db.known_damage import file_damage, known_damage
 from callisto_telnetd.db.opening import is_missing, open_connection, require_sound_pages
 from callisto_telnetd.db.own_form import other_form
 from callisto_telnetd.db.results import code_of, translate
+from callisto_telnetd.db.tables import MOST_STATE
 from callisto_telnetd.errors import (
     DamagedDatabaseError,
     DiskFullError,
@@ -128,7 +129,15 @@ class Store:
         return str(rows[0][0]) if rows else None
 
     async def set_state(self, key: str, value: str) -> None:
-        """Remember ``value`` under ``key``."""
+        """Remember ``value`` under ``key``.
+
+        Raises:
+            StoreError: it cannot be kept, or is too long; what was remembered before still is.
+        """
+        if len(value) > MOST_STATE:  # whoever reads it would refuse it, and a repair set it apart
+            raise StoreError(
+                f"what is remembered as {key} has {len(value)} characters, at most {MOST_STATE}; nothing was changed"
+            )
         await self.apply(
             [("INSERT INTO state VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value))]
         )

@@ -47,6 +47,8 @@ CALL_RESULTS = ("answered", "busy", "no-answer", "voicemail", "failed")
 
 HIGHEST_ID = 2**53 - 1
 """No table counts so far, and JSON takes it without loss; a damaged row id is mostly higher."""
+MOST_STATE = 200_000
+"""Characters of a value that the appliance remembers: :meth:`Store.set_state` takes no more."""
 _LONGEST_CHANGE = 4000
 """Of an audit's detail: the trigger of a changed variable writes its name and two values of up to 1,000 characters."""
 
@@ -252,7 +254,7 @@ _VARIABLE_CHANGE = Table(
 )
 _STATE = Table(
     "state",
-    (Column("key", _STATE_KEY), Column("value", Text(200_000))),
+    (Column("key", _STATE_KEY), Column("value", Text(MOST_STATE))),
     ("key",),
     rowid=False,
     usual="(?!g[A-Z])",

@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,23 +21,20 @@ from pydantic import SecretStr
 from callisto_telnetd.accounts.audit import Audit
 from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock
-from callisto_telnetd.db.backup.folder import host_of_name, parse_name
 from callisto_telnetd.db.doubtful import Doubtful
 from callisto_telnetd.errors import BackupScheduleError, CallistoError, FolderError, TransferError, quoted
 from callisto_telnetd.maintenance.alarm import Alarm
+from callisto_telnetd.maintenance.backup_retention import Retention, credentials_of
 from callisto_telnetd.maintenance.backup_schedules import MOST_SCHEDULES, BackupSchedule, Outcome, ScheduleFile
 from callisto_telnetd.maintenance.backup_trial import prove, remove_trials
 from callisto_telnetd.maintenance.backups import Backups, require_no_doubtful
-from callisto_telnetd.maintenance.retention import Dated, surplus
 from callisto_telnetd.maintenance.workshop import Progress
 from callisto_telnetd.origin import SYSTEM, Origin
 from callisto_telnetd.services.scheduler import Job, Scheduler
 from callisto_telnetd.trace.logs import Log
-from callisto_telnetd.transports.credentials import Credentials
 from callisto_telnetd.transports.delivery import Pause, deliver
 from callisto_telnetd.transports.target import Target
-from callisto_telnetd.transports.transport import open_transport
-from callisto_telnetd.transports.wire import RemoteFile, parted_name
+from callisto_telnetd.work import Tasks
 
 _LIMIT_S = 12 * 3600.0
 """A run may make five tries of six hours; whatever takes half a day is not a nightly backup."""
@@ -78,6 +75,9 @@ class BackupRuns:
         self._running: dict[str, Outcome] = {}
         """What is kept of each run that is under way, for the next server."""
         self._writing = asyncio.Lock()
+        self._retention = Retention(around.backups, around.folder, around.host, around.clock, around.log)
+        self._tasks = Tasks()
+        """Changes of what is kept: each goes on to its end, whoever has asked for it and is gone."""
         self._telling: asyncio.Task[None] | None = None
 
     def open(self, *, serving: bool = True) -> None:
@@ -101,13 +101,13 @@ class BackupRuns:
             self._tell(schedule.name)
         cut_off = [name for name in self._schedules if name in self._outcomes and self._outcomes[name].text == _CUT_OFF]
         if serving and cut_off:
-            self._telling = asyncio.create_task(self._tell_cut_off(cut_off))
+            self._telling = self._tasks.begin(self._tell_cut_off(cut_off))
 
     async def close(self) -> None:
-        """Return once nothing is told any more."""
+        """Return once nothing is told any more, and every change is kept."""
         if self._telling is not None:
             self._telling.cancel()
-            await asyncio.wait((self._telling,))
+        await self._tasks.ended()
 
     async def _tell_cut_off(self, names: Sequence[str]) -> None:
         for name in names:
@@ -145,6 +145,9 @@ class BackupRuns:
             BackupScheduleError: there is one of that name, or there are too many.
             FolderError: it cannot be kept.
         """
+        await self._tasks.finish(self._add(schedule, origin))
+
+    async def _add(self, schedule: BackupSchedule, origin: Origin) -> None:
         async with self._writing:
             self._require_readable()
             if schedule.name in self._schedules:
@@ -164,6 +167,9 @@ class BackupRuns:
             BackupScheduleError: there is none of that name, or it runs just now.
             FolderError: that cannot be kept.
         """
+        await self._tasks.finish(self._remove(name, origin))
+
+    async def _remove(self, name: str, origin: Origin) -> None:
         async with self._writing:
             self._require_readable()
             self.require(name)
@@ -190,6 +196,9 @@ class BackupRuns:
             BackupScheduleError: there is no schedule of that name.
             FolderError: it cannot be kept.
         """
+        await self._tasks.finish(self._accept(name, key_line, origin))
+
+    async def _accept(self, name: str, key_line: str, origin: Origin) -> None:
         async with self._writing:
             changed = self.require(name).model_copy(update={"host_key": key_line})
             await self._keep({**self._schedules, name: changed}, self._outcomes)
@@ -208,16 +217,25 @@ class BackupRuns:
             FolderError: the small file cannot be made here.
         """
         schedule = self.require(name)
-        await prove(schedule.place, _credentials(schedule), self._around.folder, self._around.host)
+        await prove(schedule.place, credentials_of(schedule), self._around.folder, self._around.host)
         await self._around.backups.prove(_revealed(schedule.password), told)
 
     async def run(self, name: str, origin: Origin, told: Tell = lambda _progress: None) -> Outcome:
-        """Run a schedule now.
+        """Run a schedule now; the appliance's schedule has the outcome as that of its last run.
 
         Raises:
             BackupScheduleError: there is none of that name, or it runs already.
             CallistoError: it failed; that stands at every prompt now, and the owner's command was run.
         """
+        try:
+            outcome = await self._run(name, origin, told)
+        finally:
+            last = self._outcomes.get(name)
+            if last is not None and name not in self._running:
+                self._around.schedule.note_run(_job_name(name), last.at, last.text, failed=last.failed)
+        return outcome
+
+    async def _run(self, name: str, origin: Origin, told: Tell) -> Outcome:
         schedule = self.require(name)
         if name in self._running:
             raise BackupScheduleError(f"{name} runs already")
@@ -241,6 +259,9 @@ class BackupRuns:
         return outcome
 
     async def _note_begun(self, name: str) -> None:
+        await self._tasks.finish(self._keep_begun(name))
+
+    async def _keep_begun(self, name: str) -> None:
         async with self._writing:
             try:
                 await self._keep(self._schedules, self._outcomes)
@@ -274,82 +295,27 @@ class BackupRuns:
         try:
             delivery = await deliver(
                 target,
-                _credentials(schedule),
+                credentials_of(schedule),
                 around.folder / name,
                 name,
                 lambda step, done, of: told(Progress(step, done, of)),
                 pause=around.pause,
             )
         except TransferError:  # night after night, perhaps: this disk is not to fill up
-            await self._retain_here(schedule, {name, *arrived.values()})
+            await self._retention.retain_here(schedule, {name, *arrived.values()})
             raise
         await around.backups.note_delivery(name, str(target))
         tries = f" in {delivery.tries} tries" if delivery.tries > 1 else ""
-        retained = await self._retain(schedule, set((arrived | {schedule.name: name}).values()))
+        retained = await self._retention.retain(schedule, set((arrived | {schedule.name: name}).values()))
         text = f"{name} delivered to {target}{tries}{retained}"
         require_no_doubtful(doubtful, text)
         return name, text
-
-    async def _retain(self, schedule: BackupSchedule, good: Collection[str]) -> str:
-        """Let the old ones go, there and here; return what to say of that, blank for nothing."""
-        try:
-            there = await self._retain_there(schedule, good)
-            here = await self._retain_here(schedule, good)
-        except CallistoError as error:
-            self._around.log.warning("older backups stay", schedule=schedule.name, reason=str(error))
-            return f"; older ones stay: {error}"
-        gone = [f"{count} {where}" for count, where in ((there, "there"), (here, "here")) if count]
-        return f"; older removed: {', '.join(gone)}" if gone else ""
-
-    async def _retain_there(self, schedule: BackupSchedule, good: Collection[str]) -> int:
-        """Remove at the target what the schedule does not keep; return how many files went."""
-        if schedule.keep.everything or self._is_here(schedule):
-            return 0
-        gone: list[str] = []
-        async with open_transport(schedule.place, _credentials(schedule)) as transport:
-            there = await transport.list()
-            for each in self._surplus(self._own(there), schedule, good):
-                await transport.delete(each.name)
-                gone.append(each.name)
-            for name in self._own_parts(there):  # of runs that were cut off for good
-                await transport.delete(name)
-        await self._around.backups.note_removal(gone, str(schedule.place))
-        return len(gone)
-
-    async def _retain_here(self, schedule: BackupSchedule, good: Collection[str]) -> int:
-        """Remove of what the schedule has made here what it does not keep; return how many files went."""
-        listed = await self._around.backups.list()
-        made = [each for each in listed if each.known.schedule == schedule.name]
-        mine = self._own([RemoteFile(each.path.name, each.size_bytes) for each in made])
-        gone = self._surplus(mine, schedule, good)
-        for each in gone:
-            await self._around.backups.delete(SYSTEM, each.name, patient=True)
-        return len(gone)
-
-    def _surplus(self, backups: Sequence[Dated], schedule: BackupSchedule, good: Collection[str]) -> list[Dated]:
-        return surplus(backups, schedule.keep, self._around.clock.now().replace(tzinfo=None), good)
-
-    def _own(self, files: Sequence[RemoteFile]) -> list[Dated]:
-        """Return those whose names are ours, and of this host: others may keep theirs in the same folder."""
-        host = host_of_name(self._around.host)
-        known = [(file.name, parse_name(file.name)) for file in files]
-        return [Dated(name, own.at, own.nth) for name, own in known if own is not None and own.host == host]
-
-    def _own_parts(self, files: Sequence[RemoteFile]) -> list[str]:
-        """Return the names of what has arrived of ours in part alone."""
-        whole = [(file.name, parted_name(file.name)) for file in files]
-        return [name for name, of in whole if of is not None and self._own([RemoteFile(of, 0)])]
-
-    def _is_here(self, schedule: BackupSchedule) -> bool:
-        """Whether the target is the very folder in which archives are made."""
-        target = schedule.place
-        return target.scheme == "file" and Path(target.folder).resolve() == self._around.folder.resolve()
 
     def _job(self, schedule: BackupSchedule) -> Job:
         plan = schedule.restart_plan
 
         async def action(_reason: str) -> str:
-            return (await self.run(schedule.name, SYSTEM)).text
+            return (await self._run(schedule.name, SYSTEM, lambda _progress: None)).text
 
         source = f"backup schedule {schedule.name}"
         return Job(_job_name(schedule.name), source, lambda: plan, action, limit_s=_LIMIT_S)
@@ -360,6 +326,9 @@ class BackupRuns:
 
     async def _note(self, name: str, outcome: Outcome) -> None:
         """Keep how a run has ended; where that is not possible, it is known until the server's end."""
+        await self._tasks.finish(self._keep_outcome(name, outcome))
+
+    async def _keep_outcome(self, name: str, outcome: Outcome) -> None:
         async with self._writing:
             if name not in self._schedules:
                 return
@@ -397,15 +366,6 @@ def _notice(name: str) -> str:
 
 def _revealed(secret: SecretStr | None) -> str | None:
     return secret.get_secret_value() if secret is not None else None
-
-
-def _credentials(schedule: BackupSchedule) -> Credentials:
-    return Credentials(
-        password=schedule.target_password,
-        key_file=Path(schedule.key_file) if schedule.key_file else None,
-        host_key=schedule.host_key,
-        ca_file=Path(schedule.ca_file) if schedule.ca_file else None,
-    )
 
 
 def _line(text: str) -> str:

@@ -18,8 +18,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from callisto_telnetd.accounts.audit import Audit
 from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock
@@ -30,7 +28,9 @@ from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.store import Store
 from callisto_telnetd.errors import BackupError, CallistoError, StoreError, UsageError, named
 from callisto_telnetd.maintenance.backup_password import require_password
+from callisto_telnetd.maintenance.database_lock import DatabaseLock
 from callisto_telnetd.maintenance.fetching import remove_unfetched
+from callisto_telnetd.maintenance.known_backups import Known, LastGood, format_state, parse_state
 from callisto_telnetd.maintenance.workshop import Progress, Workshop
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.quantities import format_bytes
@@ -42,8 +42,6 @@ VERSION_STATE = "backed_up_version"
 """The key under which it is kept which version of the product has a backup; that of the first start needs none."""
 BACKUP_STATE = "backups"
 """The key under which it is kept what is known of the archives, and which was the last good one."""
-_MOST_KNOWN = 300
-_MOST_STATE = 300_000
 _NOTE_KEPT, _TARGET_KEPT = 100, 300
 
 
@@ -55,36 +53,6 @@ class Identified:
     edition: str
     host: str
     serial: str
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What is remembered of an archive; ISO 8601, blank where it was never so."""
-
-    made: str = ""
-    verified: str = ""
-    version: str = ""
-    note: str = ""
-    target: str = ""
-    """Where a copy of it was delivered."""
-    schedule: str = ""
-    """Which schedule has made it."""
-    doubtful: str = ""
-    """How many of its rows a restore sets apart; blank where there are none."""
-
-
-@dataclass(frozen=True, slots=True)
-class LastGood:
-    """The last archive that was made and verified here."""
-
-    file: str
-    at: str
-    """ISO 8601, of the appliance's clock."""
-    version: str
-
-    def age_s(self, now: datetime) -> float:
-        """Return how old it is, in seconds; not below 0."""
-        return max(0.0, (now - datetime.fromisoformat(self.at)).total_seconds())
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +85,7 @@ class Backups:
         audit: Audit,
         presence: Presence,
         log: Log,
-        one_at_a_time: asyncio.Lock,
+        one_at_a_time: DatabaseLock,
     ) -> None:
         self._folder = folder
         self._settings = settings
@@ -191,7 +159,7 @@ class Backups:
             CallistoError: it cannot be made; nothing was changed.
         """
         order = self._order(password, note, patient=patient)
-        async with self._one_at_a_time:
+        async with self._one_at_a_time.held(origin.who, "makes a backup"):
             made = await self._work("backup", order, told)
             version, verified = self._identified.product_version, self._clock.now().isoformat()
             at, doubtful = str(order["at"]), Doubtful.from_data(made["doubtful"])
@@ -214,7 +182,7 @@ class Backups:
             CallistoError: it could not be made.
         """
         order = self._order(password, "", patient=True)
-        async with self._one_at_a_time:
+        async with self._one_at_a_time.held("system", "proves a backup"):
             doubtful = Doubtful.from_data(await self._work("backup proof", order, told))
         require_no_doubtful(doubtful, "a backup can be made")
 
@@ -226,7 +194,7 @@ class Backups:
         if len(note) > LONGEST_NOTE or not (note.isprintable() or not note):
             raise UsageError(f"note: a line of at most {LONGEST_NOTE} printable characters; nothing was changed")
         if not patient:
-            self._require_free()
+            self._one_at_a_time.require_free()
         if self._store.fault is not None:
             raise BackupError(f"only a sound database can be backed up: {self._store.fault}")
         return {
@@ -308,9 +276,9 @@ class Backups:
             UsageError: something else works on the whole database.
         """
         path = self.require(name)
-        self._require_free()
+        self._one_at_a_time.require_free()
         order = {"file": str(path.absolute()), "folder": str(self._folder.backup.absolute()), "password": password}
-        async with self._one_at_a_time:
+        async with self._one_at_a_time.held(origin.who, "verifies a backup"):
             try:
                 found = await self._work("verify", order, told)
             except BackupError as error:
@@ -347,8 +315,8 @@ class Backups:
             UsageError: something else works on the whole database.
         """
         if not patient:
-            self._require_free()
-        async with self._one_at_a_time:
+            self._one_at_a_time.require_free()
+        async with self._one_at_a_time.held(origin.who, "deletes a backup"):
             await asyncio.to_thread(delete, self._folder.backup, name)
             await self._keep({}, None)
         await self._audit.note("backup deleted", origin, name)
@@ -360,13 +328,6 @@ class Backups:
             StoreError: the database cannot answer.
         """
         return (await self._state())[1]
-
-    def _require_free(self) -> None:
-        if self._one_at_a_time.locked():
-            raise UsageError(
-                "the database is being checked, repaired, backed up or compacted just now; nothing was changed;"
-                " try again later"
-            )
 
     async def _work(self, job: str, order: dict[str, Any], told: Callable[[Progress], None]) -> dict[str, Any]:
         try:
@@ -382,7 +343,7 @@ class Backups:
     async def _state(self) -> tuple[dict[str, Known], LastGood | None]:
         text = await self._store.get_state(BACKUP_STATE)
         try:
-            return _parse_state(text) if text else ({}, None)
+            return parse_state(text) if text else ({}, None)
         except (ValueError, TypeError, KeyError, AttributeError):
             self._log.warning("what is kept of the backups is not readable")
             return {}, None
@@ -391,11 +352,9 @@ class Backups:
         """Remember what is known of the archives that are there; the archive itself counts, whether or not it is."""
         try:
             known, before = await self._state()
-            names = (await asyncio.to_thread(self.names))[:_MOST_KNOWN]
-            kept = {name: asdict(all_known[name]) for name in names if name in (all_known := known | more)}
-            last = last or before
-            value = {"known": kept, "last": asdict(last) if last else None}
-            await self._store.set_state(BACKUP_STATE, orjson.dumps(value).decode())
+            names = await asyncio.to_thread(self.names)
+            kept = {name: all_known[name] for name in names if name in (all_known := known | more)}
+            await self._store.set_state(BACKUP_STATE, format_state(kept, last or before))
         except CallistoError as error:
             self._log.warning("what is known of the backups was not kept", reason=str(error))
 
@@ -432,24 +391,3 @@ def _protected(path: Path) -> bool | None:
         return _is_protected(path)
     except BackupError:
         return None
-
-
-def _parse_state(text: str) -> tuple[dict[str, Known], LastGood | None]:
-    data = orjson.loads(text) if len(text) <= _MOST_STATE else None
-    if not isinstance(data, dict):
-        raise ValueError("no state of backups")
-    known = {
-        str(name): Known(**{key: _line(value) for key, value in each.items()}) for name, each in data["known"].items()
-    }
-    if not all(each.doubtful.isdecimal() or not each.doubtful for each in known.values()):
-        raise ValueError("no number")
-    last = LastGood(**{key: _line(value) for key, value in data["last"].items()}) if data["last"] else None
-    if last is not None and datetime.fromisoformat(last.at).tzinfo is None:
-        raise ValueError("no moment")
-    return known, last
-
-
-def _line(value: object) -> str:
-    if not isinstance(value, str) or not (value.isprintable() or not value):
-        raise ValueError("no line")
-    return value

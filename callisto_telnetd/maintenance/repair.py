@@ -32,6 +32,7 @@ from callisto_telnetd.db.salvage.report import REPORT_NAME, RepairReport
 from callisto_telnetd.db.salvage.room import require_room
 from callisto_telnetd.db.store import Store
 from callisto_telnetd.errors import CallistoError, DamagedDatabaseError, StoreError, UsageError
+from callisto_telnetd.maintenance.database_lock import DatabaseLock
 from callisto_telnetd.maintenance.given_numbers import given_numbers
 from callisto_telnetd.maintenance.run import Run
 from callisto_telnetd.maintenance.workshop import Progress, Workshop
@@ -54,7 +55,7 @@ class Surroundings:
     audit: Audit
     presence: Presence
     log: Log
-    one_at_a_time: asyncio.Lock
+    one_at_a_time: DatabaseLock
     """Held by whoever works on the whole database."""
     pause: Callable[[str], AbstractAsyncContextManager[None]]
     """Stops the services that a repair must stop, for the reason given, and starts them again on leaving."""
@@ -88,12 +89,9 @@ class Repairs:
             UsageError: one is running already, or something else works on the whole database.
         """
         around = self._around
+        around.one_at_a_time.require_free()
         if self._running is not None:
             raise UsageError("a repair is running already")
-        if around.one_at_a_time.locked():
-            raise UsageError(
-                "the database is being checked, copied or compacted just now; nothing was changed; try again later"
-            )
         run = RepairRun()
         self._running = run
         run.task = asyncio.create_task(self._run(run, origin, session, backup), name="repair")
@@ -115,7 +113,7 @@ class Repairs:
 
     async def _run(self, run: RepairRun, origin: Origin, session: int | None, backup: Path | None) -> RepairReport:
         around = self._around
-        async with around.one_at_a_time:
+        async with around.one_at_a_time.held(origin.who, "repairs the database"):
             around.presence.notify_all(f"a repair of the database was begun by {origin.who}", but=session)
             result, self._noted = "it failed", False
             try:

@@ -49,7 +49,6 @@ from callisto_telnetd.maintenance.workshop import Progress
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.trace.sanitiser import clean
 
-_BUSY = "the database is being checked, copied, compacted or repaired just now; nothing was changed; try again later"
 KEEP_SETTINGS = "keep-settings"
 """The word of a restore that leaves ``callisto.toml`` as it is."""
 _MOST_NAMED = 150
@@ -196,10 +195,9 @@ class Restores:
         return self._begin(None, origin, session)
 
     def _begin(self, backup: Unpacked | None, origin: Origin, session: int | None) -> RestoreRun:
+        self._around.one_at_a_time.require_free()
         if self._running is not None:
             raise UsageError("a restore is running already")
-        if self._around.one_at_a_time.locked():
-            raise UsageError(_BUSY)
         run = RestoreRun()
         self._running = run
         run.task = asyncio.create_task(self._run(run, backup, origin, session), name="restore")
@@ -221,7 +219,7 @@ class Restores:
 
     async def _run(self, run: RestoreRun, backup: Unpacked | None, origin: Origin, session: int | None) -> Restored:
         around, what, article = self._around, *(("restore", "a") if backup else ("undo of a restore", "an"))
-        async with around.one_at_a_time:
+        async with around.one_at_a_time.held(origin.who, "restores a backup" if backup else "undoes a restore"):
             around.presence.notify_all(f"{article} {what} was begun by {origin.who}", but=session)
             await around.audit.note(f"{what} begun", origin, backup.name if backup else "")
             result = "it failed"

@@ -26,6 +26,7 @@ from callisto_telnetd.db.check import check_foreign_keys, check_integrity, check
 from callisto_telnetd.db.doubtful import Doubtful
 from callisto_telnetd.db.store import Store
 from callisto_telnetd.errors import DamagedDatabaseError, StoreError
+from callisto_telnetd.maintenance.database_lock import DatabaseLock
 from callisto_telnetd.maintenance.snapshots import Snapshots
 from callisto_telnetd.maintenance.workshop import Workshop
 from callisto_telnetd.quantities import counted, format_duration
@@ -138,7 +139,7 @@ class SelfCheck:
         presence: Presence,
         clock: Clock,
         log: Log,
-        repairing: asyncio.Lock,
+        repairing: DatabaseLock,
         snapshots: Snapshots,
         more: Sequence[Step] = (),
     ) -> None:
@@ -230,7 +231,7 @@ class SelfCheck:
             DamagedDatabaseError: there are faults.
             StoreError: the check cannot be done now.
         """
-        async with self._repairing:
+        async with self._repairing.held("system", "checks the database"):
             if faults := await self.run("full"):
                 raise DamagedDatabaseError(f"the database has {counted(len(faults), 'fault')}; choose Repair Database")
             try:

@@ -7,22 +7,25 @@ from collections.abc import Collection, Sequence
 from callisto_telnetd import quantities
 from callisto_telnetd.errors import UsageError, listed, quoted
 
-FLOWING_OPTION = "note"
-"""The option whose text goes on over the words behind it."""
+FLOWING_OPTIONS = ("note", "plan")
+"""The options whose texts go on over the words behind them."""
 
 
-def take_options(words: Sequence[str], allowed: Collection[str]) -> tuple[list[str], dict[str, str]]:
+def take_options(
+    words: Sequence[str], allowed: Collection[str], flags: Collection[str] = ()
+) -> tuple[list[str], dict[str, str]]:
     """Part plain words from ``key=value`` options of the allowed keys.
 
-    The text of ``note=`` goes on to the next option or the end of the line, so it needs no quotes. ``--key value`` and
-    ``--key=value``, as people write them at a command line, are the same as ``key=value``.
+    The text of ``note=`` and of ``plan=`` goes on to the next option, to a word of ``flags``, or to the end of the
+    line, so it needs no quotes. ``--key value`` and ``--key=value``, as people write them at a command line, are the
+    same as ``key=value``.
 
     Raises:
         UsageError: an option stands twice.
     """
     plain: list[str] = []
     options: dict[str, str] = {}
-    flowing = False
+    flowing = ""
     rest = iter(words)
     for word in rest:
         key, mark, value = word.partition("=")
@@ -35,10 +38,11 @@ def take_options(words: Sequence[str], allowed: Collection[str]) -> tuple[list[s
             if key in options:
                 raise UsageError(f"{key}= stands twice")
             options[key] = value
-            flowing = key == FLOWING_OPTION
-        elif flowing:
-            options[FLOWING_OPTION] = f"{options[FLOWING_OPTION]} {word}".strip()
+            flowing = key if key in FLOWING_OPTIONS else ""
+        elif flowing and word.lower().removeprefix("--") not in flags:
+            options[flowing] = f"{options[flowing]} {word}".strip()
         else:
+            flowing = ""
             plain.append(word)
     return plain, options
 

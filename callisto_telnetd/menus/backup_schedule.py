@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 
-from callisto_telnetd.errors import HostKeyUnknownError, UsageError
+from callisto_telnetd.errors import HostKeyUnknownError, UsageError, quoted
 from callisto_telnetd.maintenance.backup_password import PASSWORD_RULE, require_password
 from callisto_telnetd.maintenance.backup_schedules import NAME_RULE, BackupSchedule, Outcome, make_schedule
 from callisto_telnetd.maintenance.retention import MOST_KEPT
@@ -33,13 +34,19 @@ _ADD = (
 
 async def add(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Make a schedule; passwords are asked for, never given in the line."""
-    plain, options = take_options(words, _OPTIONS)
-    flags = {word for each in plain if (word := each.lower().removeprefix("--")) in _FLAGS}
-    names = [each for each in plain if each.lower().removeprefix("--") not in _FLAGS]
-    require_count(names, 1, 1, f"backup schedule add {_ADD}")
-    for needed in ("plan", "target"):
-        if not options.get(needed):
-            raise UsageError(f"usage: backup schedule add {_ADD}")
+    named, options, flags = _parse_add(words)
+    make = partial(
+        make_schedule,
+        name=named,
+        plan=options["plan"],
+        target=options["target"],
+        allow_plain_ftp="allow-plain-ftp" in flags,
+        key_file=_path(options.get("key")),
+        ca_file=_path(options.get("ca")),
+        **{key.replace("-", "_"): parse_whole(options[key], key, 0, MOST_KEPT) for key in _KEEP if key in options},
+    )
+    # What is wrong with the line is said before anything is asked for.
+    make(target_password=SecretStr("?") if "target-password" in flags else None, password=None)
     ask = context.dialogue.ask
     target_password = await ask("Password at the target: ", secret=True) if "target-password" in flags else None
     if "password" in flags and context.dialogue.asks_a_person:
@@ -49,16 +56,9 @@ async def add(context: Context, words: list[str]) -> AsyncGenerator[Answer, None
         require_password(password)
         if context.dialogue.asks_a_person and await ask("The same again: ", secret=True) != password:
             raise UsageError("the two are not the same; nothing was changed")
-    schedule = make_schedule(
-        name=names[0],
-        plan=options["plan"],
-        target=options["target"],
-        allow_plain_ftp="allow-plain-ftp" in flags,
+    schedule = make(
         target_password=None if target_password is None else SecretStr(target_password),
-        key_file=_path(options.get("key")),
-        ca_file=_path(options.get("ca")),
         password=None if password is None else SecretStr(password),
-        **{key.replace("-", "_"): parse_whole(options[key], key, 0, MOST_KEPT) for key in _KEEP if key in options},
     )
     await context.parts.backup_runs.add(schedule, context.origin)
     if schedule.place.is_clear_text:
@@ -68,6 +68,26 @@ async def add(context: Context, words: list[str]) -> AsyncGenerator[Answer, None
     yield Fact(_data_of(context, schedule), ())
     following = _next_of(context, schedule)
     yield Done(f"backup schedule {schedule.name} added, next run {following}; 'backup schedule test' proves it")
+
+
+def _parse_add(words: Sequence[str]) -> tuple[str, dict[str, str], set[str]]:
+    """Return the name, the options and the flags of a new schedule.
+
+    Raises:
+        UsageError: says which word is wrong, or missing.
+    """
+    plain, options = take_options(words, _OPTIONS, _FLAGS)
+    flags = {word for each in plain if (word := each.lower().removeprefix("--")) in _FLAGS}
+    names = [each for each in plain if each.lower().removeprefix("--") not in _FLAGS]
+    more = "'help add' lists the words; nothing was changed"
+    if len(names) > 1:
+        raise UsageError(f"{quoted(names[1])} is not understood behind the name {quoted(names[0])}; {more}")
+    if not names:
+        raise UsageError(f"the name is missing, as in 'add nightly plan=daily 02:00 target=URL'; {more}")
+    for needed, example in (("plan", "daily 02:00"), ("target", "sftp://user@host/folder")):
+        if not options.get(needed):
+            raise UsageError(f"{needed}= is missing, as in {needed}={example}; {more}")
+    return names[0], options, flags
 
 
 async def list_schedules(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -217,7 +237,7 @@ BACKUP_SCHEDULE_MENU = Menu(
             changes=True,
             private=True,
             details=(
-                f"NAME is {NAME_RULE}. PLAN is a restart plan: 127,02:00 or mon-fri 02:00.",
+                f"NAME is {NAME_RULE}. PLAN is a restart plan: 127,02:00, daily 02:00 or mon-fri 02:00.",
                 "URL: sftp://user@host:port/folder, ftps://user@host/folder, file:///folder; ftp:// where allowed.",
                 f"'target-password' and 'password' ask for the target's and the backups' ({PASSWORD_RULE}).",
                 "Of keep-last, keep-daily and keep-weekly whatever is kept by one stays; without any, all stay.",

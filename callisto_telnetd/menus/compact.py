@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from functools import partial
 
-from callisto_telnetd.errors import UsageError
 from callisto_telnetd.maintenance.compact import compact
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
 from callisto_telnetd.menus.arguments import require_count
@@ -22,9 +21,8 @@ async def run_compact(context: Context, words: list[str]) -> AsyncGenerator[Answ
     """Compact the database, and show how far it has come."""
     require_count(words, 0, 0, "compact")
     parts = context.parts
-    if parts.repairing.locked():
-        raise UsageError("the database is being checked, repaired or compacted already; nothing was changed")
-    async with parts.repairing:
+    parts.repairing.require_free()
+    async with parts.repairing.held(context.origin.who, "compacts the database"):
         parts.log.info("compact begun", who=context.origin.who, source=context.origin.source)
         work = partial(compact, parts.store, parts.workshop, parts.clock, parts.log)
         async with progress(work, Quarters()) as steps:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from callisto_telnetd.db.store import Store
 from callisto_telnetd.errors import DeclinedError
 from callisto_telnetd.maintenance.backup_runs import BackupRuns
 from callisto_telnetd.maintenance.backups import Backups
+from callisto_telnetd.maintenance.database_lock import DatabaseLock
 from callisto_telnetd.maintenance.mode import MaintenanceMode
 from callisto_telnetd.maintenance.repair import Repairs
 from callisto_telnetd.maintenance.restores import Restores
@@ -84,7 +84,7 @@ class Parts:
     """When the server started, in seconds of the monotonic clock."""
     serving: bool
     """Whether a server runs; not so where a command works on the data folder itself."""
-    repairing: asyncio.Lock
+    repairing: DatabaseLock
     """Held while the database is checked: one at a time."""
     snapshots: Snapshots
     """The verified copies of the database."""

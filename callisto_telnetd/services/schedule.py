@@ -7,7 +7,7 @@ what is due. The kept form is JSON; one that is not what this module writes is r
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal
@@ -20,12 +20,18 @@ from callisto_telnetd.variables.restart_plan import RestartPlan
 __all__ = ["MOST_EFFECTS", "Calendar", "Effect", "Moved", "Outcome", "Run", "ScheduleError"]
 
 MOST_STATE = 200_000
-"""Characters of the kept form, as many as the database's state takes: a hundred jobs of daily runs need a tenth."""
+"""Characters of the kept form, as many as the database's state takes. Two hundred jobs of any plan need less: days that
+follow each other by a day or by a week are one span (:func:`_spans`). Should they be more all the same, the days that
+are farthest from now are left out."""
+_NEARER_DAYS = (180, 60, 30, 14)
+"""How far from now days are kept where all of them find no room."""
 _MOST_JOBS = 200
 MOST_EFFECTS = 20
 """Effects of a jump that are kept."""
 _MOST_TEXT = 300
 _MOST_DAYS = 3 * REACH_DAYS
+_WEEK = 7
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
 _FIRST_DAY, _LAST_DAY = date(YEARS[0], 1, 1).toordinal(), date(YEARS[-1], 12, 31).toordinal()
 _LEAST_S, _MOST_S = -(2**31), 2**34
 """1901 to 2514: more than a system clock can show and less than what Python's calendar takes."""
@@ -169,20 +175,26 @@ class Calendar:
 
     def to_json(self) -> str:
         """Return what :meth:`from_json` takes."""
-        data: dict[str, Any] = {"version": 1, "jobs": {name: self._job_data(name) for name in self._diaries}}
-        if self.moved is not None:
-            data["moved"] = [self.moved.before, self.moved.after, *self.moved.effects]
-        return json.dumps(data)
+        text = ""
+        for days in (None, *_NEARER_DAYS):
+            jobs = {name: self._job_data(name, days) for name in self._diaries}
+            data: dict[str, Any] = {"version": 1, "jobs": jobs}
+            if self.moved is not None:
+                data["moved"] = [self.moved.before, self.moved.after, *self.moved.effects]
+            text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+            if len(text) <= MOST_STATE:
+                break
+        return text
 
-    def _job_data(self, name: str) -> dict[str, Any]:
+    def _job_data(self, name: str, most_days: int | None) -> dict[str, Any]:
+        """Return what is kept of a job; of its days, those that are at most so far from the last look."""
         diary, outcome = self._diaries[name], self.outcomes.get(name)
-        ran: dict[str, list[list[int]]] = {}
+        middle = int(diary.seen_s // 86_400) + _EPOCH_DAY
+        by_minute: dict[int, list[int]] = {}
         for day, minute in sorted(diary.ran.items()):
-            spans = ran.setdefault(f"{minute // 60:02}:{minute % 60:02}", [])
-            if spans and spans[-1][1] == day - 1:
-                spans[-1][1] = day
-            else:
-                spans.append([day, day])
+            if most_days is None or abs(day - middle) <= most_days:
+                by_minute.setdefault(minute, []).append(day)
+        ran = {f"{minute // 60:02}:{minute % 60:02}": _spans(days) for minute, days in by_minute.items()}
         data: dict[str, Any] = {
             "plan": diary.plan.format() if diary.plan else "",
             "seen": diary.seen_s,
@@ -220,6 +232,26 @@ class Calendar:
         return calendar
 
 
+def _spans(days: Sequence[int]) -> list[list[int]]:
+    """Return ascending days as spans: first and last day, and the step where that is a week and no day."""
+    daily: list[list[int]] = []
+    for day in days:
+        if daily and daily[-1][1] == day - 1:
+            daily[-1][1] = day
+        else:
+            daily.append([day, day])
+    weekly: list[list[int]] = []
+    open_spans: dict[int, list[int]] = {}
+    for day in days:
+        span = open_spans.get(day % _WEEK)
+        if span is not None and span[1] == day - _WEEK:
+            span[1] = day
+        else:
+            open_spans[day % _WEEK] = span = [day, day, _WEEK]
+            weekly.append(span)
+    return min(daily, weekly, key=len)
+
+
 class _FormError(ValueError):
     """A part of the kept form is wrong; the text is ours."""
 
@@ -250,11 +282,11 @@ def _ran(data: Any) -> dict[int, int]:
     for at, spans in data.items():
         plan = RestartPlan.parse(f"0,{at}")
         for span in spans:
-            first, last = span
-            _require(type(first) is int and type(last) is int, "a day is none")
+            first, last, step = span if len(span) == 3 else (*span, 1)
+            _require(type(first) is int and type(last) is int and step in (1, _WEEK), "a day is none")
             _require(_FIRST_DAY <= first <= last <= _LAST_DAY, "a day is out of the calendar")
-            _require(len(ran) + last - first < _MOST_DAYS, "too many days have run")
-            for day in range(first, last + 1):
+            _require(len(ran) + (last - first) // step < _MOST_DAYS, "too many days have run")
+            for day in range(first, last + 1, step):
                 ran[day] = max(ran.get(day, -1), plan.hour * 60 + plan.minute)
     return ran
 

@@ -200,6 +200,20 @@ class Scheduler:
         times = [at for name in names if (at := calendar.next_of(name, now)) is not None]
         return min(times, key=datetime.timestamp, default=None)
 
+    def note_run(self, name: str, begun: str, text: str, *, failed: bool) -> None:
+        """Take the outcome of a run that somebody else has made, out of its turn, as that of a job's last run.
+
+        Args:
+            name: The job's.
+            begun: When it was begun, ISO 8601 with its offset.
+            text: What came of it.
+            failed: Whether it has failed.
+        """
+        if name in self._jobs:
+            self._calendar.outcomes[name] = Outcome(begun, begun, _line(text), failed)
+            self._calendar.changed = True
+            self.wake()
+
     def preview(self, before: datetime, after: datetime) -> list[Effect]:
         """Return what would come of a clock that goes from ``before`` to ``after``, in their zones."""
         return self._current().preview(before, after)

@@ -16,7 +16,15 @@ def test_the_shell_makes_and_runs_a_schedule(start: StartServer, tmp_path: Path)
     target.mkdir()
     server = start()
     peer = server.log_in()
-    peer.send(f"backup schedule add nightly plan='mon-fri 2:00' target={target} password keep-last=2\r\n")
+    for line, said in (
+        ("nightly 02:00 plan=daily target=/x password", "'02:00' is not understood behind the name 'nightly'"),
+        ("nightly target=/x password", "plan= is missing, as in plan=daily 02:00"),
+        ("nightly plan=daily 02:00 password", "target= is missing, as in target="),
+        ("plan=daily 02:00 target=/x password", "the name is missing, as in 'add nightly plan="),
+        ("nightly plan=daily at two target=/x password", "plan: no days, or no time of day; allowed: days and"),
+    ):  # one line, and no password is asked for
+        assert peer.run(f"backup schedule add {line}")[-1].startswith(f"Error: {said}")
+    peer.send(f"backup schedule add nightly plan=mon-fri 2:00 target={target} password keep-last=2\r\n")
     peer.expect(b"Password for the backups: ")
     peer.send("correct horse battery\r\n").expect(b"The same again: ")
     added = peer.send("correct horse battery\r\n").answer()
@@ -34,7 +42,9 @@ def test_the_shell_makes_and_runs_a_schedule(start: StartServer, tmp_path: Path)
     shown = peer.run("backup schedule show nightly")
     assert "Kept: the last 2" in shown
     assert any(line.startswith("Last run: ") and archive.name in line for line in shown)
-    assert any(line.startswith("backup nightly: ") for line in peer.run("schedule list"))
+    listed = peer.run("schedule list")
+    assert any(line.startswith("backup nightly: ") for line in listed)
+    assert any(line.startswith("  Last run: ") and line.endswith(f", {done.removeprefix('OK ')}") for line in listed)
     assert peer.run("backup schedule remove nightly yes")[-1] == "OK backup schedule nightly removed"
 
 
@@ -74,8 +84,8 @@ def test_the_command_line_takes_both_passwords(start: StartServer, tmp_path: Pat
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("add", "usage: backup schedule add NAME"),
-        ("add a", "usage: backup schedule add NAME"),
+        ("add", "the name is missing, as in "),
+        ("add a", "plan= is missing, as in plan=daily 02:00"),
         ("add a plan=0,02:00 target=/x", "plan: a schedule needs at least one day"),
         ("add a plan=never target=/x", "plan: no days, or no time of day; allowed: days and a time, such as 127,02:00"),
         ("add a plan=127,25:05 target=/x", "plan: no restart plan: 127,25:05; allowed: days and a time"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+import shutil
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from pydantic import SecretStr
 from callisto_telnetd import __version__
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.errors import BackupError, BackupScheduleError, FolderError, HostKeyUnknownError, TransferError
-from callisto_telnetd.maintenance.backup_schedules import BackupSchedule, make_schedule
+from callisto_telnetd.maintenance.backup_schedules import FILE_NAME, BackupSchedule, make_schedule
 from callisto_telnetd.maintenance.backups import VERSION_STATE
 from callisto_telnetd.menus.context import Parts
 from callisto_telnetd.origin import SYSTEM
@@ -335,3 +337,47 @@ async def test_an_update_asks_for_a_backup_until_there_is_one(folder: DataFolder
         assert parts.presence.standing() == []
     async with appliance(folder) as parts:
         assert parts.presence.standing() == []
+
+
+@pytest.mark.parametrize("step", range(6))
+async def test_a_change_goes_on_where_its_caller_is_gone(parts: Parts, target: Path, step: int) -> None:
+    """Whenever the connection is lost, what is on the disk, in memory and on the schedule is the same."""
+    runs = parts.backup_runs
+
+    async def cut_off(change: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(change)
+        for _ in range(step):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait((task,))
+        await runs.close()
+        stored = json.loads((parts.folder.path / FILE_NAME).read_bytes()) if runs.all() else {"schedules": []}
+        names = [each.name for each in runs.all()]
+        assert [each["name"] for each in stored["schedules"]] == names
+        assert [job.name for job in parts.schedule.view() if job.name.startswith("backup ")] == [
+            f"backup {name}" for name in names
+        ]
+
+    await runs.add(schedule(target), SYSTEM)
+    await cut_off(runs.add(schedule(target, name="second"), SYSTEM))
+    await cut_off(runs.accept("nightly", "ssh-ed25519 AAAA", SYSTEM))
+    await cut_off(runs.remove("nightly", SYSTEM))
+
+
+async def test_a_run_by_hand_is_the_last_run(parts: Parts, target: Path) -> None:
+    """The appliance's schedule tells of it, failed or not, and still runs it at its time."""
+    await parts.backup_runs.add(schedule(target), SYSTEM)
+    outcome = await parts.backup_runs.run("nightly", SYSTEM)
+    (job,) = (job for job in parts.schedule.view() if job.name == "backup nightly")
+    assert job.last is not None
+    assert (job.last.begun, job.last.failed, job.last.text) == (outcome.at, False, outcome.text)
+    planned = job.next_at
+
+    shutil.rmtree(target)
+    with pytest.raises(TransferError):
+        await parts.backup_runs.run("nightly", SYSTEM)
+    (job,) = (job for job in parts.schedule.view() if job.name == "backup nightly")
+    assert job.last is not None
+    assert job.last.failed
+    assert "No such file or directory" in job.last.text
+    assert job.next_at == planned

@@ -12,6 +12,7 @@ import pytest
 
 from callisto_telnetd.assembly import open_parts
 from callisto_telnetd.db.folder import DataFolder
+from callisto_telnetd.db.tables import MOST_STATE
 from callisto_telnetd.errors import BackupError, BackupPasswordError, StoreError, UsageError
 from callisto_telnetd.maintenance.backup_password import (
     LONGEST_PASSWORD,
@@ -22,6 +23,7 @@ from callisto_telnetd.maintenance.backup_password import (
 from callisto_telnetd.maintenance.backups import (
     BACKUP_STATE,
 )
+from callisto_telnetd.maintenance.known_backups import Known, LastGood, format_state, parse_state
 from callisto_telnetd.maintenance.workshop import Progress
 from callisto_telnetd.menus.context import Parts
 from callisto_telnetd.menus.progress import Pace
@@ -104,13 +106,15 @@ def test_a_generated_password_is_within_the_rule_and_new() -> None:
 async def test_one_at_a_time_works_on_the_database(parts: Parts) -> None:
     """While somebody checks or repairs it, every operation that needs it is refused at once."""
     made = await parts.backups.create(ADA, password=None, note="", told=ignore)
-    async with parts.repairing:
+    async with parts.repairing.held("bob", "repairs the database"):
         for refused in (
             parts.backups.create(ADA, password=None, note="", told=ignore),
             parts.backups.verify(ADA, made["file"], password=None, told=ignore),
             parts.backups.delete(ADA, made["file"]),
         ):
-            with pytest.raises(UsageError, match="just now; nothing was changed; try again later"):
+            with pytest.raises(
+                UsageError, match=r"^bob repairs the database, \d s so far; nothing was changed; try again later"
+            ):
                 await refused
         assert len(await parts.backups.list()) == 1
 
@@ -197,3 +201,19 @@ def test_progress_is_told_with_rate_and_rest() -> None:
     now += 0.1
     assert pace.line(Progress("Writing", 60 << 20, 200 << 20)) is None
     assert pace.line(Progress("Verifying", 0, 0)) == "Verifying …"
+
+
+async def test_what_is_known_of_many_archives_has_its_bound(parts: Parts) -> None:
+    """However much there is to know, the newest of it is kept; what is kept is read, and no fault of the database."""
+    known = {f"callisto-{'h' * 60}-{number}.zip": Known(note='"' * 100, target="ü" * 300) for number in range(1000)}
+    text = format_state(known, LastGood("x.zip", "2026-11-23T10:15:00+01:00", "1.0.0"))
+    await parts.store.set_state(BACKUP_STATE, text)
+
+    kept, last = parse_state(text)
+    assert list(kept) == list(known)[: len(kept)]
+    assert MOST_STATE - 1000 < len(text) <= MOST_STATE
+    assert last is not None
+    assert await parts.self_check.run("full") == []
+    with pytest.raises(StoreError, match="has 200001 characters, at most 200000; nothing was changed"):
+        await parts.store.set_state(BACKUP_STATE, "x" * (MOST_STATE + 1))
+    assert await parts.store.get_state(BACKUP_STATE) == text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -15,6 +14,7 @@ from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.store import Store, open_store
 from callisto_telnetd.errors import DamagedDatabaseError
+from callisto_telnetd.maintenance.database_lock import DatabaseLock
 from callisto_telnetd.maintenance.self_check import CHECK_STATE, Check, Checks, SelfCheck, Step
 from callisto_telnetd.maintenance.snapshots import Snapshots
 from callisto_telnetd.trace.hub import Hub
@@ -50,7 +50,7 @@ async def appliance(file: Path, *more: Step) -> AsyncIterator[Appliance]:
             presence=presence,
             clock=clock,
             log=log,
-            repairing=asyncio.Lock(),
+            repairing=DatabaseLock(),
             snapshots=Snapshots(backup, clock),
             more=more,
         )

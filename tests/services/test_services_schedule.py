@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callisto_telnetd.services.schedule import Calendar, Moved, Outcome, ScheduleError
+from callisto_telnetd.db import tables
+from callisto_telnetd.services.schedule import MOST_STATE, Calendar, Moved, Outcome, ScheduleError
 from callisto_telnetd.variables import RestartPlan
 
 ZURICH, NEW_YORK = ZoneInfo("Europe/Zurich"), ZoneInfo("America/New_York")
@@ -272,3 +273,55 @@ def test_a_date_that_the_zone_has_skipped_runs_with_the_next() -> None:
     assert calendar.due(at("2011-12-29 12:00", apia)) == []
 
     assert calendar.due(at("2011-12-31 12:00", apia)) == []
+
+
+@pytest.mark.parametrize("jobs", [85, 200])
+def test_what_is_kept_is_never_longer_than_what_is_read(jobs: int) -> None:
+    """Years of a plan of some weekdays, for many jobs, are kept whole; what has run is known after the next start."""
+    plan = RestartPlan.parse("mon,wed,fri 02:00")
+    calendar = Calendar()
+    calendar.follow({f"backup schedule number {number}": plan for number in range(jobs)}, at("2026-11-23 10:00"))
+    for day in range(1, 900):
+        calendar.due(at("2026-11-23 10:00") + timedelta(days=day))
+    for name in calendar.names:
+        calendar.outcomes[name] = Outcome("2026-11-23T02:00:00+01:00", "2026-11-23T02:00:00+01:00", 'ü"' * 150)
+    kept = calendar.to_json()
+    again = Calendar.from_json(kept)
+
+    assert len(kept) <= MOST_STATE
+    assert {name: diary.ran for name, diary in again._diaries.items()} == {
+        name: diary.ran for name, diary in calendar._diaries.items()
+    }
+
+
+def test_days_without_any_pattern_give_way_where_there_is_no_room() -> None:
+    """The days that are nearest to now are kept; nothing is refused at the next start."""
+    calendar = Calendar()
+    calendar.follow({f"job {number}": DAILY for number in range(200)}, at("23 10:00"))
+    today = at("23 10:00").toordinal()
+    for place, diary in enumerate(calendar._diaries.values()):
+        odd = [day for day in range(today - 366, today) if (day * day + place) % 5 in (0, 3)]
+        diary.ran = {day: (day * 7 + place) % 1440 for day in odd}
+    kept = calendar.to_json()
+    again = Calendar.from_json(kept)
+
+    assert len(kept) <= MOST_STATE
+    for name, diary in calendar._diaries.items():
+        near = {day: minute for day, minute in diary.ran.items() if day > today - 14}
+        assert near.items() <= again._diaries[name].ran.items()
+
+
+def test_old_spans_are_read() -> None:
+    """What an earlier version has kept, spans of days without a step, is read as it was."""
+    calendar = calendar_of(DAILY)
+    kept = json.loads(calendar.to_json())
+    kept["jobs"][WEB]["ran"] = {"02:00": [[739000, 739002], [739004, 739004]]}
+
+    assert Calendar.from_json(json.dumps(kept))._diaries[WEB].ran == dict.fromkeys(
+        (739000, 739001, 739002, 739004), 120
+    )
+
+
+def test_the_bound_is_the_databases() -> None:
+    """What the schedule may write is what the database keeps."""
+    assert MOST_STATE == tables.MOST_STATE

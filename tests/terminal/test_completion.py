@@ -237,10 +237,10 @@ async def test_an_import_without_yes_changes_nothing(parts: Parts, run: Run) -> 
 
 async def test_a_repair_does_not_begin_beside_other_work_on_the_database(parts: Parts, run: Run) -> None:
     """While the database is compacted or checked, a repair is refused with a line that says so."""
-    async with parts.repairing:
+    async with parts.repairing.held("system", "checks the database"):
         code, printed = await run("repair", "yes")
 
-    refusal = "Error: the database is being checked, copied or compacted just now; nothing was changed; try again later"
+    refusal = "Error: system checks the database, 0 s so far; nothing was changed; try again later"
     assert (code, printed) == (2, [refusal])
 
 
