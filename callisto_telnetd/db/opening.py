@@ -17,6 +17,7 @@ from pathlib import Path
 import aiosqlite
 
 from callisto_telnetd.db.journal import judge
+from callisto_telnetd.db.known_damage import known_damage
 from callisto_telnetd.db.publish import settle
 from callisto_telnetd.db.restore.switch import settle_restore
 from callisto_telnetd.db.results import code_of, translate
@@ -105,7 +106,7 @@ async def _open(file: Path) -> aiosqlite.Connection:
         file.chmod(0o600)
         for pragma in _PRAGMAS:
             await connection.execute(pragma)
-        await _migrate(connection)
+        await _migrate(connection, known_damage(file))
     except sqlite3.Error as error:
         await connection.close()
         raise type(translate(error))(f"database {named(file)} cannot be opened: {translate(error)}") from None
@@ -158,11 +159,13 @@ async def _require_ours(connection: aiosqlite.Connection, file: Path) -> None:
         require_stamps(file, await _number(connection, "user_version"), await _number(connection, "application_id"))
 
 
-async def _migrate(connection: aiosqlite.Connection) -> None:
+async def _migrate(connection: aiosqlite.Connection, damage: str) -> None:
     version = await _number(connection, "user_version")
     for target, script in sorted(migrations().items()):
         if target <= version:
             continue
+        if damage:
+            raise DamagedDatabaseError(f"the database is damaged ({damage}) and not brought up to date before a repair")
         await connection.execute("BEGIN IMMEDIATE")
         for statement in statements(script):
             await connection.execute(statement)
