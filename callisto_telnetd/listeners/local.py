@@ -2,7 +2,7 @@
 
 A caller has no password here; the system vouches for him (unix(7), SO_PEERCRED). For the same reason his word is taken
 for the address of a browser that he asks for (``source``): the web server does, and whoever else may use this socket
-could read and change everything anyway.
+could read and change everything anyway. Who acts in that browser is looked up here, by its session's number.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ _MOST_CALLERS = 32
 _REQUEST_S = 10.0
 _ANSWER_S = 300.0
 _CREDENTIALS = struct.Struct("3i")
-_KEYS = {"words", "json", "input", "secrets", "terminal", "size", "source"}
+_KEYS = {"words", "json", "input", "secrets", "terminal", "size", "source", "session"}
+_WEB_SERVER = "web-server"
+"""Who asks for a browser that is not logged in."""
 
 
 class LocalListener:
@@ -129,7 +131,11 @@ class _Call:
         self._door = CommandDoor(
             request, self._emit, self._ask, self._writer.drain, waiting=self._waiting_bytes, cut=self._cut
         )
-        origin = self._origin if request.source is None else Origin(self._origin.who, "web", request.source)
+        origin = self._origin if request.source is None else self._origin_of_web(request.source, request.session)
+        if origin is None:
+            self._door.fail("the session has ended; log in again", 1)
+            self._writer.write(_frame({"exit": 1}))
+            return
         command = asyncio.create_task(run_command(self._parts, origin, self._door))
         listening = asyncio.create_task(self._listen(command))
         try:
@@ -156,6 +162,13 @@ class _Call:
             self._door.stop()
         else:
             command.cancel()
+
+    def _origin_of_web(self, source: str, session: int | None) -> Origin | None:
+        """Return who acts in a browser: the account of its session; None where that has ended."""
+        if session is None:
+            return Origin(_WEB_SERVER, "web", source)
+        entry = self._parts.presence.find(session)
+        return Origin(entry.origin.who, "web", source) if entry is not None and entry.is_web else None
 
     def _waiting_bytes(self) -> int:
         return self._writer.transport.get_write_buffer_size()
@@ -200,6 +213,7 @@ def _parse_request(line: bytes) -> Request:
         bool(frame.get("terminal")),
         _parse_size(frame.get("size")),
         _parse_source(frame.get("source")),
+        _parse_session(frame.get("session")),
     )
 
 
@@ -209,6 +223,12 @@ def _parse_size(size: object) -> TerminalSize | None:
     if not isinstance(size, list) or len(size) != 2 or not all(isinstance(each, int) and each > 0 for each in size):
         raise UsageError("not a request")
     return TerminalSize(*size)
+
+
+def _parse_session(session: object) -> int | None:
+    if not isinstance(session, int | None) or isinstance(session, bool):
+        raise UsageError("not a request")
+    return session
 
 
 def _parse_source(source: object) -> str | None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import aclosing
 
+from callisto_telnetd.accounts.presence import Present
 from callisto_telnetd.clock import format_moment
+from callisto_telnetd.errors import UsageError
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, Move
-from callisto_telnetd.menus.arguments import parse_words, require_count
+from callisto_telnetd.menus.arguments import parse_whole, parse_words, require_count
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.resolver import find_entry
 from callisto_telnetd.menus.table import columns_of
 from callisto_telnetd.menus.tree import Command, Entry, Menu, Run
 from callisto_telnetd.quantities import counted
+from callisto_telnetd.settings.services import WEB_SERVER
 
 _USAGE_WIDTH = 34
+_HIGHEST_NUMBER = 10**15
 _SHORT_USAGE = 16
 """On a screen of 80 columns that leaves most of a line to what a command does."""
 
@@ -145,9 +151,15 @@ async def show_self(context: Context, words: list[str]) -> AsyncGenerator[Answer
 
 
 async def list_sessions(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
-    """Yield every session that is on."""
-    require_count(words, 0, 0, "sessions")
-    present = context.parts.presence.all()
+    """Yield every session that is on, by whatever door; or end one."""
+    if words and words[0].lower() == "end":
+        require_count(words, 2, 2, "sessions end NUMBER")
+        async with aclosing(_end_session(context, words[1])) as answers:
+            async for answer in answers:
+                yield answer
+        return
+    require_count(words, 0, 0, "sessions [end NUMBER]")
+    present = present_now(context)
     for entry in present:
         since = format_moment(entry.since)
         own = " (this session)" if entry.number == context.session else ""
@@ -160,6 +172,36 @@ async def list_sessions(context: Context, words: list[str]) -> AsyncGenerator[An
         }
         yield Fact(data, (f"{entry.number:>4}  {entry.origin} since {since}{own}",))
     yield Done(counted(len(present), "session"))
+
+
+async def _end_session(context: Context, word: str) -> AsyncGenerator[Answer, None]:
+    number = parse_whole(word, "NUMBER", 1, _HIGHEST_NUMBER)
+    if number == context.session:
+        raise UsageError("that is this session; 'logout' ends it")
+    entry = next((each for each in present_now(context) if each.number == number), None)
+    if entry is None:
+        raise UsageError(f"no session has the number {number}; 'sessions' lists them")
+    entry.end(f"ended by {context.origin.who}")
+    await context.parts.audit.note("session ended", context.origin, f"{number}: {entry.origin}")
+    yield Fact({"number": number, "who": entry.origin.who, "door": entry.origin.door}, ())
+    yield Done(f"session {number} ended, {entry.origin}")
+
+
+def present_now(context: Context) -> list[Present]:
+    """Return who is on; browsers that were idle too long, or whose web server has ended meanwhile, are no longer."""
+    presence, now = context.parts.presence, time.monotonic()
+    idle_s = int(context.parts.variables.text("gWebTimeout")) * 60
+    for entry in presence.all():
+        if entry.is_web and ((idle_s and now - entry.used_at >= idle_s) or _is_left_behind(context, entry, now)):
+            presence.leave(entry)
+    return presence.all()
+
+
+def _is_left_behind(context: Context, entry: Present, now: float) -> bool:
+    """Whether the web server was started or stopped since the browser last asked: it keeps sessions in memory."""
+    return any(
+        view.name == WEB_SERVER and entry.used_at < now - view.for_s for view in context.parts.supervisor.views()
+    )
 
 
 async def switch_notices(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -200,6 +242,12 @@ def _complete_help(context: Context, words: Sequence[str]) -> Sequence[str]:
     return [each.word for each in entry.entries] if isinstance(entry, Menu) else ()
 
 
+def _complete_sessions(context: Context, words: Sequence[str]) -> Sequence[str]:
+    if [word.lower() for word in words] == ["end"]:
+        return [str(entry.number) for entry in context.parts.presence.all() if entry.number != context.session]
+    return () if words else ("end",)
+
+
 def _complete_switch(_context: Context, words: Sequence[str]) -> Sequence[str]:
     return () if words else ("on", "off")
 
@@ -217,7 +265,14 @@ EVERYWHERE: tuple[Command, ...] = (
     ),
     Command(word="history", help="list the lines that were typed", run=show_typed, facts="many"),
     Command(word="whoami", help="show who is on in this session", run=show_self, facts="one"),
-    Command(word="sessions", help="show who is on", run=list_sessions, facts="many"),
+    Command(
+        word="sessions",
+        usage="[end NUMBER]",
+        help="show who is on, by every door; end a session",
+        run=list_sessions,
+        facts="many",
+        complete=_complete_sessions,
+    ),
     Command(
         word="notices",
         usage="on|off",

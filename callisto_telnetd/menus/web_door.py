@@ -14,13 +14,16 @@ from callisto_telnetd.accounts.gatekeeper import TooManyFailuresError, source_of
 from callisto_telnetd.accounts.log_in import check_log_in
 from callisto_telnetd.errors import LoginRefusedError
 from callisto_telnetd.menus.answers import Answer, Done, Fact
-from callisto_telnetd.menus.arguments import require_count, take_options
+from callisto_telnetd.menus.arguments import parse_whole, require_count, take_options
 from callisto_telnetd.menus.context import Context
+from callisto_telnetd.menus.information import read_sections
 from callisto_telnetd.menus.tree import Command
 from callisto_telnetd.origin import Origin
 
 WEB_TIMEOUT = "gWebTimeout"
 _LOGGED_REASON = 100
+MOST_SESSIONS = 10**15
+"""The highest number of a session that is understood."""
 
 
 async def log_in(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -49,8 +52,10 @@ async def log_in(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
         raise LoginRefusedError(f"Login incorrect. {TooManyFailuresError(wait_s)}" if wait_s else "Login incorrect")
     access = account.last_access
     last = f"{parts.clock.format_stamp(access.at)} from {access.source} ({access.door})" if access else "never"
-    since = parts.clock.now().isoformat(timespec="seconds")
-    await parts.accounts.note_access(account, Origin(account.name, "web", address), password)
+    now = parts.clock.now()
+    since = now.isoformat(timespec="seconds")
+    origin = Origin(account.name, "web", address)
+    await parts.accounts.note_access(account, origin, password)
     account = _find(context, account.name)
     if account is None:  # removed just now
         raise LoginRefusedError("Login incorrect")
@@ -58,6 +63,7 @@ async def log_in(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
         {
             "accepted": True,
             "account": account.name,
+            "session": parts.presence.enter_web(origin, now).number,
             "generation": _generation(account),
             "since": parts.clock.format_stamp(since),
             "last_access": last,
@@ -69,15 +75,18 @@ async def log_in(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
 
 async def log_out(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Note in the audit that a web session has ended, and why where its user did not ask for it."""
-    require_count(words, 1, 2, "web-logout NAME [REASON]")
+    require_count(words, 2, 3, "web-logout NAME SESSION [REASON]")
     origin = Origin(words[0], "web", context.origin.source)
-    await context.parts.audit.note("logged out", origin, words[1][:_LOGGED_REASON] if len(words) > 1 else "")
+    entry = context.parts.presence.find(parse_whole(words[1], "SESSION", 1, MOST_SESSIONS))
+    if entry is not None and entry.is_web and entry.origin.who == origin.who:
+        context.parts.presence.leave(entry)
+    await context.parts.audit.note("logged out", origin, words[2][:_LOGGED_REASON] if len(words) > 2 else "")
     yield Done("logged out")
 
 
 async def show_standing(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Yield what every page needs: who the appliance is, how long a user may be idle, how his account stands."""
-    require_count(words, 0, 1, "web-standing [NAME]")
+    require_count(words, 0, 2, "web-standing [NAME SESSION]")
     parts = context.parts
     facts: dict[str, Any] = {
         "product": parts.identity.product,
@@ -87,8 +96,23 @@ async def show_standing(context: Context, words: list[str]) -> AsyncGenerator[An
     if words:
         account = _find(context, words[0])
         facts["generation"] = _generation(account) if account else None
+        if account is not None and len(words) > 1:
+            number = parse_whole(words[1], "SESSION", 1, MOST_SESSIONS)
+            origin = Origin(account.name, "web", context.origin.source)
+            used = parts.presence.use_web(number, origin, parts.clock.now())
+            facts["ended"] = used if isinstance(used, str) else None
+            facts["session"] = None if isinstance(used, str) else used.number
     yield Fact(facts, ())
     yield Done("standing")
+
+
+async def show_information(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
+    """Yield System Information as a page has it: each section with its title, its keys and what they say."""
+    require_count(words, 0, 0, "web-information")
+    sections = await read_sections(context)
+    shown = [{"title": each.title, "rows": [[row.key, row.text] for row in each.rows]} for each in sections]
+    yield Fact({"sections": shown}, ())
+    yield Done("information")
 
 
 def _find(context: Context, name: str) -> Account | None:
@@ -114,6 +138,13 @@ WEB_DOOR: tuple[Command, ...] = (
         changes=True,
         private=True,
     ),
-    Command(word="web-logout", usage="NAME [REASON]", help="note that a web session has ended", run=log_out),
-    Command(word="web-standing", usage="[NAME]", help="show what every page needs", run=show_standing, facts="one"),
+    Command(word="web-logout", usage="NAME SESSION [REASON]", help="note that a web session has ended", run=log_out),
+    Command(word="web-information", help="show what its page shows", run=show_information, facts="one"),
+    Command(
+        word="web-standing",
+        usage="[NAME SESSION]",
+        help="show what every page needs",
+        run=show_standing,
+        facts="one",
+    ),
 )

@@ -44,6 +44,8 @@ class Request:
     """Of the terminal that the answers are shown on, where they are."""
     source: str | None = None
     """The address of the browser that the web server asks for; the door is then ``web``."""
+    session: int | None = None
+    """The number of that browser's session; its account is the one who acts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,10 @@ class Standing:
     """Of gWebTimeout; 0 where nobody is logged out automatically."""
     generation: str | None
     """Of the account that was asked for; None where there is none."""
+    ended: str | None = None
+    """Why the session was ended at the appliance; None where it was not."""
+    session: int | None = None
+    """The number of the session at the appliance; another one after the server was started anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ class LoggedIn:
     generation: str
     since: str
     last_access: str
+    session: int
+    """Its number at the appliance, where it is listed and can be ended."""
 
 
 class WrongLoginError(LoginRefusedError):
@@ -76,10 +82,10 @@ class Appliance:
         source: str,
         deadline_s: float = ASK_S,
         *,
-        as_json: bool = True,
         secret: str | None = None,
+        session: int | None = None,
     ) -> Reply:
-        asked: dict[str, Any] = {"words": words, "json": as_json, "source": source}
+        asked: dict[str, Any] = {"words": words, "json": True, "source": source, "session": session}
         if secret is not None:
             asked["secrets"] = [secret]
         try:
@@ -88,9 +94,9 @@ class Appliance:
         except TimeoutError:
             raise NoServerError("is busy") from None
 
-    async def standing(self, account: str, source: str) -> Standing:
-        """Return how the account stands now, and how long its user may be idle."""
-        return _parse_standing(await self._ask(["web-standing", account], source))
+    async def standing(self, account: str, session: int, source: str) -> Standing:
+        """Return how the account and its session stand now, and how long its user may be idle."""
+        return _parse_standing(await self._ask(["web-standing", account, str(session)], source))
 
     async def visitor_standing(self, source: str) -> Standing:
         """Return the same for somebody who is not logged in; those who ask at the same time get the same answer."""
@@ -115,7 +121,13 @@ class Appliance:
         facts = _parse_facts(reply)
         if facts.get("accepted") is not True:
             raise WrongLoginError(_text(facts, "error"), int(facts.get("wait_s", 0)))
-        return LoggedIn(*(_text(facts, key) for key in ("account", "generation", "since", "last_access")))
+        return LoggedIn(
+            account=_text(facts, "account"),
+            generation=_text(facts, "generation"),
+            since=_text(facts, "since"),
+            last_access=_text(facts, "last_access"),
+            session=_number(facts, "session"),
+        )
 
     @asynccontextmanager
     async def _login_place(self, source: str) -> AsyncIterator[None]:
@@ -130,23 +142,17 @@ class Appliance:
             self._logins[source] -= 1
             self._logins += Counter()  # keeps those above zero alone
 
-    async def log_out(self, account: str, source: str, reason: str = "") -> None:
-        """Have the end of a session kept in the audit."""
-        await self._ask(["web-logout", account, *([reason] if reason else [])], source)
+    async def log_out(self, account: str, session: int, source: str, reason: str = "") -> None:
+        """Have the end of a session kept in the audit, and the session off the list."""
+        await self._ask(["web-logout", account, str(session), *([reason] if reason else [])], source)
 
-    async def information(self, source: str) -> list[tuple[str, list[tuple[str, str]]]]:
-        """Return System Information as the shell shows it: sections with their keys and values."""
-        reply = await self._ask(["information"], source, as_json=False)
-        if reply.exit_code:
-            raise NoServerError(f"answers: {reply.error}")
-        sections: list[tuple[str, list[tuple[str, str]]]] = []
-        for line in reply.lines:
-            if line.startswith("-- ") and line.endswith(" --"):
-                sections.append((line[3:-3], []))
-            elif sections and ": " in line:
-                key, _, value = line.partition(": ")
-                sections[-1][1].append((key, value))
-        return sections
+    async def information(self, session: int, source: str) -> list[tuple[str, list[tuple[str, str]]]]:
+        """Return System Information: sections with their keys and values, as facts."""
+        facts = _parse_facts(await self._ask(["web-information"], source, session=session))
+        sections = facts.get("sections")
+        if not isinstance(sections, list):
+            raise NoServerError(f"answers: {facts.get('error', 'nothing')}")
+        return [(each["title"], [(key, value) for key, value in each["rows"]]) for each in sections]
 
 
 def _take_note(task: asyncio.Task[Standing]) -> None:
@@ -175,9 +181,18 @@ def _text(facts: Mapping[str, Any], key: str) -> str:
     return value
 
 
+def _number(facts: Mapping[str, Any], key: str) -> int:
+    value = facts.get(key)
+    if not isinstance(value, int):
+        raise NoServerError("sends what is no answer")
+    return value
+
+
 def _parse_standing(reply: Reply) -> Standing:
     facts = _parse_facts(reply)
-    minutes, generation = facts.get("idle_minutes"), facts.get("generation")
-    if not isinstance(minutes, int) or not (generation is None or isinstance(generation, str)):
+    minutes, generation, ended = facts.get("idle_minutes"), facts.get("generation"), facts.get("ended")
+    session = facts.get("session")
+    texts = isinstance(generation, str | None) and isinstance(ended, str | None)
+    if not isinstance(minutes, int) or not isinstance(session, int | None) or not texts:
         raise NoServerError("sends what is no answer")
-    return Standing(_text(facts, "product"), _text(facts, "hostname"), minutes, generation)
+    return Standing(_text(facts, "product"), _text(facts, "hostname"), minutes, generation, ended, session)

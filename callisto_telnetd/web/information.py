@@ -13,7 +13,7 @@ from callisto_telnetd.web.users import appliance_of, source_of
 
 async def show_information(request: Request, session: WebSession, standing: Standing) -> Response:
     """Show the facts, a section each."""
-    sections = await appliance_of(request).information(source_of(request))
+    sections = await appliance_of(request).information(session.number, source_of(request))
     return render(
         "information.html",
         title="System Information",

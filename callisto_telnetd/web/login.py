@@ -11,8 +11,9 @@ from starlette.routing import Route
 
 from callisto_telnetd.errors import LoginRefusedError
 from callisto_telnetd.web import information
-from callisto_telnetd.web.appliance import BusyError, Standing, WrongLoginError
+from callisto_telnetd.web.appliance import Appliance, BusyError, LoggedIn, Standing, WrongLoginError
 from callisto_telnetd.web.pages import render
+from callisto_telnetd.web.sessions import WebSessions
 from callisto_telnetd.web.users import (
     COOKIE,
     appliance_of,
@@ -67,9 +68,9 @@ async def log_in(request: Request) -> Response:
             await note_end(appliance, before, "another log-in")
         for idle in sessions.end_idle(standing.idle_minutes):
             await note_end(appliance, idle, "no use")
-        token = sessions.open(
-            entered.account, entered.generation, source, since=entered.since, last_access=entered.last_access
-        )
+        for oldest in sessions.make_room(entered.account):
+            await note_end(appliance, oldest, "too many sessions of the account")
+        token = await _open(appliance, sessions, entered, source)
     except WrongLoginError as refused:
         response = _window(standing, str(refused), 429 if refused.wait_s else 403, name)
         if refused.wait_s:
@@ -82,6 +83,22 @@ async def log_in(request: Request) -> Response:
     response = RedirectResponse("/", 303)
     give_cookie(request, response, token)
     return response
+
+
+async def _open(appliance: Appliance, sessions: WebSessions, entered: LoggedIn, source: str) -> str:
+    """Open the session that the appliance knows already; where there is no room for it, it ends there too."""
+    try:
+        return sessions.open(
+            entered.account,
+            entered.generation,
+            source,
+            since=entered.since,
+            last_access=entered.last_access,
+            number=entered.session,
+        )
+    except LoginRefusedError:
+        await appliance.log_out(entered.account, entered.session, source, "all web sessions are taken")
+        raise
 
 
 async def _read_form(request: Request) -> tuple[str, str]:

@@ -42,6 +42,8 @@ class WebSession:
     """When the browser last asked for a page, in seconds of the monotonic clock."""
     key: bytes
     """The hash of the token."""
+    number: int = 0
+    """Its number at the appliance."""
 
 
 class WebSessions:
@@ -61,20 +63,29 @@ class WebSessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def open(self, account: str, generation: str, source: str, *, since: str = "", last_access: str = "") -> str:
+    def make_room(self, account: str) -> list[WebSession]:
+        """End the sessions of an account that its next one takes the place of, and return them."""
+        own = [each for each in self._sessions.values() if each.account == account]
+        own.sort(key=lambda each: each.used_at)
+        surplus = own[: max(0, len(own) - self._most_per_account + 1)]
+        for session in surplus:
+            self.close(session)
+        return surplus
+
+    def open(
+        self, account: str, generation: str, source: str, *, since: str = "", last_access: str = "", number: int = 0
+    ) -> str:
         """Add a session and return its token.
 
         Raises:
             LoginRefusedError: there are too many already; says how many.
         """
-        own = [each for each in self._sessions.values() if each.account == account]
-        if len(own) >= self._most_per_account:
-            del self._sessions[min(own, key=lambda each: each.used_at).key]
+        self.make_room(account)
         if len(self._sessions) >= self._most:
             raise LoginRefusedError(f"All {self._most} web sessions are taken. Try again later.")
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         key = _key_of(token)
-        self._sessions[key] = WebSession(account, generation, source, since, last_access, self._now(), key)
+        self._sessions[key] = WebSession(account, generation, source, since, last_access, self._now(), key, number)
         return token
 
     def find(self, token: str) -> WebSession | None:

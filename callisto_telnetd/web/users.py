@@ -58,9 +58,13 @@ async def visit_of(request: Request) -> Visit:
     source, session = source_of(request), session_of(request)
     if session is None:
         return Visit(await appliance_of(request).visitor_standing(source), None)
-    standing = await appliance_of(request).standing(session.account, source)
+    standing = await appliance_of(request).standing(session.account, session.number, source)
+    if standing.ended is not None:  # at the appliance, which has noted it
+        sessions_of(request).close(session)
+        return Visit(standing, None, standing.ended)
     if standing.generation != session.generation:
         return Visit(standing, None, await _end(request, session, "the account was changed or removed"))
+    session.number = standing.session or session.number
     if session_of(request) is None:  # ended meanwhile, by another request of the same browser
         return Visit(standing, None)
     if not sessions_of(request).use(session, standing.idle_minutes):
@@ -78,7 +82,7 @@ async def _end(request: Request, session: WebSession, reason: str) -> str:
 async def note_end(appliance: Appliance, session: WebSession, reason: str = "") -> None:
     """Have the end of a session kept in the audit; where the server is not there, say it in the log."""
     try:
-        await appliance.log_out(session.account, session.source, reason)
+        await appliance.log_out(session.account, session.number, session.source, reason)
     except NoServerError as error:
         LOG.warning("a log-out of %s is not in the audit: the server %s", session.account, error)
 

@@ -146,7 +146,7 @@ def test_the_database_is_checked_after_a_yes(run: Run, appliance: Path) -> None:
 
     assert "Checking: Pages, rows and indexes …" in lines
     assert lines[-1].startswith("OK database is sound")
-    assert "sound" in run("information", "--json", data=appliance).facts["Database"]["Last check"]
+    assert run("information", "--json", data=appliance).facts["database"]["last_check"]["sound"] is True
 
 
 def test_the_clock_is_set_and_kept(run: Run, appliance: Path) -> None:

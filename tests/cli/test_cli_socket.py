@@ -147,7 +147,7 @@ def test_noise_after_a_request_ends_what_is_watched(run: Run, own_server: Server
 
     assert frames[-1].get("exit") == 0 or frames == []
     end = time.monotonic() + DEADLINE_S
-    while run("information", "--json", data=own_server.data).facts["Trace"]["Viewers"]["count"]:
+    while run("information", "--json", data=own_server.data).facts["trace"]["viewers"]["count"]:
         assert time.monotonic() < end, "somebody is left listening"
     assert "unexpected error" not in own_server.log()
 

@@ -89,8 +89,8 @@ def test_later_settings_win(start: StartServer) -> None:
     information = json.loads(server.command("information", "--json").stdout)
 
     assert server.port > 2
-    assert information["Product"] | {"Host": "from-file", "Serial": "F1"} == information["Product"]
-    assert information["Sessions"]["Most allowed"] == 9
+    assert information["product"] | {"host": "from-file", "serial": "F1"} == information["product"]
+    assert information["sessions"]["most_allowed"] == 9
 
 
 @pytest.mark.parametrize(

@@ -231,6 +231,6 @@ def test_a_reader_that_goes_away_ends_a_tail(run: Run, own_server: Server) -> No
         assert program.stderr is not None
         assert program.stderr.read() == ""
 
-    while run("information", "--json", data=own_server.data).facts["Trace"]["Viewers"]["count"]:
+    while run("information", "--json", data=own_server.data).facts["trace"]["viewers"]["count"]:
         assert time.monotonic() < end
     assert "unexpected error" not in own_server.log()

@@ -279,7 +279,7 @@ def test_a_capture_is_started_and_stopped_by_scripts(run: Run, own_server: Serve
     assert status | {"file": started["file"], "records": 0, "note": "by a script"} == status
     assert status["filter"] == "match=scripted"
     with _program(own_server, "attach", started["file"], "--json") as view:
-        while not run("information", "--json", data=own_server.data).facts["Trace"]["Viewers"]["count"]:
+        while not run("information", "--json", data=own_server.data).facts["trace"]["viewers"]["count"]:
             assert view.poll() is None
         _say(own_server, "scripted")
         assert json.loads(_line(view))["text"] == "scripted"
@@ -353,13 +353,14 @@ def test_processes_redraw_themselves_at_a_terminal(own_server: Server) -> None:
 
 def test_the_figures_are_data(run: Run, own_server: Server) -> None:
     """Information --json has the figures of the trace as numbers."""
-    trace = run("information", "--json", data=own_server.data).require(0).facts["Trace"]
+    trace = run("information", "--json", data=own_server.data).require(0).facts["trace"]
 
-    assert trace["By input"]["server"] > 0
-    assert trace["Held in memory"]["records"] > 0
-    assert trace["Viewers"] == {"count": 0, "waiting_bytes": 0}
-    assert trace["Files"]["budget_bytes"] == 256 << 20
-    assert trace["Input trace.sock"] | {"state": "open", "dropped": 0, "faults": 0} == trace["Input trace.sock"]
+    assert {each["name"]: each["records"] for each in trace["by_input"]}["server"] > 0
+    assert trace["held"]["records"] > 0
+    assert trace["viewers"] == {"count": 0, "waiting_bytes": 0}
+    assert trace["files"]["budget_bytes"] == 256 << 20
+    [socket] = trace["inputs"]
+    assert socket | {"name": "trace.sock", "open": True, "error": None, "dropped": 0, "faults": 0} == socket
 
 
 # Settings

@@ -102,7 +102,7 @@ def test_a_damaged_database_keeps_nobody_from_the_shell(start: StartServer, fold
     assert peer.run("trace records=1 before=1h")[-1].startswith("OK trace saved to ")
     assert [line.split()[0] for line in peer.run("user list")[:-1]] == ["admin", "bob"]
     beside = server.command("information", "--json")
-    assert json.loads(beside.stdout)["Database"]["State"].startswith("maintenance mode: ")
+    assert json.loads(beside.stdout)["database"]["error"].startswith("maintenance mode: ")
     assert "unexpected error" not in server.log()
     assert server.stop() == 0
     assert ((folder / "callisto.db").read_bytes() if before is not None else None) == before

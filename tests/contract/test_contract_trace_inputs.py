@@ -135,7 +135,7 @@ def test_a_path_that_is_taken_keeps_nobody_from_the_shell(start: StartServer, tm
     )
     assert shown["Input trace.sock"] == f"'{path}' is in use by another program, 0 malformed, 0 dropped"
     assert Saved.parse(peer.run("trace before=1m records=1")[-1]).records == 1
-    facts = json.loads(server.command("information", "--json").stdout)["Trace"]["Input trace.sock"]
+    facts = json.loads(server.command("information", "--json").stdout)["trace"]["inputs"][0]
     assert facts["faults"] >= 1
     assert server.stop() == 0
     assert stat.S_ISSOCK(path.stat().st_mode)
@@ -216,7 +216,7 @@ def test_the_figures_are_in_information_and_on_the_page(peer: Peer, other: Peer,
     other.expect(b"number 4\r\n")
     shown = information(peer)
     after = page(tracing)
-    facts = json.loads(tracing.command("information", "--json").stdout)["Trace"]
+    facts = json.loads(tracing.command("information", "--json").stdout)["trace"]
 
     def risen(name: str) -> float:
         return after[name] - before.get(name, 0)
@@ -231,10 +231,12 @@ def test_the_figures_are_in_information_and_on_the_page(peer: Peer, other: Peer,
     assert shown["Viewers"] == "1, 0 B wait to be shown"
     assert int(shown["Written"]) - int(shown_before["Written"]) == 5
     assert shown["Not shown"] == str(int(after["callisto_trace_records_not_shown_total"]))
-    assert facts["Traces"]["running"] == facts["Viewers"]["count"] == 1
-    assert facts["By input"]["trace.sock"] == after['callisto_trace_records_total{input="trace.sock"}']
-    assert facts["Written"] == int(shown["Written"])
-    assert facts["Files"]["budget_bytes"] == 256 << 20
+    assert facts["traces"]["running"] == facts["viewers"]["count"] == 1
+    assert {each["name"]: each["records"] for each in facts["by_input"]}["trace.sock"] == after[
+        'callisto_trace_records_total{input="trace.sock"}'
+    ]
+    assert facts["written"] == int(shown["Written"])
+    assert facts["files"]["budget_bytes"] == 256 << 20
     other.send("q").answer()
     assert page(tracing)["callisto_trace_captures_running"] == 0
 

@@ -55,6 +55,44 @@ def test_a_log_in_shows_the_appliance_and_a_log_out_ends_it(web: Web, web_server
     assert events == [("logged in", NAME, "web"), ("logged out", NAME, "web")]
 
 
+def test_a_browser_is_on_the_list_and_can_be_ended(start: StartServer, start_web: StartWeb) -> None:
+    """``sessions`` lists a browser by its account, address and door; ended there, its cookie is worth nothing."""
+    server = start('[appliance]\nserial = "X1#"\n')
+    web = start_web(server.data)
+    browser, other = web.browser("127.0.0.12"), web.browser("127.0.0.13")
+    browser.log_in()
+    other.log_in()
+    page = browser.get().text
+    assert "<dt>Serial</dt><dd>X1#</dd>" in page.replace("\n", ""), "a value is shown as it is"
+    assert "<dt>On</dt><dd>2</dd>" in page.replace("\n", "")
+
+    peer = server.log_in()
+    listed = peer.run("sessions")
+    [number] = [line.split()[0] for line in listed if f"{NAME} from 127.0.0.12 (web) since " in line]
+    assert listed[-1] == "OK 3 sessions"
+    assert peer.run(f"sessions end {number}") == [f"OK session {number} ended, {NAME} from 127.0.0.12 (web)"]
+    assert "You have been logged out: ended by admin." in browser.get().text
+    assert 'action="/login"' in browser.get().text
+    assert "<h1>System Information</h1>" in other.get().text
+    assert peer.run("sessions")[-1] == "OK 2 sessions"
+    assert peer.run(f"sessions end {number}")[-1].startswith(f"Error: no session has the number {number}")
+    assert peer.run("sessions end 3")[-1] == "Error: that is this session; 'logout' ends it"
+    other.log_out()
+    assert peer.run("sessions")[-1] == "OK 1 session"
+
+    browser.log_in()
+    facts = json.loads(server.command("sessions", "--json").stdout)
+    assert [(each["who"], each["source"], each["door"]) for each in facts] == [
+        (NAME, "127.0.0.1", "telnet"),
+        (NAME, "127.0.0.12", "web"),
+    ]
+    log = server.command("audit", "3", "--json")
+    assert [entry["event"] for entry in json.loads(log.stdout)] == ["session ended", "logged out", "logged in"]
+    ended = server.command("sessions", "end", str(facts[0]["number"]))
+    assert ended.returncode == 0
+    assert b"Closed: ended by " in peer.expect_closed()
+
+
 def test_a_new_log_in_gives_a_new_token(web: Web) -> None:
     """A browser that logs in again gets another token, and its earlier one ends."""
     browser = web.browser()
