@@ -20,6 +20,7 @@ from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.progress import progress
 from callisto_telnetd.menus.tree import Command, Menu
 from callisto_telnetd.quantities import counted
+from callisto_telnetd.transports.credentials import fingerprint_of
 
 _KEEP = ("keep-last", "keep-daily", "keep-weekly")
 _OPTIONS = ("plan", "target", "key", "ca", *_KEEP)
@@ -115,7 +116,7 @@ async def show(context: Context, words: list[str]) -> AsyncGenerator[Answer, Non
         f"Last run: {_last_of(context, schedule.name)}",
     ]
     if schedule.place.scheme == "sftp":
-        lines.insert(5, f"Host key: {schedule.host_key or 'not accepted yet; test asks for it'}")
+        lines.insert(5, f"Host key: {_host_key_of(schedule)}")
     yield Fact(_data_of(context, schedule), tuple(lines))
     yield Done(f"backup schedule {schedule.name}")
 
@@ -197,6 +198,11 @@ def _next_of(context: Context, schedule: BackupSchedule) -> str:
     return f"{after:%Y-%m-%d %H:%M}" if after else "never"
 
 
+def _host_key_of(schedule: BackupSchedule) -> str:
+    key = schedule.host_key
+    return f"{key} ({fingerprint_of(key)})" if key else "not accepted yet; test asks for it"
+
+
 def _data_of(context: Context, schedule: BackupSchedule) -> dict[str, Any]:
     outcome: Outcome | None = context.parts.backup_runs.outcome(schedule.name)
     following = schedule.restart_plan.next_run(context.parts.clock.now())
@@ -206,6 +212,7 @@ def _data_of(context: Context, schedule: BackupSchedule) -> dict[str, Any]:
         "target": schedule.target,
         "log_in": "key" if schedule.key_file else "password" if schedule.target_password else "none",
         "host_key": schedule.host_key,
+        "host_key_fingerprint": fingerprint_of(schedule.host_key) if schedule.host_key else None,
         "protected": schedule.password is not None,
         "keep": {"last": schedule.keep_last, "daily": schedule.keep_daily, "weekly": schedule.keep_weekly},
         "next_run_at": following.isoformat(timespec="seconds") if following else None,

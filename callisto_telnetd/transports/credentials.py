@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,3 +25,12 @@ class Credentials:
     """For SFTP: the server's key as it was accepted, ``ssh-ed25519 AAAA...``; a comment after it is ignored."""
     ca_file: Path | None = None
     """For FTPS: certificates (PEM) that are trusted in place of the system's."""
+
+
+def fingerprint_of(host_key: str) -> str:
+    """Return ``SHA256:...`` of a key's line, as OpenSSH prints it and as it was accepted; blank for what is no key."""
+    try:
+        key = base64.b64decode(host_key.split()[1], validate=True)
+    except (IndexError, binascii.Error):
+        return ""
+    return f"SHA256:{base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip('=')}"

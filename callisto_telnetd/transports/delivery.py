@@ -17,7 +17,6 @@ from callisto_telnetd.transports.wire import Patience, Tell
 PAUSES_S: Final = (2.0, 10.0, 45.0, 180.0)
 """Between tries, growing: a cut line is back in seconds, a server that starts anew in minutes."""
 MOST_TRIES: Final = len(PAUSES_S) + 1
-WAITING = "Waiting to try again"
 
 Pause = Callable[[float], Awaitable[None]]
 
@@ -52,7 +51,7 @@ async def deliver(
         credentials: what it wants to see.
         local: the file; it must not change meanwhile.
         name: letters, digits, ``.``, ``_``, ``-``.
-        told: is told of each step; before a pause of ``WAITING``, with the try that is over and ``MOST_TRIES``.
+        told: is told of each step; before a pause, of what went wrong, and when it is tried again.
         patience: the deadlines of each try.
         pause: waits between tries.
 
@@ -68,6 +67,7 @@ async def deliver(
         except TransferInterruptedError as error:
             if tried == MOST_TRIES:
                 raise TransferInterruptedError(f"{error}; given up after {MOST_TRIES} tries") from error
-            told(WAITING, tried, MOST_TRIES)
-            await pause(PAUSES_S[tried - 1])
+            seconds = PAUSES_S[tried - 1]
+            told(f"{error}; try {tried + 1} of {MOST_TRIES} in {seconds:g} s", 0, 0)
+            await pause(seconds)
     raise AssertionError("the last try returns or raises")

@@ -1,8 +1,9 @@
 """What every request and every answer goes through, and where unexpected errors become answers.
 
 Rules:
-* ``Host`` is there and is a host. A request that may change something comes from a page of this server: browsers say so
-  in ``Sec-Fetch-Site``, those that do not in ``Origin``, which is then the ``Host``. One without either is refused.
+* ``Host`` is there and is a host; HTTP/1.0, as monitors speak it, may be without one (RFC 9112, section 3.2).
+* A request that may change something comes from a page of this server: browsers say so in ``Sec-Fetch-Site``, those
+  that do not in ``Origin``, which is then the ``Host``. One without either is refused.
 * Every answer forbids scripts, frames, foreign hosts and guesses of its type; caches keep the style sheet alone.
 """
 
@@ -52,10 +53,10 @@ def is_own(headers: Headers) -> bool:
     return origin.scheme in {"http", "https"} and bool(origin.netloc) and origin.netloc == headers.get("host")
 
 
-def refusal_of(method: str, headers: Headers) -> str:
-    """Return why a request is refused before any page sees it; empty where it is not."""
+def refusal_of(method: str, headers: Headers, version: str = "1.1") -> str:
+    """Return why a request of that version of HTTP is refused before any page sees it; empty where it is not."""
     hosts = headers.getlist("host")
-    if len(hosts) != 1 or not is_host(hosts[0]):
+    if not (len(hosts) == 1 and is_host(hosts[0])) and (hosts or version != "1.0"):
         return "400 the Host of the request is missing or no host"
     if method not in SAFE_METHODS and not is_own(headers):
         return "403 the request does not come from a page of this server (Origin is not its Host)"
@@ -84,7 +85,7 @@ class Guard:
             await send(message)
 
         try:
-            if refusal := refusal_of(scope["method"], Headers(scope=scope)):
+            if refusal := refusal_of(scope["method"], Headers(scope=scope), scope["http_version"]):
                 response = PlainTextResponse(f"Error: {refusal[4:]}\n", int(refusal[:3]))
                 await response(scope, receive, send_guarded)
                 return

@@ -7,7 +7,8 @@ import json
 import shutil
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from pydantic import SecretStr
@@ -17,7 +18,9 @@ from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.errors import BackupError, BackupScheduleError, FolderError, HostKeyUnknownError, TransferError
 from callisto_telnetd.maintenance.backup_schedules import FILE_NAME, BackupSchedule, make_schedule
 from callisto_telnetd.maintenance.backups import VERSION_STATE
-from callisto_telnetd.menus.context import Parts
+from callisto_telnetd.menus.answers import Fact
+from callisto_telnetd.menus.backup_schedule import show
+from callisto_telnetd.menus.context import Context, Parts
 from callisto_telnetd.origin import SYSTEM
 from tests.maintenance.test_maintenance_mode import appliance
 from tests.transports.sites import PASSWORD, Typeless, asyncssh_site
@@ -261,6 +264,10 @@ async def test_a_host_key_is_accepted_once(parts: Parts, tmp_path: Path) -> None
         assert site.files() == {}
         archive = (await parts.backup_runs.run("nightly", SYSTEM)).archive
         assert list(site.files()) == [archive]
+        context = cast("Context", SimpleNamespace(parts=parts))
+        (shown,) = [each async for each in show(context, ["nightly"]) if isinstance(each, Fact)]
+        assert f"Host key: {raised.value.key_line} ({raised.value.fingerprint})" in shown.lines
+        assert shown.data["host_key_fingerprint"] == raised.value.fingerprint
 
 
 async def test_older_ones_go_where_listings_tell_no_types(parts: Parts, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from callisto_telnetd.errors import LoginDeniedError, TransferInterruptedError
-from callisto_telnetd.transports.delivery import MOST_TRIES, PAUSES_S, WAITING, Delivery, deliver
+from callisto_telnetd.transports.delivery import MOST_TRIES, PAUSES_S, Delivery, deliver
 from callisto_telnetd.transports.transport import open_transport
 from callisto_telnetd.transports.wire import Patience
 from tests.transports.conftest import FTP_PROGRAMS, open_site
@@ -124,7 +124,13 @@ async def test_pauses_grow_and_are_told(tmp_path: Path, local: Path) -> None:
 
     assert tuple(paused) == PAUSES_S
     assert paused == sorted(set(paused))
-    assert told == [(WAITING, tried, 5) for tried in range(1, 5)]
+    refused = f"127.0.0.3:{gone.port} cannot be connected to: Connection refused"
+    assert told == [
+        (f"{refused}; try 2 of 5 in 2 s", 0, 0),
+        (f"{refused}; try 3 of 5 in 10 s", 0, 0),
+        (f"{refused}; try 4 of 5 in 45 s", 0, 0),
+        (f"{refused}; try 5 of 5 in 180 s", 0, 0),
+    ]
 
 
 async def test_a_refusal_is_not_tried_again(sftp: Site, local: Path) -> None:

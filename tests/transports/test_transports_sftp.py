@@ -26,7 +26,7 @@ from callisto_telnetd.errors import (
     TransferError,
     TransferInterruptedError,
 )
-from callisto_telnetd.transports.credentials import Credentials
+from callisto_telnetd.transports.credentials import Credentials, fingerprint_of
 from callisto_telnetd.transports.delivery import deliver
 from callisto_telnetd.transports.target import Target
 from callisto_telnetd.transports.transport import open_transport
@@ -71,6 +71,7 @@ async def test_an_unknown_host_key_is_shown_as_openssh_does(tmp_path: Path) -> N
         assert isinstance(error, HostKeyUnknownError)
         assert error.fingerprint == shown.stdout.split()[1]
         assert error.fingerprint in str(error)
+        assert fingerprint_of(f"{error.key_line} a comment") == error.fingerprint
         assert (site.log_ins, site.passwords) == ([], [])
         async with open_transport(site.target, replace(site.credentials, host_key=error.key_line), SHORT) as transport:
             assert await transport.list() == []

@@ -28,7 +28,19 @@ def test_what_is_no_host_is_refused(host: str) -> None:
 def test_exactly_one_host_is_needed() -> None:
     """A request without a host, or with two, is refused."""
     assert refusal_of("GET", Headers({})).startswith("400 ")
-    assert refusal_of("GET", Headers(raw=[(b"host", b"a"), (b"host", b"b")])).startswith("400 ")
+    for version in ("1.0", "1.1"):
+        two = Headers(raw=[(b"host", b"a"), (b"host", b"b")])
+        assert refusal_of("GET", two, version).startswith("400 ")
+        assert refusal_of("GET", Headers({"host": ""}), version).startswith("400 ")
+
+
+@pytest.mark.parametrize("origin", [{}, {"origin": "http://callisto"}, {"origin": "null"}, {"origin": "http://"}])
+def test_http_1_0_may_be_without_a_host(origin: dict[str, str]) -> None:
+    """It may look at everything (RFC 9112, section 3.2); what changes something still comes from an own page."""
+    for method in ("GET", "HEAD", "OPTIONS"):
+        assert refusal_of(method, Headers(origin), "1.0") == ""
+    assert refusal_of("POST", Headers(origin), "1.0").startswith("403 ")
+    assert refusal_of("POST", Headers({**origin, "sec-fetch-site": "same-origin"}), "1.0") == ""
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,7 @@ def test_addresses_and_methods(web: Web, method: str, path: str, status: int) ->
     "head",
     [
         b"GET / HTTP/1.1\r\n\r\n",
-        b"GET / HTTP/1.0\r\n\r\n",
+        b"GET / HTTP/1.0\r\nHost: a b\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
@@ -253,6 +253,18 @@ def test_broken_heads_are_refused(web: Web, head: bytes) -> None:
     with socket.create_connection(("127.0.0.1", web.port), DEADLINE_S) as peer:
         peer.sendall(head)
         assert b" 400 " in peer.recv(4096)
+
+
+def test_http_1_0_without_a_host_is_answered(web: Web) -> None:
+    """As monitors ask (HAProxy, keepalived, Nagios): every page is there without Host, and closes after its answer."""
+    said = {}
+    for path in ("/health", "/", "/static/callisto.css", "/nowhere"):
+        with socket.create_connection(("127.0.0.1", web.port), DEADLINE_S) as peer:
+            peer.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            said[path] = b"".join(iter(lambda: peer.recv(4096), b"")).decode()
+
+    assert [answer.split()[1] for answer in said.values()] == ["200", "200", "200", "404"]
+    assert said["/health"].endswith('\r\n\r\n{"status":"ok"}')
 
 
 @pytest.mark.long
