@@ -149,7 +149,7 @@ VARIABLES_MENU = Menu(
         Command(
             word="set",
             usage="NAME VALUE [note=TEXT]",
-            help="change a variable; it takes effect at once",
+            help="change a variable; it takes effect at once, or the answer names the service to restart",
             run=set_variable,
             facts="one",
             details=(
