@@ -45,6 +45,7 @@ from callisto_telnetd.terminal.command_door import CommandDoor, Out, Request, ru
 from callisto_telnetd.terminal.session import SessionLimits
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.trace.metrics import read_metrics
+from callisto_telnetd.work import Closing
 
 __all__ = ["Request", "finish_restore", "run", "run_offline", "serve"]
 
@@ -112,7 +113,7 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
     first_password = trimmed(os.environ.get("CALLISTO_ADMIN_PASSWORD", ""))
     if first_password and not DataFolder(data).database.exists():
         _require_first_password(first_password)
-    async with AsyncExitStack() as stack:
+    async with Closing() as stack:
         doors = _take_ports(settings, stack)
         folder = DataFolder(data)
         folder.make()

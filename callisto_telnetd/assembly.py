@@ -52,7 +52,7 @@ from callisto_telnetd.trace.datagrams import DatagramInput, bind_path, bind_udp
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.logs import Log, bridge_libraries, open_log
 from callisto_telnetd.variables import CATALOGUE, Registry, Variable, own_variables
-from callisto_telnetd.work import Tasks
+from callisto_telnetd.work import Closing, Tasks
 
 SCHEDULE_STATE = "schedule"
 """The key under which the schedule is kept in the database."""
@@ -100,7 +100,7 @@ async def open_parts(
     Raises:
         CallistoError: a part cannot be opened; those before it are closed again.
     """
-    async with AsyncExitStack() as stack:
+    async with Closing() as stack:
         clock = Clock(settings.clock.mode)
         hub = Hub(clock, settings.trace.held_records, settings.trace.held_bytes)
         log = open_log(hub, settings.log.level if serving else "error", settings.log.format)

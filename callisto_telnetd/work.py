@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -64,13 +67,27 @@ async def ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
         raise cancelled
 
 
-async def in_thread(call: Callable[[], T]) -> T:
+async def whole(work: Coroutine[Any, Any, T]) -> T:
+    """Return what the work returns; a caller who is cancelled meanwhile is cancelled when it has ended."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    finally:
+        await ended((task,))
+
+
+async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Return what the call in a thread returns; a caller who is cancelled leaves when it has ended.
 
     For calls that use what the caller closes next: a file, a folder. One that may hang for ever has no place here.
     """
-    running = asyncio.create_task(asyncio.to_thread(call))
-    try:
-        return await asyncio.shield(running)
-    finally:
-        await ended((running,))
+    return await whole(asyncio.to_thread(call, *args, **kwargs))
+
+
+class Closing(AsyncExitStack):
+    """An exit stack that closes all that it has opened: a caller who is cancelled meanwhile is cancelled after that."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        return bool(await whole(super().__aexit__(kind, error, traceback)))

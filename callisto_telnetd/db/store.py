@@ -39,7 +39,7 @@ from callisto_telnetd.errors import (
     NewerSchemaError,
     StoreError,
 )
-from callisto_telnetd.work import Tasks
+from callisto_telnetd.work import Tasks, whole
 
 Statement = tuple[str, Sequence[object]]
 Row = tuple[Any, ...]
@@ -405,4 +405,4 @@ async def open_store(
     try:
         yield store
     finally:
-        await store.close()
+        await whole(store.close())

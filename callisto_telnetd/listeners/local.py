@@ -20,6 +20,7 @@ import orjson
 from callisto_telnetd.accounts.gatekeeper import source_address
 from callisto_telnetd.errors import CallistoError, ListenError, UsageError, named
 from callisto_telnetd.listeners.local_client import MAX_FRAME_BYTES
+from callisto_telnetd.listeners.tcp import stop_serving
 from callisto_telnetd.menus.context import Parts, TerminalSize
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.terminal.command_door import CommandDoor, Err, Frame, Out, Request, run_command
@@ -42,6 +43,7 @@ class LocalListener:
         self._path = path
         self._server: asyncio.Server | None = None
         self._callers: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def open(self) -> None:
         """Listen; a socket that a killed server left behind is replaced (the folder's lock says it is nobody's).
@@ -54,18 +56,19 @@ class LocalListener:
             self._path.unlink(missing_ok=True)
             listening.bind(str(self._path))
             self._path.chmod(0o600)  # before it listens: nobody is let in meanwhile, and no umask of a process changes
-            self._server = await asyncio.start_unix_server(self._serve, sock=listening, limit=MAX_FRAME_BYTES)
+            self._server = await asyncio.start_unix_server(
+                self._serve, sock=listening, limit=MAX_FRAME_BYTES, start_serving=False
+            )
+            await self._server.start_serving()
         except OSError as error:
             listening.close()
             raise ListenError(f"{named(self._path)} cannot be made: {error.strerror}") from None
-        except BaseException:
-            listening.close()
-            raise
 
     async def close(self) -> None:
         """Take no more callers, end those there are, and take the socket away."""
+        self._closed = True
         if self._server is not None:
-            self._server.close()
+            await stop_serving([self._server])
         for caller in self._callers:
             caller.cancel()
         if self._callers:
@@ -74,7 +77,8 @@ class LocalListener:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        if task is None:
+        if task is None or self._closed:  # it was in the queue as the server closed
+            writer.transport.abort()
             return
         self._callers.add(task)
         try:

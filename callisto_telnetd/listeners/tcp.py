@@ -96,6 +96,20 @@ def bind(host: str, port: int, setting: str) -> list[socket.socket]:
     return taken
 
 
+async def stop_serving(servers: Sequence[asyncio.Server]) -> None:
+    """Take no more connections; what was taken in this very turn of the loop is made, for its owner to close.
+
+    A server that is closed at once would fail on it, and leave it open with nobody at its end.
+    """
+    loop = asyncio.get_running_loop()
+    for server in servers:
+        for sock in server.sockets:
+            loop.remove_reader(sock.fileno())
+    await asyncio.sleep(0)
+    for server in servers:
+        server.close()
+
+
 class TelnetListener:
     """One port, with or without TLS, and its connections."""
 
@@ -113,6 +127,8 @@ class TelnetListener:
         self.protocols: set[TelnetProtocol] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.name = "telnets" if context else "telnet"
+        self.closed = False
+        """Whether no session begins any more; a connection may come out of the queue even then."""
 
     async def open(self, sockets: Sequence[socket.socket]) -> list[str]:
         """Let peers in through the sockets of :func:`bind`, and return their addresses with ports.
@@ -133,10 +149,12 @@ class TelnetListener:
                     lambda: TelnetProtocol(self),
                     sock=sock,
                     backlog=_BACKLOG,
+                    start_serving=False,
                 )
+                self._servers.append(server)  # before it serves: one that is cancelled meanwhile is closed
+                await server.start_serving()
             except OSError as error:
                 raise ListenError(_listen_reason(error, host, port, "the port's setting")) from None
-            self._servers.append(server)
             addresses.append(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         return addresses
 
@@ -159,8 +177,8 @@ class TelnetListener:
 
     async def close(self) -> None:
         """Take no more connections, tell the sessions, and wait for them a short while."""
-        for server in self._servers:
-            server.close()
+        self.closed = True
+        await stop_serving(self._servers)
         for protocol in list(self.protocols):
             protocol.end_session("the server stops")
         if self.tasks:

@@ -74,6 +74,7 @@ class Host(Protocol):
     context: ssl.SSLContext | None
     always_echo: bool
     login_s: float
+    closed: bool
     protocols: set[TelnetProtocol]
     tasks: set[asyncio.Task[None]]
 
@@ -120,6 +121,10 @@ class TelnetProtocol(BaseServer, asyncio.BufferedProtocol):
         transport = cast("asyncio.Transport", transport)
         address = (transport.get_extra_info("peername") or ("local",))[0]
         self._transport = transport
+        if self._listener.closed:
+            self._closing = True
+            transport.abort()
+            return
         context = self._listener.context
         try:
             place = self._place = self._listener.gatekeeper.admit(address)

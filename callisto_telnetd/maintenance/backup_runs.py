@@ -34,7 +34,7 @@ from callisto_telnetd.services.scheduler import Job, Scheduler
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.transports.delivery import Pause, deliver
 from callisto_telnetd.transports.target import Target
-from callisto_telnetd.work import Tasks
+from callisto_telnetd.work import Tasks, in_thread
 
 _LIMIT_S = 12 * 3600.0
 """A run may make five tries of six hours; whatever takes half a day is not a nightly backup."""
@@ -342,7 +342,7 @@ class BackupRuns:
             self._tell(name)
 
     async def _keep(self, schedules: dict[str, BackupSchedule], outcomes: dict[str, Outcome]) -> None:
-        await asyncio.to_thread(self._around.file.write, schedules.values(), {**outcomes, **self._running})
+        await in_thread(self._around.file.write, schedules.values(), {**outcomes, **self._running})
         self._schedules, self._outcomes = schedules, outcomes
 
     def _tell(self, name: str) -> None:

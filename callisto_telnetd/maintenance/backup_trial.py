@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 from contextlib import suppress
@@ -13,6 +12,7 @@ from callisto_telnetd.errors import FolderError, NotListedError, TransferError, 
 from callisto_telnetd.transports.credentials import Credentials
 from callisto_telnetd.transports.target import Target
 from callisto_telnetd.transports.transport import open_transport
+from callisto_telnetd.work import in_thread
 
 _BYTES = 4096
 _BEGINNING = ".making-trial-"
@@ -36,7 +36,7 @@ async def prove(target: Target, credentials: Credentials, folder: Path, host: st
     trial = folder / f"{_BEGINNING}{once}.txt"
     remote = f"callisto-{host_of_name(host)}-trial-{once}.txt"
     try:
-        await asyncio.to_thread(_write, trial)
+        await in_thread(_write, trial)
         async with open_transport(target, credentials) as transport:
             try:
                 await transport.upload(trial, remote, _ignore)

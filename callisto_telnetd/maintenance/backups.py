@@ -10,7 +10,6 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -37,6 +36,7 @@ from callisto_telnetd.quantities import format_bytes
 from callisto_telnetd.secret_text import composed
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.variables import Registry
+from callisto_telnetd.work import in_thread
 
 VERSION_STATE = "backed_up_version"
 """The key under which it is kept which version of the product has a backup; that of the first start needs none."""
@@ -217,10 +217,10 @@ class Backups:
         known = {} if self._store.fault is not None else (await self._state())[0]
         now = self._clock.now()
         listed = []
-        for each in await asyncio.to_thread(archives, self._folder.backup):
+        for each in await in_thread(archives, self._folder.backup):
             at = each.at.replace(tzinfo=now.tzinfo)
             age_s = max(0.0, (now - at).total_seconds())
-            protected = await asyncio.to_thread(_protected, each.path)
+            protected = await in_thread(_protected, each.path)
             mine = known.get(each.path.name, Known())
             listed.append(Listed(each.path, at, age_s, each.size_bytes, protected, mine))
         return listed
@@ -317,7 +317,7 @@ class Backups:
         if not patient:
             self._one_at_a_time.require_free()
         async with self._one_at_a_time.held(origin.who, "deletes a backup"):
-            await asyncio.to_thread(delete, self._folder.backup, name)
+            await in_thread(delete, self._folder.backup, name)
             await self._keep({}, None)
         await self._audit.note("backup deleted", origin, name)
 
@@ -352,7 +352,7 @@ class Backups:
         """Remember what is known of the archives that are there; the archive itself counts, whether or not it is."""
         try:
             known, before = await self._state()
-            names = await asyncio.to_thread(self.names)
+            names = await in_thread(self.names)
             kept = {name: all_known[name] for name in names if name in (all_known := known | more)}
             await self._store.set_state(BACKUP_STATE, format_state(kept, last or before))
         except CallistoError as error:

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from callisto_telnetd.db.store import Statement, Store
 from callisto_telnetd.errors import DiskFullError, FolderError, StoreError, UsageError
 from callisto_telnetd.maintenance.demo_pieces import HIGHEST_NUMBER, LOWEST_NUMBER, Batch, Order
 from callisto_telnetd.quantities import counted, format_bytes
+from callisto_telnetd.work import in_thread
 
 MOST_USERS = HIGHEST_NUMBER - LOWEST_NUMBER + 1
 MOST_MESSAGES = 200_000
@@ -133,7 +133,7 @@ class Demo:
         work = batches(self.order, self.numbers, now)
         also = list(first)
         try:
-            while (done := await asyncio.to_thread(self._record_next, work)) is not None:
+            while (done := await in_thread(self._record_next, work)) is not None:
                 batch, size = done
                 await self._store.apply([*also, *_inserts(batch)])
                 also.clear()

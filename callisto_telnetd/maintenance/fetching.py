@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from callisto_telnetd.transports.credentials import Credentials
 from callisto_telnetd.transports.target import Target
 from callisto_telnetd.transports.transport import open_transport
 from callisto_telnetd.transports.wire import is_plain
+from callisto_telnetd.work import in_thread
 
 _PREFIX = ".fetching-"
 _UNDO = "undo"
@@ -47,11 +47,11 @@ async def fetch(
         raise BackupError(f"{name} is here already; name it without its URL; nothing was fetched")
     making = folder / f"{_PREFIX}{secrets.token_hex(8)}.zip"
     try:
-        disk = await asyncio.to_thread(os.statvfs, folder)
+        disk = await in_thread(os.statvfs, folder)
         most = max(0, disk.f_bavail * disk.f_frsize - _RESERVE_BYTES)
         async with open_transport(target, credentials) as transport:
             await transport.download(name, making, most, lambda step, done, of: told(Progress(step, done, of)))
-        await asyncio.to_thread(_put, making, final)
+        await in_thread(_put, making, final)
     except OSError as error:
         raise BackupError(f"{named(final)} cannot be made: {error.strerror}") from None
     finally:

@@ -40,6 +40,7 @@ from callisto_telnetd.origin import Origin
 from callisto_telnetd.quantities import counted
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.variables import Registry
+from callisto_telnetd.work import end, in_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +109,7 @@ class Repairs:
     async def close(self) -> None:
         """Stop a repair that runs: the server ends. The old database stays, or the new one is in its place."""
         if self._running is not None and self._running.task is not None:
-            self._running.task.cancel()
-            await asyncio.wait([self._running.task])
+            await end(self._running.task)
 
     async def _run(self, run: RepairRun, origin: Origin, session: int | None, backup: Path | None) -> RepairReport:
         around = self._around
@@ -170,7 +170,7 @@ class Repairs:
                 except StoreError as error:
                     failure = error
             if failure is not None:
-                report = await asyncio.to_thread(self._done_all_the_same, stamp, failure)
+                report = await in_thread(self._done_all_the_same, stamp, failure)
             if around.store.fault is not None:
                 raise type(around.store.fault)(str(around.store.fault))
             run.told(Progress("Reading everything again", 0, 0))

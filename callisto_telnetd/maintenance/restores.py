@@ -48,6 +48,7 @@ from callisto_telnetd.maintenance.run import Run
 from callisto_telnetd.maintenance.workshop import Progress
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.trace.sanitiser import clean
+from callisto_telnetd.work import end, in_thread
 
 KEEP_SETTINGS = "keep-settings"
 """The word of a restore that leaves ``callisto.toml`` as it is."""
@@ -150,13 +151,13 @@ class Restores:
                     f"no server would start with {SETTINGS_FILE} of the backup: {fault}; {KEEP_SETTINGS!r} leaves the"
                     " settings here as they are; nothing was changed"
                 )
-                for fault in await asyncio.to_thread(self._settings_faults, backup.settings)
+                for fault in await in_thread(self._settings_faults, backup.settings)
             ]
         return refusals
 
     async def past(self) -> PastState | None:
         """Return the state before the last restore, None where there is none."""
-        past = await asyncio.to_thread(read_past, self._around.folder.database)
+        past = await in_thread(read_past, self._around.folder.database)
         if past is None:
             return None
         name = f"the state before {self._around.clock.format_stamp(past.at)}"
@@ -214,8 +215,7 @@ class Restores:
     async def close(self) -> None:
         """Stop a restore that runs: the server ends. The old state stays, or the new one is in its place."""
         if self._running is not None and self._running.task is not None:
-            self._running.task.cancel()
-            await asyncio.wait([self._running.task])
+            await end(self._running.task)
 
     async def _run(self, run: RestoreRun, backup: Unpacked | None, origin: Origin, session: int | None) -> Restored:
         around, what, article = self._around, *(("restore", "a") if backup else ("undo of a restore", "an"))
@@ -235,7 +235,7 @@ class Restores:
                 result = "it was stopped; the next start settles it"
                 raise
             finally:
-                await asyncio.to_thread(self._tidy)
+                await in_thread(self._tidy)
                 self._tell_end(f"the {what} has ended: {result}", origin, session)
                 await around.audit.note(f"{what} ended", origin, result)
 
@@ -329,7 +329,7 @@ class Restores:
         live = self._around.folder.database
         if new_of(live).exists():
             return True
-        past = await asyncio.to_thread(read_past, live)
+        past = await in_thread(read_past, live)
         return past is not None and past.mark == mark
 
     async def _require_working(self, run: RestoreRun) -> None:

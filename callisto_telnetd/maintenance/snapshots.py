@@ -13,6 +13,7 @@ from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.snapshot import Known, Snapshot, make_snapshot, newest_good
 from callisto_telnetd.db.store import Store
 from callisto_telnetd.quantities import format_duration
+from callisto_telnetd.work import in_thread
 
 __all__ = ["Snapshot", "Snapshots", "age_text"]
 
@@ -34,12 +35,12 @@ class Snapshots:
             StoreError: no copy could be made, or it is not sound; the older ones are kept.
         """
         async with self._lock:
-            return await asyncio.to_thread(make_snapshot, store.file, self._folder, self._clock.now(), self._known)
+            return await in_thread(make_snapshot, store.file, self._folder, self._clock.now(), self._known)
 
     async def newest(self) -> Snapshot | None:
         """Return the newest good copy, None where there is none."""
         async with self._lock:
-            return await asyncio.to_thread(newest_good, self._folder, self._clock.now(), self._known)
+            return await in_thread(newest_good, self._folder, self._clock.now(), self._known)
 
 
 def age_text(snapshot: Snapshot) -> str:

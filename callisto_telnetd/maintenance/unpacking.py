@@ -16,6 +16,7 @@ from callisto_telnetd.db.restore.switch import unpacked_of
 from callisto_telnetd.db.restore.unpacked import Unpacked
 from callisto_telnetd.errors import BackupError
 from callisto_telnetd.maintenance.workshop import Progress, Workshop
+from callisto_telnetd.work import in_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Unpacking:
         )
 
         try:
-            await asyncio.to_thread(self._make)
+            await in_thread(self._make)
         except OSError as error:
             raise BackupError(f"the backup cannot be taken apart: {error.strerror}; nothing was changed") from None
         place = self._place.absolute()
@@ -82,7 +83,7 @@ class Unpacking:
     async def close(self) -> None:
         """Remove the parts, now or when their user has ended."""
         if self._user is None or self._user.done():
-            await asyncio.to_thread(self._remove)
+            await in_thread(self._remove)
         else:
             loop = asyncio.get_running_loop()
             self._user.add_done_callback(lambda _: loop.run_in_executor(None, self._remove))

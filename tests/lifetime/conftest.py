@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 import re
 import threading
 import time
@@ -104,10 +105,19 @@ def _running_children() -> set[int]:
     return {each.pid for each in psutil.Process().children(recursive=True)}
 
 
+def _half_made(folder: Path) -> list[Path]:
+    """Return the files that are not made whole yet."""
+    while True:
+        try:
+            return list(folder.rglob("*.making*"))
+        except FileNotFoundError:  # a folder has gone meanwhile
+            continue
+
+
 def _threads() -> Counter[str]:
-    """Return the threads by what they are for; those of the loop's own pool stay."""
+    """Return the threads by what they are for; those of a pool stay, to be used again."""
     names = (re.sub(r"^Thread-\d+", "", each.name) for each in threading.enumerate())
-    return Counter(name for name in names if not name.startswith("asyncio_"))
+    return Counter(name for name in names if not name.startswith(("asyncio_", "password-hash_")))
 
 
 @dataclass
@@ -126,7 +136,7 @@ class Traces:
         found = [f"task {task.get_name()}: {task.get_coro()}" for task in tasks]
         found += [f"thread {name}" for name in _threads() - self.threads]
         found += [f"lock {lock}" for lock in locked()]
-        found += [f"file {path}" for path in self.folder.rglob("*.making*")]
+        found += [f"file {path}" for path in _half_made(self.folder)]
         if not opened:
             found += [f"descriptor {name}" for name in _open_files() - self.descriptors]
             found += [f"process {pid}" for pid in _running_children() - self.children]
@@ -142,6 +152,16 @@ class Traces:
 
 def _is_of_service(task: asyncio.Task[Any]) -> bool:
     return ": health" in task.get_name() or "Event.wait" in repr(task.get_coro())
+
+
+def sample(name: str, count: int) -> Callable[[int], list[int]]:
+    """Return a function that chooses some awaits, the same ones each time."""
+    return lambda waits: sorted(random.Random(name).sample(range(1, waits + 1), min(count, waits)))
+
+
+def every(waits: int) -> list[int]:
+    """Choose all awaits."""
+    return list(range(1, waits + 1))
 
 
 @dataclass

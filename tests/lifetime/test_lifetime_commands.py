@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable
@@ -15,9 +14,8 @@ from typing import Any
 import pytest
 
 from callisto_telnetd.services.condition import State
-from tests.lifetime.conftest import House, Traces, cancelled_at, open_house
+from tests.lifetime.conftest import House, Traces, cancelled_at, every, open_house, sample
 
-_SAMPLE = 2
 _MOST_WAITS = 2000
 NEW = "Another-Secret-1"
 
@@ -256,20 +254,10 @@ async def sweep(case: Case, data: Path, chosen: Callable[[int], list[int]]) -> i
         return waits
 
 
-def sample(name: str, count: int = _SAMPLE) -> Callable[[int], list[int]]:
-    """Return a function that chooses some awaits, the same ones each time."""
-    return lambda waits: sorted(random.Random(name).sample(range(1, waits + 1), min(count, waits)))
-
-
-def every(waits: int) -> list[int]:
-    """Choose all awaits."""
-    return list(range(1, waits + 1))
-
-
 @pytest.mark.parametrize("name", QUICK)
 async def test_a_change_that_is_cancelled_is_whole_or_not_there(name: str, tmp_path: Path) -> None:
     """Memory and disk agree, nothing is left running, held or half-made, and the same command works again."""
-    await sweep(QUICK[name], tmp_path / "data", sample(name))
+    await sweep(QUICK[name], tmp_path / "data", sample(name, 2))
 
 
 @pytest.mark.parametrize("name", [name for name in SLOW if name != "backup undo"])  # a restore the other way round
