@@ -23,8 +23,7 @@ def complete(context: Context, text: str) -> Completion:
     except CallistoError:
         return Completion(start, ())
     if resolution is None:
-        words: Sequence[str] = [entry.word for entry in (*context.menu.entries, *EVERYWHERE)]
-        return Completion(start, _matching(words, text[start:]))
+        return Completion(start, _first_words(context, text[start:]))
     if isinstance(resolution.entry, Menu):
         return Completion(start, _matching([entry.word for entry in resolution.entry.entries], text[start:]))
     command, arguments = resolution.entry, resolution.arguments
@@ -39,6 +38,12 @@ def complete(context: Context, text: str) -> Completion:
     named = [word for word in usage.open_words(arguments) if word.partition("=")[0] not in keys]
     words = [*_words_of_menu(context, command, before), *own, *named]
     return Completion(start, _matching(words, text[start:]), usage.rest(arguments))
+
+
+def _first_words(context: Context, typed: str) -> tuple[str, ...]:
+    """Return the menu's words and those that work everywhere; the main menu's where none of these fits."""
+    own = _matching([entry.word for entry in (*context.menu.entries, *EVERYWHERE)], typed)
+    return own or _matching([entry.word for entry in context.main.entries], typed)
 
 
 def _own_words(context: Context, command: Command, arguments: Sequence[str]) -> Sequence[str]:
@@ -65,5 +70,6 @@ def _words_of_menu(context: Context, command: Command, before: list[str]) -> lis
     """Where a menu's bare command may go on with an entry's word, that word completes too."""
     if len(before) != 1:
         return []
-    menus = [entry for entry in context.menu.entries if isinstance(entry, Menu) and entry.bare is command]
+    places = (*context.menu.entries, *context.main.entries)
+    menus = [entry for entry in places if isinstance(entry, Menu) and entry.bare is command]
     return [entry.word for menu in menus for entry in menu.entries]

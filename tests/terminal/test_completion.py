@@ -196,6 +196,8 @@ def test_a_sub_menu_completes_its_own_words(context: Context) -> None:
 
     assert words(context, "s") == ("show", "set", "sessions")
     assert words(context, "show gWebTi") == ("gWebTimeout",)
+    assert words(context, "tra") == ("trace",)  # every command can be given everywhere
+    assert words(context, "trace sta") == ("start", "status")
 
 
 async def test_accounts_and_captures_complete(context: Context, parts: Parts) -> None:
