@@ -13,6 +13,7 @@ _TOKEN = re.compile(r"[^\s\[\]]+")
 _OPTION = re.compile(r"(?P<key>[a-z][a-z-]*)=(?P<value>\S*)")
 _FLAG = re.compile(r"[a-z][a-z-]*")
 _CHOICES = re.compile(r"[a-z]+(?:\|[a-z]+)+")
+_NAME = re.compile(r"\[?[A-Z]+(?:\|[a-z]+)?\]?")
 _LAST = "yes"
 """The word that no other may follow."""
 
@@ -29,6 +30,11 @@ class Usage:
     """The words ``key=``, and the values that are named, in ``|``: ``{"plan": (), "format": ("text", "jsonl")}``."""
     flags: tuple[str, ...]
     """Words that stand for themselves: ``("yes",)``."""
+
+    @property
+    def begins_with_name(self) -> bool:
+        """Whether one name stands first, be it optional: ``[FILE]``, ``NAME``."""
+        return bool(self.chunks) and _NAME.fullmatch(self.chunks[0]) is not None
 
     def open_words(self, before: Sequence[str]) -> Iterator[str]:
         """Yield the options and flags that may follow the words before; none until those with a place are there."""

@@ -37,6 +37,8 @@ def complete(context: Context, text: str) -> Completion:
     keys = {word.partition("=")[0] for word in own if "=" in word}
     named = [word for word in usage.open_words(arguments) if word.partition("=")[0] not in keys]
     words = [*_words_of_menu(context, command, before), *own, *named]
+    if not text[start:] and not arguments and usage.begins_with_name and own:
+        words = [word for word in own if "=" not in word]  # the hint names the options
     return Completion(start, _matching(words, text[start:]), usage.rest(arguments))
 
 

@@ -210,10 +210,10 @@ async def test_accounts_and_captures_complete(context: Context, parts: Parts) ->
 
     assert words(context, "user passwd ") == ("bob",)
     for word in ("show", "delete", "export", "play"):
-        found = words(context, f"trace {word} ")  # the newest is taken without FILE: options may follow at once
-        assert [name for name in found if "=" not in name] == [ended.name, running.name]
+        assert words(context, f"trace {word} ") == (ended.name, running.name)
     for word in ("stop", "attach"):
-        assert [name for name in words(context, f"trace {word} ") if "=" not in name] == [running.name]
+        assert words(context, f"trace {word} ") == (running.name,)
+    assert words(context, "trace attach b") == ("before=",)
     assert words(context, f"trace export {running.name} format=c") == ("format=csv",)
 
 
