@@ -30,6 +30,7 @@ from callisto_telnetd.maintenance.backup_runs import Surroundings as BackupSurro
 from callisto_telnetd.maintenance.backup_schedules import FILE_NAME, MAX_BYTES, ScheduleFile
 from callisto_telnetd.maintenance.backups import Backups, Identified
 from callisto_telnetd.maintenance.database_lock import DatabaseLock
+from callisto_telnetd.maintenance.fill import Fill
 from callisto_telnetd.maintenance.jobs import check_job, check_plan, restart_jobs
 from callisto_telnetd.maintenance.mode import MaintenanceMode
 from callisto_telnetd.maintenance.repair import Repairs, Surroundings
@@ -164,8 +165,9 @@ async def open_parts(
             reload=mode.reload,
             note_sound=partial(self_check.note, "full", ()),
         )
-        repairs = Repairs(around)
+        repairs, fill = Repairs(around), Fill(around)
         stack.push_async_callback(repairs.close)
+        stack.push_async_callback(fill.close)
         backups = Backups(
             folder=folder,
             settings=settings.file,
@@ -230,6 +232,7 @@ async def open_parts(
             snapshots=snapshots,
             workshop=workshop,
             repairs=repairs,
+            fill=fill,
             restores=restores,
             mode=mode,
             backups=backups,

@@ -155,6 +155,13 @@ def _with_backup(call: Call, words: list[str]) -> list[str]:
     return _with_passwords(call, with_whole_paths(words, folder / "backup"))
 
 
+def _with_repair(call: Call, words: list[str]) -> list[str]:
+    if words[:1] != ["fill"]:
+        return words
+    folder = call.data or default_data_folder()
+    return _with_passwords(call, with_whole_paths(words, folder / "backup"))
+
+
 def _with_file(_call: Call, words: list[str]) -> list[str]:
     """Give the file of ``trace show FILE`` its whole path, where it has one: a server has a folder of its own."""
     if len(words) > 1 and words[0] in {"show", "export", "play"} and ("/" in words[1] or Path(words[1]).is_file()):
@@ -184,7 +191,7 @@ class _Word:
 
 WORDS = (
     _Word("trace", "Show processes and live records; start, list, show traces.", prepare=_with_file),
-    _Word("repair", "Check the database, and repair it where it is damaged."),
+    _Word("repair", "Check the database, and repair it where it is damaged.", prepare=_with_repair),
     _Word("variables", "Show and change system variables.", ("list",), _with_text),
     _Word("information", "Show what the appliance is and how it fares."),
     _Word("date", "Show or set the appliance's clock."),

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-_READING = {"verify", "plan", "restore"}
+_READING = {"verify", "plan", "restore", "fill"}
 _FILE_OPTIONS = {"key", "ca"}
 
 
 def with_whole_paths(words: Sequence[str], backups: Path) -> list[str]:
-    """Return the words of a ``backup`` command with whole paths.
+    """Return the words of a command about backups with whole paths.
 
     Args:
-        words: What stands behind ``backup``.
+        words: What stands behind ``backup``, or behind ``repair``.
         backups: The folder of backups: a name that a file there has means that file.
     """
     whole: list[str] = []

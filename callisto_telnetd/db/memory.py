@@ -71,6 +71,9 @@ _TABLES = (
     _Memory(_CHANGES, ("at", "name", "old", "new", "who", "door", "source", "note"), ("batch", "undoes")),
 )
 
+SAID: Mapping[str, tuple[str, ...]] = {memory.table: memory.said for memory in _TABLES}
+"""The columns that say what an entry says, by table."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -139,7 +142,7 @@ def carry_memory(connection: sqlite3.Connection, live: Path, change: Change, giv
         changed = _changed_variables(connection, "main") if here else []
         read = [(memory, _read_ours(connection, memory, here=here)) for memory in _TABLES]
         connection.execute("BEGIN")
-        triggers = _take_triggers(connection)
+        triggers = take_triggers(connection)
         highest = {memory.table: _carry(connection, memory, ours, given) for memory, ours in read}
         for sql in triggers:
             connection.execute(sql)
@@ -147,7 +150,7 @@ def carry_memory(connection: sqlite3.Connection, live: Path, change: Change, giv
     set_apart(connection, change.at, (_AUDIT, _CHANGES))  # what a damage has made of the present rows
     raise_numbers(connection, highest, change.at)
     connection.execute("BEGIN")
-    _note_changes(connection, changed, change)
+    note_changes(connection, changed, change)
     connection.execute("COMMIT")
 
 
@@ -238,7 +241,7 @@ def _changed_variables(connection: sqlite3.Connection, then: str) -> list[tuple[
     return [(name, now.get(name), after.get(name)) for name in names if now.get(name) != after.get(name)]
 
 
-def _take_triggers(connection: sqlite3.Connection) -> list[str]:
+def take_triggers(connection: sqlite3.Connection) -> list[str]:
     """Drop the triggers, which would write an audit of what nobody does now, and return what makes them again."""
     found = connection.execute("SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger'").fetchall()
     for name, _ in found:
@@ -339,7 +342,7 @@ def _add_theirs(connection: sqlite3.Connection, memory: _Memory, last: int) -> i
     return int(count)
 
 
-def _note_changes(
+def note_changes(
     connection: sqlite3.Connection, changed: list[tuple[str, str | None, str | None]], change: Change
 ) -> None:
     """Write an entry for each variable that is another now, all as one batch; the trigger writes the audit's."""

@@ -125,9 +125,9 @@ def _each_sql(table: Table) -> str:
     return f'SELECT {columns} FROM "{table.name}" NOT INDEXED WHERE {invalid_sql(table)}'
 
 
-def invalid_sql(table: Table) -> str:
-    """Return the test for a row that fails, as an SQL expression."""
-    return f"NOT ({' AND '.join(column.sql() for column in table.columns)})"
+def invalid_sql(table: Table, of: str = "") -> str:
+    """Return the test for a row that fails, as an SQL expression; ``of`` is what the query calls the table."""
+    return f"NOT ({' AND '.join(column.sql(of) for column in table.columns)})"
 
 
 def _range_sql(table: Table) -> str:

@@ -79,9 +79,9 @@ class Column:
         """Return None where the column takes ``value``, else what it should be."""
         return None if value is None and self.nullable else self.kind.fault(value)
 
-    def sql(self) -> str:
-        """Return the same test as an SQL expression over the column: 1 where it takes its value, else 0."""
-        column = f'"{self.name}"'
+    def sql(self, of: str = "") -> str:
+        """Return the same test as an SQL expression over the column, of the table of that name: 1 or 0."""
+        column = f'{of}."{self.name}"' if of else f'"{self.name}"'
         return f"({column} IS NULL OR {self.kind.sql(column)})" if self.nullable else self.kind.sql(column)
 
 

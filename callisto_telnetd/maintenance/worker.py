@@ -40,6 +40,8 @@ JOBS: dict[str, str] = {
     "check": "callisto_telnetd.maintenance.repair_job:check_job",
     "rows": "callisto_telnetd.maintenance.repair_job:rows_job",
     "repair": "callisto_telnetd.maintenance.repair_job:repair_job",
+    "fill look": "callisto_telnetd.maintenance.fill_job:look_job",
+    "fill": "callisto_telnetd.maintenance.fill_job:fill_job",
     "verify": "callisto_telnetd.maintenance.backup_job:verify_job",
     "unpack": "callisto_telnetd.maintenance.backup_job:unpack_job",
     "restore plan": "callisto_telnetd.maintenance.restore_job:plan_job",

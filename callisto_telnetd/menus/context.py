@@ -18,6 +18,7 @@ from callisto_telnetd.errors import DeclinedError
 from callisto_telnetd.maintenance.backup_runs import BackupRuns
 from callisto_telnetd.maintenance.backups import Backups
 from callisto_telnetd.maintenance.database_lock import DatabaseLock
+from callisto_telnetd.maintenance.fill import Fill
 from callisto_telnetd.maintenance.mode import MaintenanceMode
 from callisto_telnetd.maintenance.repair import Repairs
 from callisto_telnetd.maintenance.restores import Restores
@@ -91,6 +92,7 @@ class Parts:
     workshop: Workshop
     """Where work on the closed database is done."""
     repairs: Repairs
+    fill: Fill
     """Where a repair is begun."""
     restores: Restores
     """Where a restore is planned and begun, and undone."""

@@ -15,10 +15,14 @@ from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, renamed
 from callisto_telnetd.menus.arguments import require_count, take_options, take_yes
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.quarantine import show_quarantine
+from callisto_telnetd.menus.repair_fill import complete as complete_fill
+from callisto_telnetd.menus.repair_fill import fill, offer
 from callisto_telnetd.menus.tree import Command
 from callisto_telnetd.quantities import counted
 
-_USAGE = "[backup=NEWEST|NAME] [yes] | quarantine [COUNT]"
+_USAGE = "[backup=NEWEST|NAME] [yes] | fill [FILE] [yes] | quarantine [COUNT]"
+_OTHERS = {"quarantine": show_quarantine, "fill": fill}
+"""What is done with what a repair has left."""
 _SHOWN_FAULTS = 5
 _SHOWN_PAGES = 12
 _SHOWN_COUNTS = 20
@@ -27,8 +31,8 @@ _SHOWN_COUNTS = 20
 
 async def repair(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Check the database after a confirmation, and repair it where it is damaged."""
-    if words and words[0].lower() == "quarantine":
-        async with aclosing(show_quarantine(context, words[1:])) as answers:
+    if words and (other := _OTHERS.get(words[0].lower())) is not None:
+        async with aclosing(other(context, words[1:])) as answers:
             async for answer in answers:
                 yield answer
         return
@@ -57,7 +61,7 @@ async def repair(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
     if report.quarantined:
         yield Line("Rows that their tables do not take are set apart; 'repair quarantine' shows them")
     if report.outcome not in ("sound", "backup"):
-        yield await _offer(context)
+        yield await offer(context, report)
     if report.outcome != "sound":
         yield Done(summary(report))
         return
@@ -79,20 +83,6 @@ async def _find_backup(context: Context, name: str) -> Snapshot:
     if name.upper() != "NEWEST" and name != newest.path.name:
         raise UsageError(f"{quoted(name)} is not the newest good backup, {newest.path.name}")
     return newest
-
-
-async def _offer(context: Context) -> Fact:
-    """Name the newest good backup, for whoever wants that instead of what was saved."""
-    newest = await context.parts.snapshots.newest()
-    if newest is None:
-        return Fact({"backup": None}, ("No good backup of the database is there",))
-    name, age = newest.path.name, age_text(newest)
-    past = await context.parts.restores.since(newest.at)
-    before = f", from before the restore of {context.parts.clock.format_stamp(past.at)}" if past else ""
-    rows = counted(newest.rows, "row")
-    text = f"Newest good backup: {name}, {age}{before}, {rows}; 'repair backup=NEWEST' puts it in place"
-    data = {"file": name, "age_s": round(newest.age_s), "rows": newest.rows, "before_restore": past is not None}
-    return Fact({"backup": data}, (f"{text} instead",))
 
 
 def _progress_text(progress: Progress) -> str:
@@ -144,8 +134,10 @@ def _table_text(table: TableReport) -> str:
     return f"{table.table}: {', '.join(parts)}"
 
 
-def _complete(_context: Context, words: Sequence[str]) -> Sequence[str]:
-    return () if "yes" in words else ("yes",) if words else ("backup=NEWEST", "quarantine", "yes")
+def _complete(context: Context, words: Sequence[str]) -> Sequence[str]:
+    if words and words[0].lower() == "fill":
+        return complete_fill(context, words[1:])
+    return () if "yes" in words else ("yes",) if words else ("backup=NEWEST", "fill", "quarantine", "yes")
 
 
 REPAIR = Command(
@@ -160,6 +152,7 @@ REPAIR = Command(
     changes=True,
     details=(
         "backup=NEWEST puts the newest good backup in the place of the database; that one is set aside all the same.",
+        "'repair fill FILE' takes the rows that the last repair has lost, and only those, out of a backup.",
         "'repair quarantine' shows the rows that repairs have set apart because their tables do not take them.",
         "Asks before it begins; with 'yes' as its last word it does not ask. Other sessions stay usable.",
         "The web server stops for the time of it. A damaged file is kept; what is done goes on if this session ends.",

@@ -125,7 +125,7 @@ def copy_for(backup: Unpacked, new: Path, tell: Tell, *, at: str) -> Doubtful:
     tell("Copying the database", 0, 0)
     copy_in_own_form(backup.database, new)
     tell("Bringing the database up to date", 0, 0)
-    _bring_up_to_date(new)
+    bring_up_to_date(new)
     if backup.is_past:
         return Doubtful()
     if not backup.secrets:
@@ -277,14 +277,14 @@ def _copy_recordings(live: Path, making: Path, backup: Unpacked, tell: Tell) -> 
         for at in range(0, len(missing), _BATCH):
             tell("Copying recordings", done, total)
             batch = missing[at : at + _BATCH]
-            _add(media, [source for source, _ in batch])
+            add_recordings(media, [source for source, _ in batch])
             done += sum(size for _, size in batch)
         if missing:
             tell("Copying recordings", total, total)
 
 
-def _add(media: Path, sources: Sequence[Path]) -> None:
-    """Add recordings; all are written before the first is waited for, so that the disk takes them together."""
+def add_recordings(media: Path, sources: Sequence[Path]) -> None:
+    """Add recordings, durably; all are written before the first is waited for, so that the disk takes them together."""
     making = {source: media / f".making-{source.name}" for source in sources}
     try:
         for source, path in making.items():
@@ -330,7 +330,7 @@ def _open(new: Path) -> sqlite3.Connection:
     return connection
 
 
-def _bring_up_to_date(new: Path) -> None:
+def bring_up_to_date(new: Path) -> None:
     """Run the migrations that the copy lacks."""
     with closing(_open(new)) as connection:
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])

@@ -1,0 +1,37 @@
+"""What the worker does to fill up what a repair has lost: a look at a backup, and the rows taken out of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from callisto_telnetd.db.media import Media
+from callisto_telnetd.db.memory import Change
+from callisto_telnetd.db.restore.staging import add_recordings, bring_up_to_date, translated
+from callisto_telnetd.db.salvage.fill import fill, look, recordings_wanted
+from callisto_telnetd.maintenance.worker import Tell
+
+
+def look_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
+    """Return how many rows ``backup`` has that ``live`` has lost, by table; ``own`` is whether that file is ours."""
+    live, backup = Path(order["live"]), Path(order["backup"])
+    os.environ["SQLITE_TMPDIR"] = str(live.parent)
+    tell("Looking for lost rows", 0, 0)
+    if order["own"]:
+        with translated("the backup cannot be brought up to date"):
+            bring_up_to_date(backup)
+    return look(live, backup, order["lost"])
+
+
+def fill_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
+    """Take the lost rows of ``live``, which nobody has open, out of ``backup``, their recordings first."""
+    live, backup = Path(order["live"]), Path(order["backup"])
+    os.environ["SQLITE_TMPDIR"] = str(live.parent)
+    tell("Taking lost rows", 0, 0)
+    media = live.with_name("media")
+    wanted = recordings_wanted(live, backup, Path(order["recordings"])) if order["recordings"] else []
+    with translated("the recordings cannot be added"), Media(media).filling("a set of recordings"):
+        add_recordings(media, [path for path in wanted if not (media / path.name).exists()])
+    return fill(live, backup, order["lost"], Change(**order["change"]))

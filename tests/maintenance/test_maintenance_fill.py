@@ -1,0 +1,151 @@
+"""What a repair has lost is taken out of a backup: offered with its age, asked for, and only what was lost."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from callisto_telnetd.db.folder import DataFolder
+from callisto_telnetd.menus.context import Parts
+from callisto_telnetd.origin import Origin
+from callisto_telnetd.terminal.command_door import CommandDoor, Request, run_command
+from tests.maintenance.test_maintenance_mode import appliance
+
+ADA = Origin("ada", "local", "local")
+PASSWORD = "correct horse battery"
+AT = "2026-11-23T10:15:00+01:00"
+RECORDING = b"a voice message"
+HASH = hashlib.sha256(RECORDING).hexdigest()
+
+
+async def run(parts: Parts, *words: str, secrets: Sequence[str] = (PASSWORD,)) -> tuple[int, list[str]]:
+    """Run a command line and return its exit code and what it prints."""
+    printed: list[str] = []
+
+    async def ask(_question: str, _secret: bool) -> str:
+        raise AssertionError("nothing is to be asked")
+
+    async def drain() -> None:
+        pass
+
+    request = Request(list(words), secrets=tuple(secrets))
+    code = await run_command(parts, ADA, CommandDoor(request, lambda frame: printed.append(frame.text), ask, drain))
+    return code, printed
+
+
+async def populate(parts: Parts) -> None:
+    """Give the appliance users with mailboxes, a message and a thousand calls, and a variable that was changed."""
+    (parts.folder.media / HASH).write_bytes(RECORDING)
+    numbers = range(100, 400)
+    await parts.store.apply(
+        [("INSERT INTO user VALUES (?, ?, '')", (number, f"user {number} {'x' * 100}")) for number in numbers]
+        + [("INSERT INTO mailbox VALUES (?, '', 'de', 600)", (number,)) for number in numbers]
+        + [
+            ("INSERT INTO message VALUES (?, ?, 'voice', ?, '', 1, 0, ?, '')", (number, number, AT, HASH))
+            for number in numbers
+        ]
+        + [
+            ("INSERT INTO call_record VALUES (?, ?, 'a caller', 'the called', NULL, 'busy', 1, 1)", (number, AT))
+            for number in range(1, 1001)
+        ]
+    )
+    await parts.variables.assign("gWebTimeout", "33", ADA)
+
+
+def wipe_leaves_with(file: Path, *texts: bytes) -> None:
+    """Zero each leaf of a table that holds one of the texts."""
+    data = bytearray(file.read_bytes())
+    for at in range(4096, len(data), 4096):
+        if data[at] == 0x0D and any(text in data[at : at + 4096] for text in texts):
+            data[at : at + 4096] = bytes(4096)
+    file.write_bytes(data)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> DataFolder:
+    """A data folder without a database."""
+    folder = DataFolder(tmp_path / "data")
+    folder.make()
+    return folder
+
+
+async def test_the_lost_rows_come_back_and_no_others(folder: DataFolder) -> None:
+    """A repair names the newest archive; the fill takes what is lost, and leaves what has changed since."""
+    async with appliance(folder) as parts:
+        await populate(parts)
+        code, printed = await run(parts, "backup", "create")
+        assert code == 0, printed
+        name = printed[-1].split()[2]
+        tables = ("user", "message", "call_record")
+        before = {table: await parts.store.fetch(f"SELECT * FROM {table}") for table in tables}
+        await parts.store.apply(
+            [
+                ("UPDATE user SET name = 'renamed since' WHERE number = 399", ()),
+                ("UPDATE mailbox SET language = 'fr' WHERE number = 399", ()),
+            ]
+        )
+    (folder.media / HASH).unlink()
+    wipe_leaves_with(folder.database, b"user 150 ", b"user 120 ")
+    async with appliance(folder) as parts:
+        code, printed = await run(parts, "repair", "yes")
+        assert code == 0, printed
+        (offered,) = (line for line in printed if line.startswith(f"Newest good backup: {name}, "))
+        assert offered.endswith(f" ago; 'backup restore {name}' puts all of it in place instead")
+        assert f"'repair fill {name}' takes the lost rows out of it, and only those" in printed
+        lost = await parts.store.fetch("SELECT number FROM user WHERE name GLOB 'recovered *'")
+        assert len(lost) > 20
+
+        code, printed = await run(parts, "repair", "fill", name, "yes")
+        assert code == 0, printed
+        assert printed[-1] == f"OK {len(lost)} rows taken out of {name} (user: {len(lost)})"
+        now = {table: await parts.store.fetch(f"SELECT * FROM {table}") for table in before}
+        assert now["user"] == [row if row[0] != 399 else (399, "renamed since", "") for row in before["user"]]
+        assert (now["message"], now["call_record"]) == (before["message"], before["call_record"])
+        assert (await parts.store.fetch("SELECT language FROM mailbox WHERE number = 399")) == [("fr",)]
+        assert [entry.event for entry in await parts.audit.entries(5)][-1] == "lost rows taken"
+        assert await parts.self_check.run("full") == []
+
+        code, printed = await run(parts, "repair", "fill", "yes")
+        assert (code, printed[-1]) == (0, f"OK nothing to take: {name} has no row that a repair has lost")
+
+
+async def test_messages_come_with_their_mailboxes_and_recordings(folder: DataFolder) -> None:
+    """Rows of several tables are taken together, recordings that are gone with them; nothing without a repair."""
+    async with appliance(folder) as parts:
+        await populate(parts)
+        code, printed = await run(parts, "repair", "fill", "yes")
+        assert (code, printed) == (2, ["Error: the last repair has lost no rows; nothing was changed"])
+        name = (await run(parts, "backup", "create"))[1][-1].split()[2]
+        before = await parts.store.fetch("SELECT * FROM message")
+    (folder.media / HASH).unlink()
+    wipe_leaves_with(folder.database, HASH.encode(), b"user 1", b"user 2")
+    async with appliance(folder) as parts:
+        assert (await run(parts, "repair", "yes"))[0] == 0
+        assert len(await parts.store.fetch("SELECT * FROM message")) < 10
+        code, printed = await run(parts, "repair", "fill", name, "yes")
+        assert code == 0, printed
+        assert await parts.store.fetch("SELECT * FROM message") == before
+        assert (folder.media / HASH).read_bytes() == RECORDING
+        assert await parts.self_check.run("full") == []
+
+
+async def test_a_copy_of_the_database_fills_as_well(folder: DataFolder) -> None:
+    """The newest copy is offered where it is newer than every archive; history and variable come back by themselves."""
+    async with appliance(folder) as parts:
+        await populate(parts)
+        copy = await parts.snapshots.keep(parts.store)
+        calls = await parts.store.fetch("SELECT * FROM call_record")
+    wipe_leaves_with(folder.database, b"the called")
+    async with appliance(folder) as parts:
+        code, printed = await run(parts, "repair", "yes")
+        assert code == 0, printed
+        (offered,) = (line for line in printed if line.startswith("Newest good backup: "))
+        assert offered.startswith(f"Newest good backup: {copy.path.name}, ")
+        assert offered.endswith("; 'repair backup=NEWEST' puts it in place instead")
+        code, printed = await run(parts, "repair", "fill", "yes")
+        assert code == 0, printed
+        assert printed[-1].startswith(f"OK 1000 rows taken out of {copy.path.name} (")
+        assert await parts.store.fetch("SELECT * FROM call_record") == calls
