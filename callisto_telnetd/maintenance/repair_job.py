@@ -13,7 +13,6 @@ from callisto_telnetd.db.doubtful import find_doubtful
 from callisto_telnetd.db.inspection import inspect
 from callisto_telnetd.db.quiet import open_quietly
 from callisto_telnetd.db.results import translate
-from callisto_telnetd.db.salvage.repair import Order, repair
 from callisto_telnetd.maintenance.worker import Tell, ask
 
 
@@ -41,6 +40,8 @@ def rows_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
 
 def repair_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
     """Check ``live``, which nobody has open, and repair it where it is not sound; returns the report."""
+    from callisto_telnetd.db.salvage.repair import Order, repair  # noqa: PLC0415 - a check needs none of it
+
     os.environ["SQLITE_TMPDIR"] = str(Path(order["live"]).parent)  # what is sorted needs the room that was looked for
     what = Order(
         live=Path(order["live"]),

@@ -122,7 +122,7 @@ def examine(page: bytes, number: int, count: int, layout: Layout = OWN) -> Shape
     return shape
 
 
-def _table_leaf(
+def _table_leaf(  # noqa: PLR0912 - a call a cell doubles its time
     page: bytes, pointers: tuple[int, ...], bounds: tuple[int, int], layout: Layout, shape: Shape
 ) -> list[int]:
     """Read the cells of a table's leaf; return where each begins and ends, as one number.
@@ -150,6 +150,8 @@ def _table_leaf(
             if rowid > 127:
                 if (second := page[body]) < 128:
                     rowid, body = (rowid & 127) << 7 | second, body + 1
+                elif (third := page[body + 1]) < 128:
+                    rowid, body = (rowid & 127) << 14 | (second & 127) << 7 | third, body + 2
                 else:
                     rowid, body = varint(page, body - 1)
         except IndexError:

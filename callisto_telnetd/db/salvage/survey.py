@@ -209,14 +209,15 @@ def _leave_to_carving(leaf: Leaf, other: Leaf, found: Survey) -> None:
 def _table_of(page: bytes, shape: Shape) -> Table | None:
     """Return whose leaf it is; None where its first, middle and last row do not agree, or it is nobody's."""
     cells = shape.cells
-    tables = {_table_of_record(page, cells[place][2]) for place in (0, len(cells) // 2, -1)}
-    return tables.pop() if len(tables) == 1 else None
+    widths = {_width(page, cells[place][2]) for place in (0, len(cells) // 2, -1)}
+    return _BY_WIDTH.get(widths.pop()) if len(widths) == 1 else None
 
 
-def _table_of_record(page: bytes, at: int) -> Table | None:
+def _width(page: bytes, at: int) -> int:
+    """Return how many columns a record of a table with row ids has; 0 where it is none."""
     types = _serial_types(page, at)
     # The key of a table with row ids stands as NULL in its record (SQLite, "Database File Format", section 2.3).
-    return _BY_WIDTH.get(len(types)) if types and types[0] == 0 else None
+    return len(types) if types and types[0] == 0 else 0
 
 
 def _serial_types(page: bytes, at: int) -> list[int]:
