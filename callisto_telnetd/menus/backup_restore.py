@@ -18,7 +18,9 @@ from callisto_telnetd.menus.backup_source import SOURCE, ask_password, take_sour
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.progress import progress
 from callisto_telnetd.menus.tree import Command
+from callisto_telnetd.menus.variable_facts import data_of
 from callisto_telnetd.quantities import counted, format_bytes
+from callisto_telnetd.variables import Difference
 
 _MOST_SHOWN = 50
 """Lines of one kind; all of them are in the facts."""
@@ -41,7 +43,7 @@ async def plan(context: Context, words: list[str]) -> AsyncGenerator[Answer, Non
             opened = steps.result
         backup = replace(opened.backup, settings=None) if keep_settings else opened.backup
         found = await context.parts.restores.plan(backup)
-        yield Fact({"file": place, **_plan_data(found, opened.facts)}, tuple(_plan_lines(found, opened)))
+        yield Fact({"file": place, **_plan_data(context, found, opened.facts)}, tuple(_plan_lines(found, opened)))
         if not found.fits:
             raise found.refusals[0]
         words = [place, KEEP_SETTINGS] if keep_settings else [place]
@@ -71,7 +73,7 @@ async def restore(context: Context, words: list[str]) -> AsyncGenerator[Answer, 
             opened = steps.result
         backup = replace(opened.backup, settings=None) if keep_settings else opened.backup
         found = await context.parts.restores.plan(backup)
-        data = {"plan": {"file": place, **_plan_data(found, opened.facts)}}
+        data = {"plan": {"file": place, **_plan_data(context, found, opened.facts)}}
         yield Fact(data, tuple(_plan_lines(found, opened)))
         if not found.fits:
             raise found.refusals[0]
@@ -98,7 +100,9 @@ async def undo(context: Context, words: list[str]) -> AsyncGenerator[Answer, Non
     found = await restores.plan(past.backup)
     since = context.parts.clock.format_stamp(past.at)
     head = f"The state that gave way to {past.restored} at {since}"
-    yield Fact({"plan": {"at": past.at, "file": past.restored, **_plan_data(found, {})}}, (head, *_changes(found)))
+    yield Fact(
+        {"plan": {"at": past.at, "file": past.restored, **_plan_data(context, found, {})}}, (head, *_changes(found))
+    )
     if not found.fits:
         raise found.refusals[0]
     await context.confirm("Go back to it", confirmed=confirmed)
@@ -184,17 +188,25 @@ def _some(lines: Sequence[str]) -> Iterator[str]:
         yield f"… and {len(lines) - _MOST_SHOWN} more; --json has all of them"
 
 
-def _plan_data(found: Plan, facts: dict[str, Any]) -> dict[str, Any]:
+def _plan_data(context: Context, found: Plan, facts: dict[str, Any]) -> dict[str, Any]:
+    outlook = found.outlook.as_data() if found.outlook else None
+    if outlook is not None:
+        del outlook["variables"]  # those that change are told, with what they are now
     return {
         **renamed(facts, created="at", product_version="version"),
         "fits": found.fits,
         "reasons": list(found.reasons),
         "notes": list(found.notes),
-        "variables": [{"name": each.name, "now": each.now, "then": each.then} for each in found.variables],
+        "variables": [_variable_data(context, each) for each in found.variables],
         "accounts_now": list(found.accounts_now),
         "accounts_then": list(found.accounts_then),
-        "outlook": found.outlook.as_data() if found.outlook else None,
+        "outlook": outlook,
     }
+
+
+def _variable_data(context: Context, each: Difference) -> dict[str, Any]:
+    variable = context.parts.variables.find(each.name)
+    return {"name": each.name, "now": data_of(variable, each.now), "then": data_of(variable, each.then)}
 
 
 def _complete_plan(context: Context, words: Sequence[str]) -> Sequence[str]:

@@ -210,7 +210,7 @@ def _data_of(context: Context, schedule: BackupSchedule) -> dict[str, Any]:
         "name": schedule.name,
         "plan": schedule.plan,
         "target": schedule.target,
-        "log_in": "key" if schedule.key_file else "password" if schedule.target_password else "none",
+        "log_in": "key" if schedule.key_file else "password" if schedule.target_password else None,
         "host_key": schedule.host_key,
         "host_key_fingerprint": fingerprint_of(schedule.host_key) if schedule.host_key else None,
         "protected": schedule.password is not None,

@@ -28,7 +28,7 @@ async def show_information(context: Context, words: list[str]) -> AsyncGenerator
     sections = await read_sections(context)
     for section in sections:
         lines = [f"{row.key}: {row.text}" for row in section.rows]
-        yield Fact({section.name: section.facts}, (f"-- {section.title} --", *lines))
+        yield Fact({section.key: section.facts}, (f"-- {section.title} --", *lines))
     yield Done(f"{len(sections)} sections")
 
 
@@ -80,7 +80,7 @@ def _time(context: Context, facts: SystemFacts) -> Section:
         ),
         Row("Machine uptime", format_duration(facts.uptime_s), {"machine_uptime_s": round(facts.uptime_s, 1)}),
     ]
-    return Section("Time", rows)
+    return Section("Time", rows, name="clock")
 
 
 def _system(facts: SystemFacts) -> Section:
@@ -190,7 +190,7 @@ async def _trace(context: Context) -> Section:
         Row(
             "Traces",
             f"{len(captures.running)} running, {captures.started} started, {captures.failed} ended by their disk",
-            {"traces": {"running": len(captures.running), "begun": captures.started, "failed": captures.failed}},
+            {"traces": {"running": len(captures.running), "count": captures.started, "failed": captures.failed}},
         ),
         _plain("Written", "written", captures.written),
         Row(

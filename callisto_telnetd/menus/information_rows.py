@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 
@@ -22,13 +22,15 @@ class Section:
 
     title: str
     rows: Sequence[Row]
-    items: bool = field(default=False)
+    items: bool = False
     """Whether its rows are things of one kind, of which programs get a list."""
+    name: str = ""
+    """The key that programs find it under, where it is not its title's."""
 
     @property
-    def name(self) -> str:
+    def key(self) -> str:
         """The key that programs find it under."""
-        return self.title.lower().replace(" ", "_")
+        return self.name or self.title.lower().replace(" ", "_")
 
     @property
     def facts(self) -> Any:

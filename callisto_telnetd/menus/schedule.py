@@ -73,6 +73,7 @@ _LIST = Command(
     help="list the jobs: plan, next run, last run, and what the last jump of the clock did",
     run=list_jobs,
     facts="one",
+    details=("Backups on a schedule are made, shown and removed by 'backup schedule'.",),
 )
 
 SCHEDULE_MENU = Menu(

@@ -148,6 +148,7 @@ TRACE_MENU = Menu(
             help="delete a trace file",
             run=delete_file,
             complete=_complete_file,
+            facts="one",
             changes=True,
         ),
         Command(

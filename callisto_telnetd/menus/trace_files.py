@@ -196,4 +196,5 @@ async def delete_file(context: Context, words: list[str]) -> AsyncGenerator[Answ
     await context.confirm(f"Delete {path.name}", confirmed=confirmed)
     await captures.delete(path.name)
     context.parts.log.info("trace deleted", file=path.name, who=context.origin.who, source=context.origin.source)
+    yield Fact({"file": path.name}, ())
     yield Done(f"{path.name} deleted")

@@ -109,7 +109,7 @@ def _sheet(variable: Variable) -> tuple[dict[str, object], tuple[str, ...]]:
     data: dict[str, object] = {
         "help": variable.help,
         "allowed": variable.kind.allowed,
-        "values": [{"value": allowed, "meaning": meaning} for allowed, meaning in meanings],
+        "values": [{"allowed": allowed, "meaning": meaning} for allowed, meaning in meanings],
         "unit": getattr(variable.kind, "unit", "") or None,
         "editions": list(variable.editions),
         "reconstructed": list(variable.reconstructed),

@@ -349,4 +349,4 @@ async def test_facts_of_the_system_are_numbers_for_programs(parts: Parts) -> Non
     assert facts["system"]["memory_total_bytes"] > 1 << 20
     assert facts["database"]["size_bytes"] > 4096
     assert facts["processes"] == []
-    assert facts["time"]["server_uptime_s"] is None
+    assert facts["clock"]["server_uptime_s"] is None
