@@ -9,6 +9,9 @@ import pytest
 from pydantic import BaseModel
 
 from callisto_telnetd.settings import Settings
+from callisto_telnetd.variables import CATALOGUE, Variable
+from callisto_telnetd.variables.kinds import Choice, Whole
+from callisto_telnetd.variables.variable import EDITIONS
 
 OPERATORS = Path(__file__).parents[1] / "docs" / "operators.md"
 
@@ -57,3 +60,25 @@ def test_the_operators_guide_has_a_table_of_contents() -> None:
     assert [(2 + len(indent) // 2, title) for indent, title, _ in listed] == list(headings(text))
     for _, title, anchor in listed:
         assert anchor == re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def variable_row(variable: Variable) -> str:
+    """Return a variable's row of the table in docs/operators.md."""
+    kind = variable.kind
+    values = "; ".join(f"{allowed}: {meaning}" for allowed, meaning in kind.meanings())
+    allowed = f"{kind.minimum} to {kind.maximum}" if isinstance(kind, Whole) else kind.allowed
+    if isinstance(kind, Choice):
+        allowed = values
+    elif isinstance(kind, Whole) and kind.zero is not None:
+        allowed = f"{allowed}; 0: {kind.zero}"
+    others = [f"{edition}: {default}" for edition, default in variable.defaults_by_edition.items()]
+    default = ", ".join([str(variable.default) or "blank", *others])
+    editions = "all" if variable.editions == EDITIONS else ", ".join(variable.editions)
+    unit = getattr(kind, "unit", "") or "none"
+    return f"| `{variable.name}` | {variable.help} | {unit} | {allowed} | {default} | {editions} |"
+
+
+@pytest.mark.parametrize("variable", CATALOGUE, ids=lambda variable: variable.name)
+def test_the_operators_guide_has_every_variable(variable: Variable) -> None:
+    """The table of the variables says of each what the catalogue says: meaning, unit, range, default, edition."""
+    assert variable_row(variable) in OPERATORS.read_text(encoding="utf-8").splitlines()
