@@ -164,8 +164,11 @@ async def remove(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
     plain, confirmed = take_yes(words)
     require_count(plain, 1, 1, "backup schedule remove NAME [yes]")
     runs = context.parts.backup_runs
-    name = runs.require(plain[0]).name
+    shown = runs.require(plain[0])
+    name = shown.name
     await context.confirm(f"Remove the backup schedule {name}; its backups stay", confirmed=confirmed)
+    if runs.require(name) != shown:
+        raise UsageError(f"the backup schedule {name} has changed meanwhile; nothing was changed")
     await runs.remove(name, context.origin)
     yield Fact({"name": name}, ())
     yield Done(f"backup schedule {name} removed")

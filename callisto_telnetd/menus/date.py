@@ -54,9 +54,12 @@ async def ask_moment(context: Context, _words: list[str]) -> AsyncGenerator[Answ
         return
     moment = context.parts.clock.parse_moment(answer)
     effects = _effects(context, moment)
-    if effects.lines:
+    while effects.lines:  # what was shown is judged again when the answer comes: the schedule may have changed
         yield effects
         await context.confirm("Set the clock", confirmed=False)
+        shown, effects = effects, _effects(context, moment)
+        if effects.lines == shown.lines:
+            break
     yield await _move(context, moment)
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 
-from callisto_telnetd.accounts.presence import Present
 from callisto_telnetd.clock import format_moment
 from callisto_telnetd.errors import UsageError
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, Move
 from callisto_telnetd.menus.arguments import parse_whole, parse_words, require_count
 from callisto_telnetd.menus.context import Context
+from callisto_telnetd.menus.presence import present_now
 from callisto_telnetd.menus.resolver import find_entry
 from callisto_telnetd.menus.table import columns_of
 from callisto_telnetd.menus.tree import Command, Entry, Menu, Run
 from callisto_telnetd.quantities import counted
-from callisto_telnetd.settings.services import WEB_SERVER
 
 _USAGE_WIDTH = 34
 _HIGHEST_NUMBER = 10**15
@@ -185,23 +183,6 @@ async def _end_session(context: Context, word: str) -> AsyncGenerator[Answer, No
     await context.parts.audit.note("session ended", context.origin, f"{number}: {entry.origin}")
     yield Fact({"number": number, "who": entry.origin.who, "door": entry.origin.door}, ())
     yield Done(f"session {number} ended, {entry.origin}")
-
-
-def present_now(context: Context) -> list[Present]:
-    """Return who is on; browsers that were idle too long, or whose web server has ended meanwhile, are no longer."""
-    presence, now = context.parts.presence, time.monotonic()
-    idle_s = int(context.parts.variables.text("gWebTimeout")) * 60
-    for entry in presence.all():
-        if entry.is_web and ((idle_s and now - entry.used_at >= idle_s) or _is_left_behind(context, entry, now)):
-            presence.leave(entry)
-    return presence.all()
-
-
-def _is_left_behind(context: Context, entry: Present, now: float) -> bool:
-    """Whether the web server was started or stopped since the browser last asked: it keeps sessions in memory."""
-    return any(
-        view.name == WEB_SERVER and entry.used_at < now - view.for_s for view in context.parts.supervisor.views()
-    )
 
 
 async def switch_notices(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:

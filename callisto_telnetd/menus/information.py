@@ -12,9 +12,9 @@ from callisto_telnetd.errors import TraceError
 from callisto_telnetd.menus.answers import Answer, Done, Fact
 from callisto_telnetd.menus.arguments import require_count
 from callisto_telnetd.menus.context import EDITION_NAMES, Context
-from callisto_telnetd.menus.everywhere import present_now
 from callisto_telnetd.menus.information_database import database_section, user_data_section
 from callisto_telnetd.menus.information_rows import Row, Section
+from callisto_telnetd.menus.presence import present_now
 from callisto_telnetd.menus.services import state_text
 from callisto_telnetd.menus.tree import Command
 from callisto_telnetd.quantities import counted, format_bytes, format_duration

@@ -6,14 +6,16 @@ from collections.abc import AsyncGenerator, Sequence
 from datetime import timedelta
 
 from callisto_telnetd.clock import format_moment
-from callisto_telnetd.errors import ServiceError
+from callisto_telnetd.errors import ServiceError, listed
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
-from callisto_telnetd.menus.arguments import parse_whole, require_count
+from callisto_telnetd.menus.arguments import parse_whole, require_count, take_yes
 from callisto_telnetd.menus.context import Context
+from callisto_telnetd.menus.presence import present_now
 from callisto_telnetd.menus.table import Column, table
 from callisto_telnetd.menus.tree import Command, Menu
 from callisto_telnetd.quantities import counted, format_bytes
 from callisto_telnetd.services.supervisor import ServiceView, State
+from callisto_telnetd.settings.services import WEB_SERVER
 
 _MOST_LINES = 1000
 
@@ -101,8 +103,11 @@ async def start_service(context: Context, words: list[str]) -> AsyncGenerator[An
 
 async def stop_service(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Stop a service; it stays stopped until it is started, or the server is."""
-    require_count(words, 1, 1, "services stop NAME")
+    plain, confirmed = take_yes(words)
+    require_count(plain, 1, 1, "services stop NAME [yes]")
+    words = plain
     _require_server(context, words[0])
+    await _confirm(context, words[0], "Stop", confirmed=confirmed)
     await context.parts.supervisor.stop(words[0], f"by {context.origin.who}")
     yield await _changed(context, words[0], "stopped")
     view = context.parts.supervisor.view(words[0])
@@ -111,13 +116,28 @@ async def stop_service(context: Context, words: list[str]) -> AsyncGenerator[Ans
 
 async def restart_service(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Restart a service."""
-    require_count(words, 1, 1, "services restart NAME")
+    plain, confirmed = take_yes(words)
+    require_count(plain, 1, 1, "services restart NAME [yes]")
+    words = plain
     _require_server(context, words[0])
+    await _confirm(context, words[0], "Restart", confirmed=confirmed)
     if held := context.parts.supervisor.held(words[0]):
         raise ServiceError(f"{words[0]} is stopped for {held}; it is started again afterwards")
     await context.parts.supervisor.restart(words[0], f"by {context.origin.who}")
     yield await _changed(context, words[0], "restarted")
     yield Done(f"{words[0]} restarted, pid {context.parts.supervisor.view(words[0]).pid}")
+
+
+async def _confirm(context: Context, name: str, what: str, *, confirmed: bool) -> None:
+    """Ask before people are put out: whoever is on by the web has to log in again.
+
+    Raises:
+        DeclinedError: the caller has answered no.
+        UsageError: nobody is there to ask.
+    """
+    on = sorted({entry.origin.who for entry in present_now(context) if entry.is_web}) if name == WEB_SERVER else []
+    if on:
+        await context.confirm(f"{what} {name} and end the web sessions of {listed(on, 'and')}", confirmed=confirmed)
 
 
 async def _changed(context: Context, name: str, what: str) -> Fact:
@@ -162,8 +182,9 @@ SERVICES_MENU = Menu(
         ),
         Command(
             word="stop",
-            usage="NAME",
+            usage="NAME [yes]",
             help="stop a service until it is started by hand, or the server is",
+            details=("Asks where people are on by the web, whose sessions end; 'yes' as the last word does not ask.",),
             run=stop_service,
             complete=_complete_name,
             facts="one",
@@ -171,7 +192,7 @@ SERVICES_MENU = Menu(
         ),
         Command(
             word="restart",
-            usage="NAME",
+            usage="NAME [yes]",
             help="stop a service and start it again",
             run=restart_service,
             complete=_complete_name,

@@ -210,6 +210,39 @@ def test_a_mistake_is_json_too(run: Run, appliance: Path) -> None:
     assert failed["exit"] == 2
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("variables", "show", "gNothing"),
+        ("variables", "undo", "999999"),
+        ("user", "passwd", "nobody", "--password-stdin"),
+        ("user", "remove", "nobody", "yes"),
+        ("services", "restart", "nosuch"),
+        ("services", "log", "nosuch"),
+        ("sessions", "end", "999"),
+        ("backup", "verify", "nosuch.zip"),
+        ("backup", "delete", "nosuch.zip", "yes"),
+        ("backup", "plan", "nosuch.zip"),
+        ("backup", "restore", "nosuch.zip", "yes"),
+        ("backup", "schedule", "run", "nosuch"),
+        ("trace", "show", "nosuch.log"),
+        ("trace", "delete", "nosuch.log", "yes"),
+        ("trace", "show", "/nonexistent/nosuch.log"),
+        ("variables", "import", "/nonexistent/file"),
+        ("date", "zone", "Nowhere/Land"),
+        ("nosuch",),
+        ("help", "nosuch"),
+    ],
+    ids=" ".join,
+)
+def test_the_name_of_what_is_not_there_is_misuse(run: Run, appliance: Path, words: tuple[str, ...]) -> None:
+    """Whatever kind of thing it is that does not exist, the exit code is 2, and the line begins with Error."""
+    outcome = run(*words, data=appliance, text=PASSWORD).require(2, err="Error: ")
+
+    assert outcome.out == ""
+    assert outcome.err.startswith("Error: ")
+
+
 def test_everybody_sees_who_is_on(run: Run, own_server: Server) -> None:
     """Sessions at the command line lists the Telnet sessions with account, source and door."""
     own_server.log_in()

@@ -4,6 +4,7 @@ import json
 import re
 import select
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from callisto_telnetd.assembly import require_settings
 from callisto_telnetd.errors import SettingsError
 from callisto_telnetd.services.strays import start_ticks
 from callisto_telnetd.settings import load_settings
-from tests.conftest import DEADLINE_S, DO, ECHO, IAC, Server, StartServer, servers
+from tests.conftest import DEADLINE_S, DO, ECHO, IAC, NAME, PASSWORD, Server, StartServer, servers
 
 SETTINGS = """
 [services.ticker]
@@ -130,7 +131,7 @@ def test_information_shows_the_services(box: Server) -> None:
 
 
 def test_the_web_server_may_take_a_free_port(start: StartServer) -> None:
-    """A line on stdout says which one, and so do list and information; a restart keeps it."""
+    """A line on stdout and the lists say which one; a restart keeps it, and asks where people are on by the web."""
     own = {"CALLISTO_SERVICES__WEB_SERVER__ENABLED": "true", "CALLISTO_SERVICES__WEB_SERVER__PORT": "0"}
     server = start(environment=own, listeners=2)
     match = re.fullmatch(
@@ -139,7 +140,17 @@ def test_the_web_server_may_take_a_free_port(start: StartServer) -> None:
     assert match, server.ready_lines
     address = match[1]
     peer = server.log_in()
-    assert peer.run("services restart web-server")[-1].startswith("OK web-server restarted")
+    form = urllib.parse.urlencode({"name": NAME, "password": PASSWORD}).encode()
+    log_in = urllib.request.Request(f"{address}login", form, {"Origin": address.rstrip("/")})
+    with urllib.request.urlopen(log_in, timeout=DEADLINE_S) as page:
+        assert page.status == 200
+    assert peer.run("sessions")[-1] == "OK 2 sessions"
+    peer.send("services stop web-server\r\n").expect(b"Stop web-server and end the web sessions of admin [y/N]: ")
+    assert peer.send("n\r\n").answer() == ["OK nothing was changed"]
+    unasked = server.command("services", "restart", "web-server")
+    assert (unasked.returncode, "add 'yes' as the last word" in unasked.stderr) == (2, True)
+    assert peer.run("services restart web-server yes")[-1].startswith("OK web-server restarted")
+    assert peer.run("sessions")[-1] == "OK 1 session"
     wait_for(server, "web-server", "running")
     with urllib.request.urlopen(f"{address}health", timeout=DEADLINE_S) as page:
         assert page.status == 200
