@@ -14,7 +14,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from callisto_telnetd.db.doubtful import MOST_FAULTS, row_faults
+from callisto_telnetd.db.doubtful_rows import MOST_FAULTS, row_faults
 from callisto_telnetd.db.quiet import open_quietly
 from callisto_telnetd.db.results import code_of
 from callisto_telnetd.db.schema import APPLICATION_ID, migrations, statements

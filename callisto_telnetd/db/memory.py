@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from callisto_telnetd.db.doubtful import set_apart
+from callisto_telnetd.db.doubtful_rows import set_apart
 from callisto_telnetd.db.tables import HIGHEST_ID, VARIABLES
 
 MOST_AUDIT = 100_000

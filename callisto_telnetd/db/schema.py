@@ -21,6 +21,8 @@ from callisto_telnetd.errors import (
     named,
 )
 
+MOST_STATE = 200_000
+"""Characters of a value that the appliance remembers: :meth:`Store.set_state` takes no more."""
 APPLICATION_ID = 0x43414C4C
 """``CALL`` in ASCII: tells a database of Callisto's from any other SQLite file."""
 

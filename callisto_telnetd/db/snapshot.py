@@ -23,7 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from callisto_telnetd.db.doubtful import Doubtful, find_doubtful
+from callisto_telnetd.db.doubtful import Doubtful
 from callisto_telnetd.db.durable import sync
 from callisto_telnetd.db.results import Connection, code_of
 from callisto_telnetd.db.schema import APPLICATION_ID, migrations, require_known, statements
@@ -190,6 +190,8 @@ def _inspect(connection: sqlite3.Connection, *, whole: bool) -> Verdict:
         return Verdict("a row names a row that is not there")
     tables = [name for kind, name, _, _ in _expected(version) if kind == "table"]
     rows = sum(connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name in tables)
+    from callisto_telnetd.db.doubtful_rows import find_doubtful  # noqa: PLC0415 - slow to import, and no start needs it
+
     return Verdict("", version, rows, find_doubtful(connection))
 
 

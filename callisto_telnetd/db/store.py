@@ -30,7 +30,7 @@ from callisto_telnetd.db.known_damage import file_damage, known_damage
 from callisto_telnetd.db.opening import is_missing, open_connection, require_sound_pages
 from callisto_telnetd.db.own_form import other_form
 from callisto_telnetd.db.results import code_of, translate
-from callisto_telnetd.db.tables import MOST_STATE
+from callisto_telnetd.db.schema import MOST_STATE
 from callisto_telnetd.errors import (
     DamagedDatabaseError,
     DiskFullError,

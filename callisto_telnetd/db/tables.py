@@ -23,6 +23,7 @@ from callisto_telnetd.db.column_kinds import (
     Word,
     add_functions,
 )
+from callisto_telnetd.db.schema import MOST_STATE
 
 __all__ = [
     "CALL_RESULTS",
@@ -47,8 +48,6 @@ CALL_RESULTS = ("answered", "busy", "no-answer", "voicemail", "failed")
 
 HIGHEST_ID = 2**53 - 1
 """No table counts so far, and JSON takes it without loss; a damaged row id is mostly higher."""
-MOST_STATE = 200_000
-"""Characters of a value that the appliance remembers: :meth:`Store.set_state` takes no more."""
 _LONGEST_CHANGE = 4000
 """Of an audit's detail: the trigger of a changed variable writes its name and two values of up to 1,000 characters."""
 

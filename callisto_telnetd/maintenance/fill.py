@@ -14,7 +14,6 @@ from pathlib import Path
 
 import orjson
 
-from callisto_telnetd.db.salvage.fill import lost_of
 from callisto_telnetd.db.salvage.report import REPORT_NAME, RepairReport
 from callisto_telnetd.errors import UsageError
 from callisto_telnetd.maintenance.repair import Surroundings
@@ -59,7 +58,7 @@ class Fill:
                     report = RepairReport.from_data(orjson.loads(stream.read(_MOST_REPORT_BYTES)))
             except (OSError, ValueError, TypeError, KeyError):
                 continue  # somebody else's
-            if report.outcome in ("rebuilt", "recovered") and lost_of(report):
+            if report.outcome in ("rebuilt", "recovered") and report.lost_tables:
                 return report
             break
         raise UsageError("the last repair has lost no rows; nothing was changed")

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import orjson
 
-from callisto_telnetd.db.tables import MOST_STATE
+from callisto_telnetd.db.schema import MOST_STATE
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,6 @@ from callisto_telnetd.accounts.audit import Audit
 from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.folder import DataFolder
-from callisto_telnetd.db.inspection import PAGES, faults_of_structure
 from callisto_telnetd.db.publish import new_of
 from callisto_telnetd.db.salvage.aside import remove_unfinished
 from callisto_telnetd.db.salvage.report import REPORT_NAME, RepairReport
@@ -185,6 +184,8 @@ class Repairs:
 
     async def _look(self, run: RepairRun) -> list[str]:
         """Return what is wrong; the appliance goes on working meanwhile."""
+        from callisto_telnetd.db.inspection import PAGES, faults_of_structure  # noqa: PLC0415 - no start needs it
+
         around = self._around
         if around.store.fault is not None:
             return [str(around.store.fault)]

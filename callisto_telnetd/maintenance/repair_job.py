@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from callisto_telnetd.db.doubtful import find_doubtful
+from callisto_telnetd.db.doubtful_rows import find_doubtful
 from callisto_telnetd.db.inspection import inspect
 from callisto_telnetd.db.quiet import open_quietly
 from callisto_telnetd.db.results import translate

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from pathlib import Path
 
-from callisto_telnetd.db.salvage.fill import lost_of
 from callisto_telnetd.db.salvage.report import RepairReport
 from callisto_telnetd.errors import UsageError
 from callisto_telnetd.maintenance.backups import Listed
@@ -53,7 +52,7 @@ async def fill(context: Context, words: Sequence[str]) -> AsyncGenerator[Answer,
 async def _taken(
     context: Context, source: Source, report: RepairReport, *, confirmed: bool
 ) -> AsyncGenerator[Answer, None]:
-    parts, lost = context.parts, lost_of(report)
+    parts, lost = context.parts, report.lost_tables
     async with progress(partial(parts.fill.look, source, lost)) as steps:
         async for line in steps:
             yield Line(line)
@@ -105,7 +104,7 @@ async def newest_good(context: Context) -> tuple[Listed | None, Snapshot | None]
 async def offer(context: Context, report: RepairReport) -> Fact:
     """Name the newest good backup of either kind, with its age, and what can be done with it."""
     archive, snapshot = await newest_good(context)
-    clock, lost = context.parts.clock, lost_of(report)
+    clock, lost = context.parts.clock, report.lost_tables
     if archive is not None and (snapshot is None or archive.at >= snapshot.at):
         name, at, age_s = archive.path.name, archive.at, archive.age_s
         rows, whole = "", f"'backup restore {name}' puts all of it in place instead"

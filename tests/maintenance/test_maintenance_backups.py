@@ -12,7 +12,7 @@ import pytest
 
 from callisto_telnetd.assembly import open_parts
 from callisto_telnetd.db.folder import DataFolder
-from callisto_telnetd.db.tables import MOST_STATE
+from callisto_telnetd.db.schema import MOST_STATE
 from callisto_telnetd.errors import BackupError, BackupPasswordError, StoreError, UsageError
 from callisto_telnetd.maintenance.backup_password import (
     LONGEST_PASSWORD,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callisto_telnetd.db import tables
+from callisto_telnetd.db import schema
 from callisto_telnetd.services.schedule import MOST_STATE, Calendar, Moved, Outcome, ScheduleError
 from callisto_telnetd.variables import RestartPlan
 
@@ -324,4 +324,4 @@ def test_old_spans_are_read() -> None:
 
 def test_the_bound_is_the_databases() -> None:
     """What the schedule may write is what the database keeps."""
-    assert MOST_STATE == tables.MOST_STATE
+    assert MOST_STATE == schema.MOST_STATE

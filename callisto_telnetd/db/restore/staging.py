@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from callisto_telnetd.db.doubtful import Doubtful, set_apart
+from callisto_telnetd.db.doubtful import Doubtful
+from callisto_telnetd.db.doubtful_rows import set_apart
 from callisto_telnetd.db.durable import sync
 from callisto_telnetd.db.inspection import inspect
 from callisto_telnetd.db.media import Media

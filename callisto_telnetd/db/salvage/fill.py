@@ -19,7 +19,6 @@ from pathlib import Path
 from callisto_telnetd.db.column_kinds import add_functions
 from callisto_telnetd.db.memory import SAID, Change, note_changes, take_triggers
 from callisto_telnetd.db.results import translate
-from callisto_telnetd.db.salvage.report import RepairReport
 from callisto_telnetd.db.sieve import invalid_sql
 from callisto_telnetd.db.tables import TABLES, Table, table_named
 from callisto_telnetd.errors import StoreError
@@ -177,8 +176,3 @@ def _translated() -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise translate(error) from None
-
-
-def lost_of(report: RepairReport) -> list[str]:
-    """Return the tables of which a repair has lost rows, or made placeholders for them."""
-    return [each.table for each in report.tables if each.lost or not each.lost_exact or each.placeholders]

@@ -18,7 +18,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from callisto_telnetd.db.doubtful import quarantine
+from callisto_telnetd.db.doubtful_rows import quarantine
 from callisto_telnetd.db.references import keep_user_of_variable, mend_references
 from callisto_telnetd.db.results import Connection
 from callisto_telnetd.db.salvage.report import TableReport

@@ -19,7 +19,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from callisto_telnetd.db.doubtful import set_apart
+from callisto_telnetd.db.doubtful_rows import set_apart
 from callisto_telnetd.db.durable import sync, write
 from callisto_telnetd.db.format.carve import Tally, carve
 from callisto_telnetd.db.format.forest import Survey as Forest

@@ -72,6 +72,11 @@ class RepairReport:
         return sum(table.quarantined for table in self.tables)
 
     @property
+    def lost_tables(self) -> list[str]:
+        """The tables of which rows are lost, or have placeholders."""
+        return [each.table for each in self.tables if each.lost or not each.lost_exact or each.placeholders]
+
+    @property
     def lost_text(self) -> str:
         """How many rows are lost in all, in words that are true."""
         lost, most = 0, 0
