@@ -21,7 +21,6 @@ from pathlib import Path
 from callisto_telnetd.errors import TraceError, named
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.logs import Log
-from callisto_telnetd.trace.records import Said
 from callisto_telnetd.trace.syslog import MAX_DATAGRAM, SyslogParser
 
 _AT_ONCE = 64
@@ -161,25 +160,26 @@ class DatagramInput:
         """Take what waits, and return how many datagrams it was, each KiB of a large one counted."""
         if self._socket is None:
             return 0
-        receive, parse = self._socket.recv, self._parser.parse
-        said: list[Said] = []
+        receive, came = self._socket.recv, list[bytes]()
         more = 0
         failed = False
         try:
-            while len(said) + more < most:
-                data = receive(MAX_DATAGRAM + 1)
-                said.append(parse(data))
+            for _ in range(most):
+                came.append(data := receive(MAX_DATAGRAM + 1))
                 if len(data) >= _SMALL_BYTES:
                     more += len(data) // _SMALL_BYTES
+                    if len(came) + more >= most:
+                        break
         except BlockingIOError:
             pass
         except OSError as error:
             self._note_fault(f"it cannot be read: {error.strerror}")
             failed = True
-        self._hub.take(said, self.name)
+        if came:
+            self._hub.take(self._parser.parse(came), self.name)
         if failed:
             self._drop_socket(remove=True)  # it is opened anew within 5 s
-        return len(said) + more
+        return len(came) + more
 
 
 def _place_of(bound: socket.socket) -> tuple[int, int] | None:

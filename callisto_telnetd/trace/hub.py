@@ -123,12 +123,12 @@ class Hub:
         """
         if not said:
             return
-        size, last, hear = 0, None, self._names.hear
+        size, head_size, last = 0, 0, None
         for head, text in said:
-            size += head.size + len(text)
             if head is not last:
-                last = head
-                hear(head.process)
+                last, head_size = head, head.size
+                self._names.hear(head.process)
+            size += head_size + len(text)
         sequences = range(self.published + 1, self.published + len(said) + 1)
         self._add(Stretch(sequences, self.clock.time(), time.monotonic(), said, size), source)
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -121,18 +121,24 @@ class SyslogParser:
         self._heads: dict[bytes, Head] = {}
         self._stamps = Stamps()
 
-    def parse(self, data: bytes) -> Said:
-        """Return what the datagram says, whatever its bytes are: the record's head and its clean text."""
+    def parse(self, datagrams: Iterable[bytes]) -> list[Said]:
+        """Return what datagrams that came together say, whatever their bytes are: heads of records and clean texts."""
         if not self._second <= (now := self._now()) < self._next_second:
             self._begin_second(int(now))
-        # All up to the first ": " repeats for a whole second from a busy sender. A known head has its TAG's end there,
-        # and nothing behind it can change what it means: no HOST, TAG or PID reaches over a blank that follows a colon.
-        beginning, mark, rest = data.partition(b": ")
-        head = self._heads.get(beginning)
-        if head is not None and mark and len(rest) <= _SURELY_SHORT:
-            return head, clean_bytes(rest.rstrip(_ENDS))
-        process, pid, level, text, fields = self._parse_whole(data, beginning)
-        return self._make_head(process, pid, level, fields), clean(text)
+        said: list[Said] = []
+        known = self._heads
+        for data in datagrams:
+            # All up to the first ": " repeats for a whole second from a busy sender. A known head has its TAG's end
+            # there, and nothing behind it can change what it means: no HOST, TAG or PID reaches over a blank that
+            # follows a colon.
+            beginning, mark, rest = data.partition(b": ")
+            head = known.get(beginning)
+            if head is not None and mark and len(rest) <= _SURELY_SHORT:
+                said.append((head, clean_bytes(rest.rstrip(_ENDS))))
+            else:
+                process, pid, level, text, fields = self._parse_whole(data, beginning)
+                said.append((self._make_head(process, pid, level, fields), clean(text)))
+        return said
 
     def _make_head(self, process: str, pid: int | None, level: int, fields: Mapping[str, str]) -> Head:
         """Return the head; whoever says that he is the server is shown to have come in here."""

@@ -75,7 +75,7 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("sent", MESSAGES)
 def test_a_ciscos_message_names_its_part_and_keeps_its_number(sent: str) -> None:
     """FACILITY names the process, the text begins with its ``%``; number, host and a stamp that is far are fields."""
-    head, text = SyslogParser("vm", lambda: NOW).parse(sent.encode())
+    [(head, text)] = SyslogParser("vm", lambda: NOW).parse([sent.encode()])
 
     shown = f"{head.prefix.strip()} {text}{head.suffix}".replace(" facility=local7", "").replace(" facility=local4", "")
     assert shown == MESSAGES[sent]
@@ -87,6 +87,6 @@ def test_a_ciscos_message_names_its_part_and_keeps_its_number(sent: str) -> None
 def test_no_message_is_slow(piece: str) -> None:
     """Whatever is said again and again before a ``%``, a datagram of 64 KiB takes no longer than others."""
     parser, data = SyslogParser("vm", lambda: NOW), ("<189>" + piece * (65_000 // len(piece)) + "%").encode()
-    head, text = parser.parse(data)
+    [(head, text)] = parser.parse([data])
 
     assert (head.process, len(text)) == ("syslog", 8193)

@@ -42,7 +42,7 @@ class Parser(SyslogParser):
 
     def heard(self, data: bytes) -> Message:
         """Return what the datagram says in its parts."""
-        head, text = self.parse(data)
+        [(head, text)] = self.parse([data])
         return Message(head.process, head.pid, head.level, text, head.fields)
 
 
@@ -815,6 +815,10 @@ def test_what_is_remembered_changes_nothing(datagrams: list[bytes], drawn: st.Da
 
     for data in [*datagrams, *reversed(datagrams)]:
         assert parser.heard(data) == parse(data)
+    together = Parser("vm", Now()).parse(datagrams)
+    assert [(head.prefix, text, head.suffix) for head, text in together] == [
+        (head.prefix, text, head.suffix) for data in datagrams for head, text in Parser("vm", Now()).parse([data])
+    ]
 
 
 @given(st.binary(max_size=50) | st.lists(PIECES, max_size=5).map(b"".join))
