@@ -181,7 +181,7 @@ class Store:
             tell: Whether :attr:`on_damage` is called; where not, :meth:`tell_damage` does so later.
         """
         async with self._lock:
-            self._take_damage(reason, tell=tell)
+            self._take_damage(self.damage or reason, tell=tell)  # the first is what is told
 
     async def note_sound(self) -> None:
         """Have the file written to again: a full check has found nothing wrong with its structure."""
@@ -196,7 +196,7 @@ class Store:
             tell()
 
     def _take_damage(self, reason: str, *, tell: bool = True) -> None:
-        if reason == self.damage or (reason and self.damage):
+        if reason == self.damage:
             return
         self.damage = reason
         self._tasks.begin(asyncio.to_thread(file_damage, self.file, reason))
@@ -207,7 +207,7 @@ class Store:
         """Return our error for SQLite's; a damage is known from then on."""
         known = translate(error)
         if isinstance(known, DamagedDatabaseError):
-            self._take_damage(code_of(error))
+            self._take_damage(self.damage or code_of(error))
         return known
 
     @asynccontextmanager
@@ -264,8 +264,7 @@ class Store:
                 if suspect:
                     await require_sound_pages(self._connection)
                 self.fault = None
-                if self.damage and not known_damage(self.file):  # another file has taken its place
-                    self._take_damage("")
+                self._take_damage(known_damage(self.file))  # another file may have taken its place
             except StoreError as error:
                 if self._connection is not None:
                     await _close(self._connection)

@@ -96,7 +96,7 @@ class MaintenanceMode:
                     await read()
                 await self._variables.reload()
                 await self._accounts.load()
-                for each in self.kept if self._loaded else self.late:
+                for each in self.late if not self._loaded else () if self._store.damage else self.kept:
                     await each()
             except StoreError as error:
                 self._store.give_up(error)

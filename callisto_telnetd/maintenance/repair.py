@@ -119,7 +119,6 @@ class Repairs:
                 faults = ["it is replaced"] if backup else await self._look(run)
                 report = await self._work(run, backup, faults, origin)
                 result = summary(report)
-                await around.store.note_sound()
                 await around.note_sound()
                 return report
             except CallistoError as error:
@@ -172,6 +171,7 @@ class Repairs:
                 report = await in_thread(self._done_all_the_same, stamp, failure)
             if around.store.fault is not None:
                 raise type(around.store.fault)(str(around.store.fault))
+            await around.store.note_sound()
             run.told(Progress("Reading everything again", 0, 0))
             # Without a server the accounts are those of the file until now: a sound database knows better.
             around.accounts.replaced = around.accounts.replaced or (report.outcome == "sound" and untouched)

@@ -13,7 +13,7 @@ import pytest
 
 from callisto_telnetd.assembly import open_parts
 from callisto_telnetd.db.folder import DataFolder
-from callisto_telnetd.db.known_damage import note_of
+from callisto_telnetd.db.known_damage import file_damage, note_of
 from callisto_telnetd.db.salvage.report import RepairReport
 from callisto_telnetd.errors import StoreError
 from callisto_telnetd.menus.context import Parts
@@ -98,16 +98,21 @@ async def test_without_a_server_nothing_opens_the_file_before(folder: DataFolder
         assert [account.name for account in parts.accounts.all()] == ["ada"]
 
 
-async def test_a_sound_database_without_a_server_is_left_as_it_is(folder: DataFolder) -> None:
-    """Nothing is set aside, and the accounts are those of the database, not of the account file."""
+@pytest.mark.parametrize("untouched", [True, False], ids=["without a server", "with one"])
+async def test_a_sound_database_is_left_as_it_is(folder: DataFolder, untouched: bool) -> None:
+    """Nothing is set aside, what was thought to be a damage is forgotten, and accounts are those of the database."""
     await fill(folder)
     folder.database.with_name("accounts.json").unlink()
-    async with appliance(folder, untouched=True) as parts:
+    file_damage(folder.database, "a fault that is none")
+    async with appliance(folder, untouched=untouched) as parts:
         report = await repaired(parts)
 
         assert report.outcome == "sound"
+        assert (parts.store.damage, parts.store.fault, parts.store.held) == ("", None, "")
+        assert not note_of(folder.database).exists()
         assert [account.name for account in parts.accounts.all()] == ["ada"]
-        assert list(folder.damaged.iterdir()) == []
+        assert not folder.damaged.exists() or list(folder.damaged.iterdir()) == []
+        await parts.variables.assign("gWebTimeout", "44", ADA)
 
 
 async def test_a_journal_that_was_put_back_is_kept_and_told(folder: DataFolder) -> None:
