@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -46,7 +47,7 @@ async def plan(context: Context, words: list[str]) -> AsyncGenerator[Answer, Non
         yield Fact({"file": place, **_plan_data(context, found, opened.facts)}, tuple(_plan_lines(found, opened)))
         if not found.fits:
             raise found.refusals[0]
-        words = [place, KEEP_SETTINGS] if keep_settings else [place]
+        words = [shlex.quote(place), *([KEEP_SETTINGS] if keep_settings else [])]
         apart = f", {found.outlook.doubtful.text} set apart" if found.outlook and found.outlook.doubtful else ""
         yield Done(f"backup {name} fits{apart}; 'backup restore {' '.join(words)}' puts it in place")
     finally:
@@ -162,6 +163,8 @@ def _changes(found: Plan) -> Iterator[str]:
         yield f"Set apart: {outlook.doubtful.text} that their tables do not take, as a repair does"
         yield from (f"  {fault}" for fault in outlook.doubtful.faults)
     for each in outlook.tables:
+        if each.table == "state":  # the appliance's own, whatever is in the backup
+            continue
         then = each.then if each.table != "account" else len(found.accounts_then)
         now = "unknown" if each.now is None else each.now
         if each.added is not None and (each.now or then):
