@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from textwrap import shorten
 
 from callisto_telnetd.errors import UsageError
 from callisto_telnetd.menus.answers import Answer, Done, Fact
 from callisto_telnetd.menus.arguments import parse_whole, require_count, take_options
 from callisto_telnetd.menus.context import Context
+from callisto_telnetd.menus.table import columns_of
 from callisto_telnetd.menus.tree import Command, Menu
 from callisto_telnetd.menus.variable_changes import (
     import_variables,
@@ -28,6 +30,9 @@ from callisto_telnetd.menus.variable_facts import (
 from callisto_telnetd.quantities import counted
 
 _MOST_HISTORY = 1000
+_GAP = 3
+_LEAST_HELP = 24
+"""Columns below which what a variable does is left out of the list."""
 
 
 async def list_variables(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -103,10 +108,13 @@ def _as_word(value: str) -> str:
 
 
 def _numbered(context: Context) -> Sequence[str]:
-    lines = [
-        f"{number:>3}  {value_line(context, variable)}"
-        for number, variable in enumerate(context.parts.variables.variables, 1)
-    ]
+    """Return a line a variable; on a terminal that a person looks at, with what it does, as far as there is room."""
+    variables = context.parts.variables.variables
+    lines = [f"{number:>3}  {value_line(context, variable)}" for number, variable in enumerate(variables, 1)]
+    width = max(map(len, lines), default=0)
+    if (room := (columns_of(context) or 0) - width - _GAP) >= _LEAST_HELP:
+        helps = [shorten(variable.help, room, placeholder=" …") for variable in variables]
+        lines = [f"{line:<{width}}{' ' * _GAP}{text}" for line, text in zip(lines, helps, strict=True)]
     return ["System Variables", *lines, "  0  Back", "A number picks a variable; 'help' lists the commands."]
 
 

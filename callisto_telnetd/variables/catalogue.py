@@ -63,7 +63,7 @@ CATALOGUE: tuple[Variable, ...] = (
     ),
     Variable(
         name="gMaxForwardNumberLen",
-        kind=Whole(minimum=0, maximum=100, unit="digits"),
+        kind=Whole(minimum=0, maximum=100, unit="digits", zero="no number is short enough: calls cannot be diverted"),
         default=100,
         help="The longest number that calls may be diverted to. A small value keeps diversions inside the house.",
         reconstructed=("minimum",),

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from callisto_telnetd.listeners.local_client import call, connect
 from tests.cli.conftest import Run, run_program
-from tests.conftest import DEADLINE_S, ROOT, Server, servers
+from tests.conftest import DEADLINE_S, NAME, PASSWORD, ROOT, Server, servers
 
 CALLER = """
 import json, socket, sys
@@ -138,6 +140,28 @@ def test_what_is_no_request_is_refused(run: Run, own_server: Server, request_lin
     )
     run("sessions", data=own_server.data).require(0)
     assert "unexpected error" not in own_server.log()
+
+
+def test_a_browser_acts_as_the_account_of_its_session(own_server: Server) -> None:
+    """Who acts in a browser is the account that has logged in there; a session that is none acts as nobody."""
+
+    def ask(words: list[str], **rest: Any) -> tuple[int, list[str]]:
+        said: list[str] = []
+        with connect(own_server.data / "run" / "control.sock") as connection:
+            request = {"words": words, "source": "192.0.2.7", **rest}
+            return call(connection, request, said.append, said.append, lambda *_: ""), said
+
+    code, said = ask(["web-login", f"name={NAME}"], json=True, secrets=[PASSWORD])
+    entered = json.loads(said[0])
+    assert code == 0
+    assert ask(["variables", "set", "gWebTimeout", "33"], session=entered["session"])[0] == 0
+    change = json.loads(own_server.command("variables", "history", "gWebTimeout", "--json").stdout)[-1]
+    assert (change["who"], change["door"], change["source"]) == (NAME, "web", "192.0.2.7")
+
+    refused = ask(["variables", "reset", "gWebTimeout"], session=999_999)
+    assert refused == (1, ["Error: the session has ended; log in again"])
+    own_server.command("variables", "reset", "gWebTimeout")
+    own_server.command("sessions", "end", str(entered["session"]))
 
 
 @pytest.mark.parametrize("noise", [b"garbage\n", b"5\n", b"[]\n", b'{"answer": 5}\n', b"x" * (2 << 20) + b"\n", b""])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import PROMPT, Peer, Server, Shells, StartServer
+from tests.conftest import IAC, NAWS, PROMPT, SB, SE, WILL, Peer, Server, Shells, StartServer
 
 
 @pytest.fixture(scope="module")
@@ -318,6 +318,18 @@ def test_other_menus_commands_are_understood_here(peer: Peer) -> None:
     assert peer.run("exit now") == ["Error: usage: exit"]
     assert peer.run("sett gWebTimeout 3") == ["Error: no command 'sett' in the variables menu; did you mean 'set'?"]
     assert peer.at(b"callisto(variables)# ")
+
+
+def test_the_list_says_what_variables_do_where_there_is_room(appliance: Server) -> None:
+    """On a terminal of 100 columns a line of the menu has what its variable does; a narrow one has the names alone."""
+    peer = appliance.log_in()
+    full = r" 17  gWebTimeout = 20 +How long a web user may be idle before being logged out\."
+    for columns, wanted in ((100, full), (50, r" 17  gWebTimeout = 20")):
+        peer.send(IAC + WILL + NAWS + IAC + SB + NAWS + bytes([0, columns, 0, 40]) + IAC + SE).sync()
+        shown = peer.send_singly(b"3\r").answer()
+        assert [line for line in shown if re.fullmatch(wanted, line)], shown
+        assert max(map(len, shown)) <= 100
+        peer.run("back")
 
 
 @pytest.mark.parametrize("line", ["variables set gWebTimeout 30", "3 set gWebTimeout 30", "VAR SET gwebtimeout 30"])

@@ -162,7 +162,7 @@ def test_a_completion_tells_how_the_line_goes_on(context: Context, text: str, hi
         ("repair yes ", ()),
         ("comp", ("compact",)),
         ("services restart w", ("web-server",)),
-        ("services restart web-server ", ()),
+        ("services restart web-server ", ("yes",)),
         ("schedule ", ("list",)),
         ("date preview z", ("zone",)),
         ("date preview zone Europe/Zur", ("Europe/Zurich",)),

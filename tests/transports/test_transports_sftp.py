@@ -146,6 +146,24 @@ async def test_a_key_file_opens_the_door(tmp_path: Path) -> None:
         assert "passphrase of the private key" in str(error)
 
 
+async def test_a_password_is_tried_composed_and_then_as_it_was_typed(sftp: Site) -> None:
+    """A target gets the spelling that is compared everywhere first; one that it refuses is offered as it was typed."""
+    await refused(sftp, replace(sftp.credentials, password=SecretStr("Scho\u0308n-1")))
+
+    assert sftp.passwords == ["Sch\u00f6n-1", "Scho\u0308n-1"]
+
+
+async def test_a_key_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """What an editor on Windows puts before a text does no harm."""
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    (tmp_path / "key").write_bytes(b"\xef\xbb\xbf" + key.export_private_key())
+    async with (
+        asyncssh_site(tmp_path, user_key=key) as site,
+        open_transport(site.target, replace(site.credentials, key_file=tmp_path / "key"), SHORT) as transport,
+    ):
+        assert await transport.list() == []
+
+
 @pytest.mark.parametrize(
     ("content", "passphrase", "reason"),
     [
