@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
@@ -62,6 +63,7 @@ class Audit:
         self._waiting: deque[_Waiting] = deque()
         self._lost = 0
         self._until_trim = 0
+        self._pauses = 0
         self.last_noted = 0
         """The number of the last entry that was written here; 0 for none. A change of a variable writes its own."""
         self._tasks = Tasks()
@@ -97,7 +99,7 @@ class Audit:
             event, who=origin.who, source=origin.source, door=origin.door, **({"detail": detail} if detail else {})
         )
         entry = _Waiting(event, (*also, *self.statements(event, origin, detail)))
-        if self._waiting or not self._store.usable:
+        if self._waiting or not self._store.usable or self._pauses:
             self._keep_waiting(entry)
             return
         await self._tasks.finish(self._write(entry))
@@ -109,6 +111,17 @@ class Audit:
             self._keep_waiting(entry)
         except StoreError as error:
             self._log.warning("not kept in the audit", event_kind=entry.event, reason=str(error))
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Have entries wait in memory while the block runs: what they would be written to may not last."""
+        self._pauses += 1
+        try:
+            yield
+        finally:
+            self._pauses -= 1
+            if self._waiting and self._store.usable:
+                self._begin_writing()
 
     def _keep_waiting(self, entry: _Waiting) -> None:
         if len(self._waiting) < MOST_WAITING:
@@ -122,12 +135,12 @@ class Audit:
 
     def _begin_writing(self) -> None:
         """Write what waits, now that the database is back."""
-        if self._writing is None or self._writing.done():
+        if not self._pauses and (self._writing is None or self._writing.done()):
             self._writing = self._tasks.begin(self._write_waiting())
 
     async def _write_waiting(self) -> None:
         count = _BATCH
-        while self._waiting and self._store.usable:
+        while self._waiting and self._store.usable and not self._pauses:
             batch = list(islice(self._waiting, count))
             try:
                 statements = [each for entry in batch for each in entry.statements]

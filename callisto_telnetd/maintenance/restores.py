@@ -273,11 +273,12 @@ class Restores:
         before = around.accounts.all()
         run.told(Progress("Stopping services", 0, 0))
         async with around.pause("the restore"):
-            await self._switch(run, plan, origin)
-            try:
-                await self._require_working(run)
-            except StoreError as error:
-                raise await self._go_back(run, before, error) from None
+            with around.audit.paused():  # a state that cannot be used goes, and what was written to it
+                await self._switch(run, plan, origin)
+                try:
+                    await self._require_working(run)
+                except StoreError as error:
+                    raise await self._go_back(run, before, error) from None
             if plan.takes_accounts:
                 self._end_sessions(before, session)
             run.told(Progress("Starting services", 0, 0))

@@ -236,6 +236,7 @@ async def test_what_cannot_be_read_after_the_switch_goes_back(parts: Parts, back
         await parts.mode.reload()
         if not spoilt:
             spoilt.append(True)
+            await parts.audit.note("meanwhile", ADA)
             parts.store.give_up(StoreError("the disk failed"))
 
     restores = Restores(replace(parts.repairs._around, reload=reload), "ucm", lambda _file: ())
@@ -249,6 +250,9 @@ async def test_what_cannot_be_read_after_the_switch_goes_back(parts: Parts, back
     assert not (parts.folder.backup / "undo").exists()
     assert parts.folder.database.stat().st_nlink == 1
     assert "new" not in parts.folder.account_file.read_text()
+    await parts.audit.close()
+    kept = [entry.event for entry in await parts.audit.entries(10)]
+    assert kept[-3:] == ["restore begun", "meanwhile", "restore ended"]  # the state that went has taken no entry along
 
 
 @pytest.mark.parametrize(
