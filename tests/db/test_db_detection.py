@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from callisto_telnetd.db.copying import copy_file
+from callisto_telnetd.db.format.detection import detect
 from callisto_telnetd.db.format.layout import ENCODINGS, PAGE_SIZES, Layout
 from callisto_telnetd.db.format.page_file import PageFile
+from callisto_telnetd.db.format.pages import examine
 from callisto_telnetd.db.salvage.stitch import stitch
 from callisto_telnetd.db.salvage.survey import Leaf
 from tests.db.forms import FORMS, Form
@@ -104,3 +109,37 @@ def test_a_copy_is_the_same_to_the_byte(tmp_path: Path) -> None:
     assert target.read_bytes() == source.read_bytes()
     assert target.stat().st_mode & 0o777 in {0o600, 0o644}
     assert target.stat().st_blocks < source.stat().st_size // 512
+
+
+PIECES = st.sampled_from([b"SQLite format 3\0", b"\x0d\0\0\0\0", b"\x05\0\0\0\x01", bytes(64), b"\xff" * 9])
+
+
+@given(pieces=st.lists(PIECES | st.binary(max_size=600), max_size=20))
+def test_any_bytes_have_a_layout(pieces: list[bytes]) -> None:
+    """Whatever a file holds, some layout is found, its numbers are those of the format, and nothing is raised."""
+    content = b"".join(pieces)
+    descriptor = os.memfd_create("pages")
+    try:
+        os.write(descriptor, content)
+        layout = detect(descriptor, len(content))
+    finally:
+        os.close(descriptor)
+
+    assert layout.page_bytes in PAGE_SIZES
+    assert layout.usable_bytes >= 480
+    assert layout.encoding in ENCODINGS
+
+
+@given(
+    data=st.data(),
+    layout=st.builds(Layout, st.sampled_from(PAGE_SIZES), st.integers(0, 32)),
+    type=st.sampled_from([2, 5, 10, 13]),
+)
+def test_any_page_of_any_size_is_examined(data: st.DataObject, layout: Layout, type: int) -> None:
+    """Whatever bytes a page has, its cells lie on it, and no exception comes."""
+    page = bytes([type]) + data.draw(st.binary(min_size=11, max_size=300)) * 300
+    whole = page.ljust(layout.page_bytes, b"\x05")[: layout.page_bytes]
+    for number in (1, 2):
+        for _, size, at, chain in examine(whole, number, 1000, layout).cells:
+            assert 0 <= at <= layout.usable_bytes
+            assert chain or at + size <= layout.usable_bytes or size > layout.most_index

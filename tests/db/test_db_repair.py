@@ -22,9 +22,10 @@ from callisto_telnetd.errors import DiskFullError, ForeignDatabaseError, NewerSc
 from tests.db.damages import journal_of
 from tests.db.forms import FORMS
 from tests.db.plausible import Plausible
-from tests.db.test_db_repair_corpus import AT
+from tests.db.test_db_repair_corpus import AT, rows_of
 
 RESERVE = 4 << 20
+LOCK_PAGE = (1 << 30) // 65536 + 1
 
 
 @pytest.fixture
@@ -383,3 +384,30 @@ def test_rows_of_pages_that_changed_places_are_marked(live: Path) -> None:
 
     assert set(report.bad_pages) == {one.page, other.page}
     assert table(report, "audit")["from_damaged"] == one.rows + other.rows
+
+
+@pytest.mark.long
+def test_a_file_of_more_than_a_gibibyte(tmp_path: Path) -> None:
+    """Rows before and behind the lock page are kept; the page itself is none, and holes take no room."""
+    live, form = tmp_path / "callisto.db", FORMS["65536"]
+    Plausible(5, 0.3).fill(live, form=form)
+    before = rows_of(live)
+    header = bytearray(live.read_bytes()[:100])
+    header[28:32] = (LOCK_PAGE - 3).to_bytes(4, "big")  # so many pages it has now, most of them nobody's
+    with live.open("r+b") as file:
+        file.write(header)
+        file.truncate((LOCK_PAGE - 3) * form.page_bytes)
+    calls = [(10_000 + n, "2026-11-23T10:15:00+01:00", "+41", "x" * 190, None, "busy", 1, 2) for n in range(3000)]
+    with closing(sqlite3.connect(live)) as connection:
+        connection.executemany("INSERT INTO call_record VALUES (?, ?, ?, ?, ?, ?, ?, ?)", calls)
+        connection.commit()
+        (count,) = connection.execute("PRAGMA page_count").fetchone()
+    assert count > LOCK_PAGE + 3
+    report = mend(live)
+    now = rows_of(live)
+
+    assert report.outcome == "rebuilt"
+    assert report.lost_text == "0"
+    assert now["call_record"] == before["call_record"] | {(row[0],): row for row in calls}
+    assert now["message"] == before["message"]
+    assert (Path(report.aside) / "callisto.db").stat().st_blocks * 512 < 64 << 20
