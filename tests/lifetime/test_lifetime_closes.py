@@ -78,7 +78,7 @@ async def read_until(connection: socket.socket, text: bytes) -> None:
 
 async def test_an_appliance_that_is_cancelled_as_it_opens_or_closes_leaves_nothing_open(tmp_path: Path) -> None:
     """No task, thread, process or descriptor of it is left, and it opens again."""
-    await sweep(lambda: open_and_close(tmp_path / "data"), tmp_path, sample("open", 3))
+    await sweep(lambda: open_and_close(tmp_path / "data"), tmp_path, sample("open", 2))
 
 
 @pytest.mark.long
@@ -100,6 +100,7 @@ async def test_doors_that_are_cancelled_at_any_await_leave_no_session_behind(tmp
         await sweep(lambda: serve_two(house), tmp_path, every)
 
 
+@pytest.mark.long
 async def test_a_repair_that_is_stopped_at_any_step_gives_all_back(tmp_path: Path) -> None:
     """The end of a server in the midst of a repair: services come back, the store is open, and a repair works again."""
     async with open_house(tmp_path / "data") as house:
