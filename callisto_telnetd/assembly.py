@@ -181,6 +181,7 @@ async def open_parts(
             log=log,
             one_at_a_time=repairing,
         )
+        stack.push_async_callback(backups.close)
         await backups.open()
         backup_runs = BackupRuns(
             BackupSurroundings(
@@ -285,6 +286,7 @@ def _make_captures(
             "trace.size is larger than trace.budget: a trace ends at the budget, unless size= is given", **sizes
         )
     stack.push_async_callback(captures.close)
+    captures.recent_names.read_again()
     return captures
 
 

@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -82,6 +82,39 @@ async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     For calls that use what the caller closes next: a file, a folder. One that may hang for ever has no place here.
     """
     return await whole(asyncio.to_thread(call, *args, **kwargs))
+
+
+class Lately(Generic[T]):
+    """What a call in a thread has returned last: told at once, and read anew behind that.
+
+    For whoever must not wait for a disk, such as Tab; the call raises nothing.
+    """
+
+    def __init__(self, call: Callable[[], T], first: T) -> None:
+        self._call = call
+        self._value = first
+        self._reading: asyncio.Task[T] | None = None
+
+    @property
+    def value(self) -> T:
+        """What was read last; it is being read again."""
+        self.read_again()
+        return self._value
+
+    def read_again(self) -> None:
+        """Begin to read, unless that is going on."""
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self.read(), name="reading a folder")
+
+    async def read(self) -> T:
+        """Return what the call says now."""
+        self._value = await in_thread(self._call)
+        return self._value
+
+    async def close(self) -> None:
+        """Return once nothing is read any more."""
+        if self._reading is not None:
+            await end(self._reading)
 
 
 class Closing(AsyncExitStack):

@@ -97,7 +97,7 @@ async def open_connection(file: Path, *, make: bool) -> aiosqlite.Connection:
 
 async def _open(file: Path) -> aiosqlite.Connection:
     try:
-        sqlite3.connect(file).close()  # where this fails, aiosqlite's thread would outlive the loop it answers to
+        damage = await in_thread(_try_to_open, file)
         connection = await aiosqlite.connect(file, isolation_level=None)
     except sqlite3.Error as error:
         raise StoreError(f"database {named(file)} cannot be opened: {code_of(error)}") from None
@@ -106,7 +106,7 @@ async def _open(file: Path) -> aiosqlite.Connection:
         file.chmod(0o600)
         for pragma in _PRAGMAS:
             await connection.execute(pragma)
-        await _migrate(connection, known_damage(file))
+        await _migrate(connection, damage)
     except sqlite3.Error as error:
         await connection.close()
         raise type(translate(error))(f"database {named(file)} cannot be opened: {translate(error)}") from None
@@ -129,6 +129,15 @@ def _prepare(file: Path, *, make: bool) -> None:
     if not make and is_missing(file):
         raise DamagedDatabaseError(f"database {named(file)} is lost: it is not there, or empty")
     require_openable(file)
+
+
+def _try_to_open(file: Path) -> str:
+    """Open the file and close it again; return what damage is known of it.
+
+    Where this fails in aiosqlite's thread, that one would outlive the loop it answers to.
+    """
+    sqlite3.connect(file).close()
+    return known_damage(file)
 
 
 async def require_sound_pages(connection: aiosqlite.Connection) -> None:

@@ -39,7 +39,7 @@ from callisto_telnetd.errors import (
     NewerSchemaError,
     StoreError,
 )
-from callisto_telnetd.work import Tasks, whole
+from callisto_telnetd.work import Tasks, in_thread, whole
 
 Statement = tuple[str, Sequence[object]]
 Row = tuple[Any, ...]
@@ -259,12 +259,12 @@ class Store:
                 return
             suspect, self._suspect, self.untouched = self._suspect, False, False
             try:
-                self.form = other_form(self.file)
+                self.form = await in_thread(other_form, self.file)
                 self._connection = await open_connection(self.file, make=False)
                 if suspect:
                     await require_sound_pages(self._connection)
                 self.fault = None
-                self._take_damage(known_damage(self.file))  # another file may have taken its place
+                self._take_damage(await in_thread(known_damage, self.file))  # another file may have taken its place
             except StoreError as error:
                 if self._connection is not None:
                     await _close(self._connection)

@@ -36,7 +36,7 @@ from callisto_telnetd.quantities import format_bytes
 from callisto_telnetd.secret_text import composed
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.variables import Registry
-from callisto_telnetd.work import in_thread
+from callisto_telnetd.work import Lately, in_thread
 
 VERSION_STATE = "backed_up_version"
 """The key under which it is kept which version of the product has a backup; that of the first start needs none."""
@@ -98,6 +98,8 @@ class Backups:
         self._presence = presence
         self._log = log
         self._one_at_a_time = one_at_a_time
+        self.recent_names: Lately[Sequence[str]] = Lately(self.names, ())
+        """The names, for Tab; what was put into the folder by hand may be missing for a moment."""
 
     async def open(self) -> None:
         """Remove what a killed server has left half done, and tell where an update asks for a new backup."""
@@ -106,8 +108,13 @@ class Backups:
             remove_unfetched(self._folder.backup)
         except OSError as error:
             self._log.warning("an unfinished backup cannot be removed", reason=str(error.strerror))
+        await self.recent_names.read()
         with suppress(StoreError):  # maintenance mode; the next start tells
             await self._note_update()
+
+    async def close(self) -> None:
+        """Return once the folder is read no more."""
+        await self.recent_names.close()
 
     async def _note_update(self) -> None:
         """Have a notice stand from an update on, until there is a backup that the new version has made.
@@ -352,7 +359,7 @@ class Backups:
         """Remember what is known of the archives that are there; the archive itself counts, whether or not it is."""
         try:
             known, before = await self._state()
-            names = await in_thread(self.names)
+            names = await self.recent_names.read()
             kept = {name: all_known[name] for name in names if name in (all_known := known | more)}
             await self._store.set_state(BACKUP_STATE, format_state(kept, last or before))
         except CallistoError as error:

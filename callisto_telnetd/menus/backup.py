@@ -147,7 +147,7 @@ def _line_of(context: Context, each: Listed) -> str:
 
 
 def _complete_name(context: Context, words: Sequence[str]) -> Sequence[str]:
-    return () if words else context.parts.backups.names()
+    return () if words else context.parts.backups.recent_names.value
 
 
 BACKUP_MENU = Menu(

@@ -213,11 +213,11 @@ def _variable_data(context: Context, each: Difference) -> dict[str, Any]:
 
 
 def _complete_plan(context: Context, words: Sequence[str]) -> Sequence[str]:
-    return (KEEP_SETTINGS,) if words else context.parts.backups.names()
+    return (KEEP_SETTINGS,) if words else context.parts.backups.recent_names.value
 
 
 def _complete_restore(context: Context, words: Sequence[str]) -> Sequence[str]:
-    return (KEEP_SETTINGS, "yes") if words else context.parts.backups.names()
+    return (KEEP_SETTINGS, "yes") if words else context.parts.backups.recent_names.value
 
 
 PLAN = Command(

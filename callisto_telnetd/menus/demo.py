@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 
 from callisto_telnetd.db.media import Media
 from callisto_telnetd.errors import UsageError
@@ -25,6 +25,7 @@ from callisto_telnetd.menus.arguments import parse_whole, require_count, take_op
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.tree import Command
 from callisto_telnetd.quantities import counted
+from callisto_telnetd.work import in_thread
 
 _OPTIONS = ("users", "messages", "calls", "seed")
 _USAGE = "[users=N] [messages=N] [calls=N] [seed=N] [yes]"
@@ -52,7 +53,8 @@ async def fill(context: Context, words: list[str]) -> AsyncGenerator[Answer, Non
     order, confirmed = _parse_order(words)
     parts = context.parts
     media = Media(parts.folder.media)
-    with media.filling("demonstration data"):
+    with ExitStack() as filling:
+        await in_thread(filling.enter_context, media.filling("demonstration data"))
         demo = Demo(parts.store, media, order)
         await demo.prepare(beside=confirmed)
         yield Line(
@@ -65,8 +67,8 @@ async def fill(context: Context, words: list[str]) -> AsyncGenerator[Answer, Non
         stopped = asyncio.Event()
         begun = time.monotonic()
         with context.dialogue.watch(stopped.set, until_end_of_input=False):
-            filling = demo.fill(parts.clock.now(), first=audit)
-            async with aclosing(filling), aclosing(_progress(filling, stopped)) as lines:
+            made = demo.fill(parts.clock.now(), first=audit)
+            async with aclosing(made), aclosing(_progress(made, stopped)) as lines:
                 async for line in lines:
                     yield line
         took_s = time.monotonic() - begun

@@ -126,4 +126,4 @@ async def offer(context: Context, report: RepairReport) -> Fact:
 
 def complete(context: Context, words: Sequence[str]) -> Sequence[str]:
     """Return what may follow ``repair fill``."""
-    return ("yes",) if words else (*context.parts.backups.names(), "yes")
+    return ("yes",) if words else (*context.parts.backups.recent_names.value, "yes")

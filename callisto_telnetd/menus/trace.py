@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from callisto_telnetd.errors import TraceError, listed
+from callisto_telnetd.errors import listed
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.trace_files import delete_file, export_file, list_files, play_file, show_file
 from callisto_telnetd.menus.trace_live import (
@@ -35,12 +35,9 @@ _ONLY = "Without FILE it is the only trace that runs."
 
 
 def _complete_file(context: Context, words: Sequence[str]) -> Sequence[str]:
-    if words:
-        return ()
-    try:
-        return [file.name for file in context.parts.captures.folder.files()]
-    except TraceError:
-        return ()
+    captures = context.parts.captures
+    names = (*captures.recent_names.value, *(capture.name for capture in captures.running))
+    return () if words else list(dict.fromkeys(names))
 
 
 def _complete_running(context: Context, words: Sequence[str]) -> Sequence[str]:

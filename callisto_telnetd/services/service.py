@@ -34,7 +34,7 @@ from callisto_telnetd.settings import ServiceSettings
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.logs import Log, log_incident
 from callisto_telnetd.variables import Registry
-from callisto_telnetd.work import ended
+from callisto_telnetd.work import ended, in_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +230,7 @@ class Service:
         child, self._child = self._child, None
         if child is not None:
             self._around.processes.remove(self.name)
-            self._write(None)
+            await self._write(None)
             try:
                 await child.end(signal.SIGKILL, 0.0)
             except Exception as again:  # noqa: BLE001 - it is told, and the next start finds what is left by its mark
@@ -265,7 +265,7 @@ class Service:
         self._child = child
         self._starts += 1
         around.processes.add(self.name, child.pid)
-        self._write(child)
+        await self._write(child)
         log.info("service started", service=self.name, child=child.pid)
         watch = self._watch(child)
         checks = asyncio.create_task(watch.run(), name=f"{self.name}: health")
@@ -282,7 +282,7 @@ class Service:
         await ended((checks,))
         self._child = None
         around.processes.remove(self.name)
-        self._write(None)
+        await self._write(None)
         self._last_exit = describe_exit(code)
         log.info("service ended", service=self.name, child=child.pid, exit=self._last_exit)
         return self._judge(watch, code, asked=asked)
@@ -355,12 +355,13 @@ class Service:
         said = [each for each in self._around.hub.held(child.started_at) if each.pid == child.pid]
         return next((each.text for each in reversed(said) if each.process == self.name), "")[:200]
 
-    def _write(self, child: Child | None) -> None:
+    async def _write(self, child: Child | None) -> None:
+        ledger = self._around.ledger
         try:
             if child is None:
-                self._around.ledger.remove(self.name)
+                await in_thread(ledger.remove, self.name)
             else:
-                self._around.ledger.add(self.name, child.known)
+                await in_thread(ledger.add, self.name, child.known)
         except OSError as error:  # the marker finds it all the same
             self._around.log.warning("services not written down", reason=error.strerror or str(error))
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -156,6 +157,7 @@ class Ledger:
         self._file = file
         self._boot = boot_id()
         self._running: dict[str, Known] = {}
+        self._writing = threading.Lock()
 
     def read(self) -> list[Known]:
         """Return the processes that were written down and still run; a file that cannot be understood holds none."""
@@ -176,8 +178,9 @@ class Ledger:
         Raises:
             OSError: the file cannot be written.
         """
-        self._running[name] = known
-        self._write()
+        with self._writing:
+            self._running[name] = known
+            self._write()
 
     def remove(self, name: str) -> None:
         """Write down that it does not run any more.
@@ -185,8 +188,9 @@ class Ledger:
         Raises:
             OSError: the file cannot be written.
         """
-        if self._running.pop(name, None) is not None:
-            self._write()
+        with self._writing:
+            if self._running.pop(name, None) is not None:
+                self._write()
 
     def _write(self) -> None:
         # Renamed into place, so a reader finds it whole; not synced, since after a power cut nothing runs any more

@@ -24,6 +24,7 @@ from callisto_telnetd.trace.capture_folder import CaptureFolder, DeletedFile, Fo
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.viewers import Viewer
 from callisto_telnetd.trace.writer import Writer
+from callisto_telnetd.work import Lately
 
 MOST_RUNNING = 256
 _MOST_NAMED = 5
@@ -63,6 +64,8 @@ class Captures:
         """Stem of the capture that the budget itself has ended last."""
         self._spared_until = 0.0
         """When its files are like all others again; until then they stay, and do not count."""
+        self.recent_names: Lately[Sequence[str]] = Lately(self._names, ())
+        """The names of all files, for Tab; the newest may be missing for a moment."""
         self._opening: set[asyncio.Future[CaptureFile]] = set()
         """Files that are being made."""
         self._watching: asyncio.Task[None] | None = None
@@ -92,6 +95,12 @@ class Captures:
         )
         return self._most_written
 
+    def _names(self) -> Sequence[str]:
+        try:
+            return [file.name for file in self.folder.files()]
+        except TraceError:
+            return ()
+
     async def start(self, request: CaptureRequest, header: Sequence[str], viewer: Viewer | None = None) -> Capture:
         """Begin a capture in a file named by the appliance's time and the user.
 
@@ -118,6 +127,7 @@ class Captures:
         self._running[capture.stem] = capture
         capture.closed.add_done_callback(lambda _: self._forget(capture))
         capture.begin(viewer)
+        self.recent_names.read_again()
         if self._watching is None or self._watching.done():
             self._watching = asyncio.create_task(self._watch_budget())
         return capture
@@ -248,6 +258,7 @@ class Captures:
         if match and match["stem"] in self._open_stems:
             raise TraceError(f"{name} is running; stop it first")
         await self.writer.call(partial(self.folder.delete, name))
+        self.recent_names.read_again()
 
     async def close(self) -> None:
         """Stop all that run, their files whole; a disk that stands still is waited for no longer than 2 s."""
@@ -261,4 +272,5 @@ class Captures:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.wait([self._watching])
+        await self.recent_names.close()
         self.writer.stop()

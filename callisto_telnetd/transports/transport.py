@@ -15,7 +15,7 @@ import importlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -159,7 +159,8 @@ class WiredTransport:
             raise UsageError(
                 f"{quoted(name)} cannot be sent: a name has letters, digits, . _ - and at most 200 of them"
             )
-        with _reading(local) as source:
+        with ExitStack() as opened:
+            source = await in_thread(opened.enter_context, _reading(local))
             async with self._whole("upload"):
                 present = await self._wire.files()
                 if any(file.name == name for file in present):

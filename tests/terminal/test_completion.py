@@ -176,7 +176,7 @@ def test_a_completion_tells_how_the_line_goes_on(context: Context, text: str, hi
         ("x", ()),
     ],
 )
-def test_what_may_stand_at_the_end_of_a_line(context: Context, text: str, found: tuple[str, ...]) -> None:
+async def test_what_may_stand_at_the_end_of_a_line(context: Context, text: str, found: tuple[str, ...]) -> None:
     """Words of menus, names, options and values complete, in any case; behind unknown words nothing does."""
     assert words(context, text) == found
 
