@@ -59,3 +59,19 @@ def uncollected() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+@contextmanager
+def unavailable(name: str) -> Iterator[None]:
+    """Have a module that is not imported yet not be found within.
+
+    For libraries that take another one where it is there, and that we have no use for: importing it costs each start.
+    """
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment] # so the import system has it ("The module cache")
+    try:
+        yield
+    finally:
+        del sys.modules[name]

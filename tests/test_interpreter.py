@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import importlib
+import sys
+from pathlib import Path
 
 import pytest
 
-from callisto_telnetd.interpreter import uncollected
+from callisto_telnetd.interpreter import unavailable, uncollected
 
 
 def test_the_collector_never_looks_at_what_was_imported() -> None:
@@ -31,3 +34,16 @@ def test_the_collector_works_on_after_an_import_that_fails() -> None:
         assert gc.isenabled()
     finally:
         gc.unfreeze()
+
+
+def test_a_module_is_not_found_within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who imports it there goes without; it is found afterwards, and one that was imported before stays what it is."""
+    (tmp_path / "practice_module.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with unavailable("practice_module"), pytest.raises(ImportError):
+        importlib.import_module("practice_module")
+    found = importlib.import_module("practice_module")
+    with unavailable("practice_module"):
+        assert importlib.import_module("practice_module") is found
+
+    assert sys.modules.pop("practice_module") is found

@@ -18,12 +18,15 @@ from functools import partial
 from typing import Any, Literal, TextIO
 
 import orjson
-import structlog
-from structlog.typing import EventDict, WrappedLogger
 
+from callisto_telnetd.interpreter import unavailable
 from callisto_telnetd.streams import LineWriter
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.records import LEVELS, Record
+
+with unavailable("rich"):  # a tenth of a start; structlog would print tracebacks with it, and ours go into records
+    import structlog
+    from structlog.typing import EventDict, WrappedLogger
 
 Log = structlog.typing.FilteringBoundLogger
 _METHOD_LEVELS = {**LEVELS, "warn": 30, "exception": 40, "fatal": 50}

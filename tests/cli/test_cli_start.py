@@ -42,6 +42,7 @@ NOT_FOR_A_START = {
     "callisto_telnetd.listeners.metrics",
     "callisto_telnetd.maintenance.demo_rows",
     "jinja2",
+    "rich",
     "starlette",
     "uvicorn",
 }
