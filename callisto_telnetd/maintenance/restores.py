@@ -155,6 +155,13 @@ class Restores:
             ]
         return refusals
 
+    async def faults_of_present_settings(self) -> Sequence[str]:
+        """Return why a restore of a backup that is made now would refuse its settings, a line each."""
+        file = self._around.folder.path / SETTINGS_FILE
+        if self._settings_elsewhere is not None or not file.is_file():
+            return ()
+        return await asyncio.to_thread(self._settings_faults, file)
+
     async def past(self) -> PastState | None:
         """Return the state before the last restore, None where there is none."""
         past = await in_thread(read_past, self._around.folder.database)

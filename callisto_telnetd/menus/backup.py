@@ -10,6 +10,7 @@ from callisto_telnetd.db.doubtful import Doubtful
 from callisto_telnetd.errors import UsageError
 from callisto_telnetd.maintenance.backup_password import PASSWORD_RULE, generate_password, require_password
 from callisto_telnetd.maintenance.backups import Listed, require_no_doubtful
+from callisto_telnetd.maintenance.restores import KEEP_SETTINGS
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, renamed
 from callisto_telnetd.menus.arguments import require_count, take_options, take_yes
 from callisto_telnetd.menus.backup_restore import PLAN, RESTORE, UNDO
@@ -41,12 +42,15 @@ async def create(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
             yield Line(line)
         made = steps.result
     lines = [f"{counted(made['missing'], 'recording')} missing or damaged, not in it"] if made["missing"] else []
+    faults = await context.parts.restores.faults_of_present_settings() if password is not None else ()
+    lines += [f"Note: a restore leaves these settings out, with {KEEP_SETTINGS!r}: {fault}" for fault in faults]
     if plain:
         lines.append(f"The password is {password} and is shown this once; without it nobody can read the backup")
     facts = {
         **renamed(made, bytes="size_bytes"),
         "protected": password is not None,
         "verified": not made["doubtful"]["tables"],
+        "settings_faults": list(faults),
     }
     yield Fact({**facts, "password": password} if plain else facts, tuple(lines))
     content = f"{counted(made['rows'], 'row')} and {counted(made['recordings'], 'recording')}"

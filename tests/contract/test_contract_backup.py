@@ -151,6 +151,28 @@ def test_a_backup_goes_by_any_path_and_name(filled: Server, tmp_path: Path) -> N
     assert peer.run(f"backup delete '{elsewhere}' yes")[-1].startswith("Error: there is no backup ")
 
 
+def test_settings_that_a_restore_would_refuse_are_told(filled: Server) -> None:
+    """A backup of settings with which no server would start says so when it is made, and not only on the way back."""
+    settings = filled.data / "callisto.toml"
+    before = settings.read_text()
+    settings.write_text(f"{before}[appliance]\nedition = 'none'\n")
+    try:
+        peer = filled.log_in()
+        peer.send("backup create\r\n").expect(b"empty for none: ")
+        peer.send(PASSWORD + "\r\n").expect(b"The same again: ")
+        made = peer.send(PASSWORD + "\r\n").answer()
+    finally:
+        settings.write_text(before)
+
+    (note,) = (line for line in made if line.startswith("Note: "))
+    assert note.startswith("Note: a restore leaves these settings out, with 'keep-settings': appliance.edition: ")
+    name = made_by(made)
+    plan = filled.command("backup", "plan", name, "--password-stdin", text=f"{PASSWORD}\n")
+    assert "no server would start with callisto.toml of the backup: appliance.edition: " in plan.stderr
+    kept = filled.command("backup", "plan", name, "keep-settings", "--password-stdin", text=f"{PASSWORD}\n")
+    assert kept.returncode == 0
+
+
 @pytest.mark.long
 def test_a_generated_password_is_shown_once(filled: Server) -> None:
     """The line that shows it opens the archive; neither log nor audit has it."""
