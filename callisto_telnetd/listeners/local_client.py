@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from callisto_telnetd.errors import FolderError, named
+from callisto_telnetd.errors import FolderError, UsageError, named, quoted
 from callisto_telnetd.streams import discard_stalled
 
 MAX_FRAME_BYTES = 1 << 20
@@ -57,7 +57,13 @@ def call(
 
     An interrupt asks the server to stop the command, whose end is then told like any other; a second one, from a server
     that does not answer, raises KeyboardInterrupt.
+
+    Raises:
+        UsageError: a word holds bytes that are no text; nothing was asked.
     """
+    for word in request["words"]:
+        if not word.isascii() and not _is_text(word):
+            raise UsageError(f"{quoted(word)} is no text in the encoding of this locale; nothing was changed")
     caller = _Caller(connection)
     before = signal.signal(signal.SIGINT, caller.interrupt)
     try:
@@ -91,6 +97,15 @@ def _converse(
             return int(frame["exit"])
     err("Error: the server ended the connection")
     return 1
+
+
+def _is_text(word: str) -> bool:
+    """Whether the word can be told: bytes that the locale's encoding does not have came as surrogates (PEP 383)."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _Caller:

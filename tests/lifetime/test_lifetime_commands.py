@@ -78,8 +78,8 @@ def schedules(house: House) -> Any:
 
 
 def captures(house: House) -> Any:
-    """Return how many captures run."""
-    return len(house.parts.captures.running)
+    """Return how many captures run, and whether the old one is there."""
+    return len(house.parts.captures.running), (house.data / "trace" / CAPTURE).exists()
 
 
 def nothing(_house: House) -> Any:
@@ -152,6 +152,12 @@ async def no_capture(house: House) -> None:
     await house.do("trace", "stop", "all")
 
 
+async def one_capture(house: House) -> None:
+    """Have a capture that has ended."""
+    (house.data / "trace" / CAPTURE).write_text("# a capture\n")
+
+
+CAPTURE = "20261201-101500-admin.log"
 SET = ("variables", "set", "gWebTimeout", "30")
 RESET = ("variables", "reset", "gWebTimeout")
 QUICK = {
@@ -169,6 +175,7 @@ QUICK = {
     "services restart": Case(("services", "restart", "box"), box, prepare=box_runs, starts_services=True),
     "trace start": Case(("trace", "start"), captures, prepare=no_capture, opens=True),
     "trace stop": Case(("trace", "stop", "all"), captures, (("trace", "stop", "all"), ("trace", "start"))),
+    "trace delete": Case(("trace", "delete", CAPTURE, "yes"), captures, prepare=one_capture),
     "schedule add": Case(
         ("backup", "schedule", "add", "nightly", "plan=daily 02:00", "target=file:///tmp"),
         schedules,

@@ -278,3 +278,11 @@ def test_an_interrupt_tears_no_frame() -> None:
         code = call(ours, {"words": ["tail"]}, shown.append, said.append, lambda _question, _secret: "")
         server.join(DEADLINE_S)
     assert (code, shown, said) == (1, ["one"], ["Error: interrupted"])
+
+
+def test_bytes_that_are_no_text_are_named(start: StartServer) -> None:
+    """Beside a server a word that no locale can read is refused with its own line."""
+    said = run(start().data, "variables", "set", "gWebTimeout", "30", shell='"$@" "note=Z$(printf "\\374")rich"')
+
+    assert (said.returncode, said.stdout) == (2, b"")
+    assert b"is no text in the encoding of this locale; nothing was changed" in said.stderr
