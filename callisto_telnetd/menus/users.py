@@ -70,10 +70,11 @@ def _require_same(context: Context, account: Account) -> None:
     """Check that an account is still the one that was asked about.
 
     Raises:
-        AccountError: it was removed meanwhile, and perhaps made anew.
+        AccountError: it was removed meanwhile, and perhaps made anew, or has another password.
     """
-    if context.parts.accounts.require(account.name).created_at != account.created_at:
-        raise AccountError(f"the account {account.name} was made anew meanwhile; nothing was changed")
+    now = context.parts.accounts.require(account.name)
+    if (now.created_at, now.password_hash) != (account.created_at, account.password_hash):
+        raise AccountError(f"the account {account.name} has become another meanwhile; nothing was changed")
 
 
 async def _ask_new_password(context: Context, name: str) -> str:

@@ -24,6 +24,16 @@ def test_a_variable_is_set_shown_and_reset(run: Run, appliance: Path) -> None:
     assert run("variables", "reset", "gWebTimeout", data=appliance).lines == ["OK gWebTimeout = 20 (was 30)"]
 
 
+def test_options_are_taken_as_people_write_them(run: Run, appliance: Path) -> None:
+    """``--note TEXT`` and ``--note=TEXT`` are ``note=TEXT``; a value below zero is a value, and no option."""
+    for words in (("--note", "why"), ("--note=why",), ("note=why",)):
+        run("variables", "set", "gStripCallerID", str(len(words) + 3), *words, data=appliance).require(0)
+        run("variables", "reset", "gStripCallerID", *words, data=appliance).require(0)
+        change = run("variables", "history", "gStripCallerID", "--json", data=appliance).facts[-1]
+        assert (change["note"], change["new"]) == ("why", 0)
+    run("variables", "set", "gWebTimeout", "-1", data=appliance).require(2, err="'-1' is not a whole number of minutes")
+
+
 def test_history_and_undo(run: Run, appliance: Path) -> None:
     """A change stands in the history with who, door and note; undo puts back what it replaced."""
     run("variables", "reset", "gRecordVolume", data=appliance)

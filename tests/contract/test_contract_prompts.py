@@ -409,6 +409,19 @@ def test_the_sessions_of_a_removed_account_end(appliance: Server) -> None:
     assert peer.run("whoami") == WHOAMI
 
 
+def test_a_removal_is_of_the_account_that_was_asked_about(appliance: Server) -> None:
+    """Where somebody removes the account and makes it anew while the question stands, the new one stays."""
+    peer = appliance.log_in()
+    for words in (("add", "emma"), ("remove", "emma", "yes"), ("add", "emma")):
+        appliance.command("user", *words, "--password-stdin", text="Emma-secret-9\n")
+        if words == ("add", "emma") and b"[y/N]" not in peer.seen:
+            peer.send("user remove emma\r\n").expect(b"[y/N]: ")
+    assert peer.send("y\r\n").answer()[-1:] == [
+        "Error: the account emma has become another meanwhile; nothing was changed"
+    ]
+    assert peer.run("user remove emma yes")[-1].startswith("OK account emma removed")
+
+
 def test_a_changed_password_ends_the_other_sessions(appliance: Server) -> None:
     """After a new password the account's other sessions end; the one that changed it stays."""
     other, own = appliance.log_in(), appliance.log_in()

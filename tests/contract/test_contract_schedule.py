@@ -105,8 +105,9 @@ def test_a_preview_changes_nothing(start: StartServer) -> None:
 
 
 def test_the_menu_asks_before_a_run_is_passed_over(start: StartServer) -> None:
-    """The number 5 shows the effects and asks; without a yes the clock stays, with one it is set."""
-    peer = at_ten(start(DAILY))
+    """The number 5 shows the effects and asks; what comes into the schedule meanwhile is asked for, too."""
+    server = start(DAILY)
+    peer = at_ten(server)
     peer.send("5\r\n").expect(re.compile(rb"\]: $"))
     asked = peer.send("2031-05-02 10:00:00\r\n").expect(b"[y/N]: ").decode()
     assert PASSED.format("2031-05-02") in asked
@@ -114,6 +115,10 @@ def test_the_menu_asks_before_a_run_is_passed_over(start: StartServer) -> None:
     assert peer.run("date")[0].startswith("Time: 2031-05-01 10:00:")
     peer.send("5\r\n").expect(re.compile(rb"\]: $"))
     peer.send("2031-05-02 10:00:00\r\n").expect(b"[y/N]: ")
+    target = f"file://{server.data.parent}"
+    server.command("backup", "schedule", "add", "nightly", "--plan", "127,03:00", "--target", target)
+    asked = peer.send("yes\r\n").expect(b"[y/N]: ").decode()
+    assert "backup nightly of 2031-05-02 03:00 would be passed over" in asked
     assert peer.send("yes\r\n").answer()[-1].startswith("OK 2031-05-02 10:00:00 (was ")
 
 
