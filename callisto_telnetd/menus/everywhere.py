@@ -85,7 +85,7 @@ def _help_on_screen(context: Context, words: Sequence[str]) -> tuple[list[str], 
         entry = find_entry(context.menu, EVERYWHERE, words, context.main)
         if isinstance(entry, Command):
             return _explanation(entry), f"help for {entry.word}"
-        below = [(f"{entry.word} {_short_usage(each)}", each.help) for each in entry.entries]
+        below = [(f"{entry.name} {_short_usage(each)}", each.help) for each in entry.entries]
         return [*_explanation_of_word(entry), *_in_columns(below)], f"help for {entry.word}"
     menu = context.menu
     shown = [(f"{entry.number or ' '} {_short_usage(entry)}", entry.help) for entry in menu.entries]
@@ -120,12 +120,12 @@ def _usage(entry: Entry) -> str:
 def _explanation(entry: Entry) -> list[str]:
     if isinstance(entry, Command):
         return [f"{_usage(entry)}: {entry.help}", *(f"  {line}" for line in entry.details)]
-    return _explanation_of_word(entry) + [f"  {entry.word} {_usage(each)}: {each.help}" for each in entry.entries]
+    return _explanation_of_word(entry) + [f"  {entry.name} {_usage(each)}: {each.help}" for each in entry.entries]
 
 
 def _explanation_of_word(menu: Menu) -> list[str]:
     """Return what the menu's word does by itself."""
-    lines = [f"{menu.word}: {menu.help}"]
+    lines = [f"{menu.name}: {menu.help}"]
     if menu.bare is not None:
         lines += [f"  {menu.word} {menu.bare.usage}".rstrip(), *(f"    {line}" for line in menu.bare.details)]
     return lines

@@ -56,11 +56,11 @@ def test_the_main_menu_is_the_appliance_s() -> None:
 
 @ENTRIES
 def test_every_entry_has_help(entry: Entry) -> None:
-    """The help of an entry is one printable sentence without a full stop, and its explanation begins with its word."""
+    """The help of an entry is one printable sentence without a full stop, and its explanation begins with its words."""
     assert entry.help.isprintable()
     assert " " in entry.help
     assert not entry.help.endswith(".")
-    assert _explanation(entry)[0].startswith(entry.word)
+    assert _explanation(entry)[0].startswith(entry.name if isinstance(entry, Menu) else entry.word)
 
 
 @ENTRIES
