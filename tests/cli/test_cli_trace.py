@@ -308,8 +308,9 @@ def test_a_trace_ends_with_its_program(run: Run, own_server: Server, number: sig
     if number is signal.SIGINT:
         assert (program.returncode, err) == (0, b"")
         assert out.decode().startswith(f"OK trace saved to {status['file']}, 1 record, 0 not shown, ")
-    while run("trace", "status", "--json", data=own_server.data).facts:
+    while run("trace", "list", "--json", data=own_server.data).facts[-1]["state"] == "running":
         pass
+    assert run("trace", "status", "--json", data=own_server.data).facts == []
     lines = (own_server.data / "trace" / status["file"]).read_text().splitlines()
     assert lines[-1].startswith("; ended: ")
     assert lines[-2].endswith("web[7] WARNING signalled")
