@@ -271,7 +271,7 @@ async def _run_one(parts: Parts, who: str, door: CommandDoor) -> int:
     """Run the command, which Ctrl-C stops."""
     command = asyncio.create_task(run_command(parts, Origin(who, "local", "local"), door))
     interrupt = _Interrupt(asyncio.get_running_loop(), door, command)
-    signal.signal(signal.SIGINT, interrupt)
+    before = signal.signal(signal.SIGINT, interrupt)
     try:
         code = await command
         if not interrupt.gave_up:
@@ -279,6 +279,8 @@ async def _run_one(parts: Parts, who: str, door: CommandDoor) -> int:
     except asyncio.CancelledError:
         if not command.cancelled():
             raise
+    finally:
+        signal.signal(signal.SIGINT, before)
     door.fail("interrupted", 1)
     return 1
 

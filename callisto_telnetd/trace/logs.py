@@ -122,7 +122,8 @@ def open_log(
 def _log_lost(log: Log, loop: asyncio.AbstractEventLoop, lost: int) -> None:
     """Log, from the stream's thread, that lines found no room: it has some again."""
     text = "log lines not written: nobody read standard error"
-    loop.call_soon_threadsafe(partial(log.warning, text, count=lost))
+    with suppress(RuntimeError):  # the loop has ended, and the trace with it
+        loop.call_soon_threadsafe(partial(log.warning, text, count=lost))
 
 
 def log_incident(log: Log, error: BaseException, **fields: object) -> str:
