@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from callisto_telnetd.db.publish import making_of, new_of, publish, settle
+from callisto_telnetd.db.publish import is_complete, making_of, new_of, publish, settle
 from callisto_telnetd.db.schema import APPLICATION_ID
 from callisto_telnetd.errors import StoreError, UnfinishedError
+from tests.db.forms import PAGE_SIZES, Form
+from tests.db.plausible import make_schema
 from tests.db.sweeps import points, require_strace, run_traced, settled
 
 PUBLISH = """
@@ -231,3 +233,13 @@ def test_a_folder_under_the_name_of_unfinished_work_is_set_apart(folder: Path) -
     assert settle(live) == live.with_name("callisto.db.refused")
     assert settle(live) is None
     assert (live.with_name("callisto.db.refused") / "file").exists()
+
+
+@pytest.mark.parametrize("page_bytes", PAGE_SIZES)
+def test_a_database_of_any_page_size_can_be_complete(tmp_path: Path, page_bytes: int) -> None:
+    """The largest size has no room in its two bytes of the header; a page less is not the whole database."""
+    file = tmp_path / "callisto.db.new"
+    make_schema(file, Form(page_bytes)).close()
+    assert is_complete(file)
+    os.truncate(file, file.stat().st_size - page_bytes)
+    assert not is_complete(file)
