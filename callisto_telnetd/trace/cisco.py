@@ -65,7 +65,7 @@ def parse_cisco(text: str, at: int, *, relayed: bool = False) -> CiscoHead | Non
 
 def is_counter(tag: str) -> bool:
     """Return whether a TAG is a number or an uptime, of which every message has another: it names no process."""
-    return _COUNTER.fullmatch(tag) is not None
+    return tag[0] in "0123456789" and _COUNTER.fullmatch(tag) is not None
 
 
 def parse_stamp(stamp: str) -> tuple[str, str, str] | None:

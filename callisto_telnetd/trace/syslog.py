@@ -254,6 +254,9 @@ def _begin_fields(facility: str) -> dict[str, str]:
 
 def _find_cisco(text: str, match: re.Match[str]) -> CiscoHead | None:
     """Return what a Cisco device says behind its PRI, or behind the stamp that a relay has put before it."""
+    percent = text.find("%")
+    if not text[percent + 1 : percent + 2].isupper():  # per cent of something, as a rule
+        return None
     found = parse_cisco(text, match.end(1) + len(">"))
     return found or (parse_cisco(text, match.end(), relayed=True) if match[2] else None)
 
