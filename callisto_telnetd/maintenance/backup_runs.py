@@ -147,15 +147,23 @@ class BackupRuns:
         """
         await self._tasks.finish(self._add(schedule, origin))
 
+    def require_free(self, name: str) -> None:
+        """Check that a schedule of that name may be added.
+
+        Raises:
+            BackupScheduleError: there is one of that name, or there are too many.
+        """
+        if name in self._schedules:
+            raise BackupScheduleError(
+                f"there is a backup schedule {name} already: remove it first; nothing was changed"
+            )
+        if len(self._schedules) >= MOST_SCHEDULES:
+            raise BackupScheduleError(f"there are {MOST_SCHEDULES} schedules, the most; nothing was changed")
+
     async def _add(self, schedule: BackupSchedule, origin: Origin) -> None:
         async with self._writing:
             self._require_readable()
-            if schedule.name in self._schedules:
-                raise BackupScheduleError(
-                    f"there is a backup schedule {schedule.name} already: remove it first; nothing was changed"
-                )
-            if len(self._schedules) >= MOST_SCHEDULES:
-                raise BackupScheduleError(f"there are {MOST_SCHEDULES} schedules, the most; nothing was changed")
+            self.require_free(schedule.name)
             await self._keep({**self._schedules, schedule.name: schedule}, self._outcomes)
             self._around.schedule.add(self._job(schedule))
         await self._around.audit.note("backup schedule added", origin, f"{schedule.name}: {schedule.target}")

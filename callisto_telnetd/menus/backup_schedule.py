@@ -48,6 +48,7 @@ async def add(context: Context, words: list[str]) -> AsyncGenerator[Answer, None
     )
     # What is wrong with the line is said before anything is asked for.
     make(target_password=SecretStr("?") if "target-password" in flags else None, password=None)
+    context.parts.backup_runs.require_free(named)
     ask = context.dialogue.ask
     target_password = await ask("Password at the target: ", secret=True) if "target-password" in flags else None
     if "password" in flags and context.dialogue.asks_a_person:

@@ -31,6 +31,8 @@ def test_the_shell_makes_and_runs_a_schedule(start: StartServer, tmp_path: Path)
 
     assert added[-1].startswith("OK backup schedule nightly added, next run 20")
     assert b"horse" not in peer.seen
+    taken = peer.run(f"backup schedule add nightly plan=daily 03:00 target={target} password")
+    assert taken == ["Error: there is a backup schedule nightly already: remove it first; nothing was changed"]
     assert peer.run("backup schedule list")[0].startswith("nightly: Monday, Tuesday, Wednesday, Thursday and Friday at")
     assert peer.run("backup schedule test nightly")[-1].startswith("OK nightly: a file was sent, read back, listed")
     assert list(target.iterdir()) == []
