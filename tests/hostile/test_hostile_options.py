@@ -70,6 +70,7 @@ class Listener:
 
     context = None
     always_echo = False
+    closed = False
 
     def __init__(self, console: type[Console]) -> None:
         self._console = console
