@@ -59,7 +59,7 @@ def test_a_restore_shows_its_plan_and_asks(start: StartServer) -> None:
     peer, other = server.log_in(), server.log_in()
     assert peer.run("variables set gWebTimeout 33")[-1].startswith("OK ")
 
-    peer.send(f"backup restore {name}\r\n").expect(b"Password of ")
+    peer.send("backup restore\r\n").expect(f"Password of {name}: ".encode())  # the newest where none is named
     peer.send(PASSWORD + "\r\n").expect(b"Put ")
     shown = peer.seen.decode(errors="replace")
     assert "Note: before the change" in shown
