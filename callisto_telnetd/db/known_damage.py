@@ -26,27 +26,36 @@ def known_damage(database: Path) -> str:
     try:
         with note_of(database).open("rb") as stream:
             note = json.loads(stream.read(_MOST_BYTES))
-        if note["file"] == _identity(database) and isinstance(note["reason"], str):
+        if note["file"] == identity_of(database) and isinstance(note["reason"], str):
             return str(note["reason"])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # there is none, or it is about nothing
     return ""
 
 
-def file_damage(database: Path, reason: str) -> None:
+def file_damage(database: Path, reason: str, identity: list[int]) -> None:
     """Write the note, durably, or take it away where the reason is blank.
 
     Where that cannot be done the next start finds out anew.
+
+    Args:
+        database: The database.
+        reason: What is wrong.
+        identity: Which file it is about: another may be in its place by now.
     """
     with contextlib.suppress(OSError):
         if not reason:
             note_of(database).unlink(missing_ok=True)
             return
-        note = {"file": _identity(database), "reason": reason[:_MOST_REASON]}
+        note = {"file": identity, "reason": reason[:_MOST_REASON]}
         write(note_of(database), json.dumps(note).encode() + b"\n", over=True)
         sync(database.parent)
 
 
-def _identity(database: Path) -> list[int]:
-    found = database.stat()
+def identity_of(database: Path) -> list[int]:
+    """Return what tells this file, as it stands, from any other; nothing where it cannot be looked at."""
+    try:
+        found = database.stat()
+    except OSError:
+        return []
     return [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from callisto_telnetd.db.copying import copy_file
 from callisto_telnetd.db.format.layout import HEADER_BYTES, OWN, Layout, stated_layout
-from callisto_telnetd.db.schema import first_bytes, says_write_ahead
+from callisto_telnetd.db.schema import first_bytes
 from callisto_telnetd.errors import DamagedDatabaseError
 
 _OPCODES = 20_000  # of SQLite's machine, between two looks at how far it has come
@@ -29,17 +29,17 @@ Look = Callable[[], int]
 def other_form(file: Path) -> str:
     """Return what of a file's form is not Callisto's own, in words; blank where all is, or where nobody can tell.
 
-    Call it only while no connection to the file is open (a closed descriptor would drop SQLite's locks).
+    A header that says WAL is none of it: opening the database takes that back. Call it only while no connection to the
+    file is open (a closed descriptor would drop SQLite's locks).
     """
     try:
-        layout, write_ahead = layout_of(file), says_write_ahead(file)
+        layout = layout_of(file)
     except OSError:
         return ""
     parts = [f"pages of {layout.page_bytes} bytes"] if layout.page_bytes != OWN.page_bytes else []
     parts += [f"{layout.reserved_bytes} bytes reserved on each page"] if layout.reserved_bytes else []
     parts += [layout.encoding.upper()] if layout.encoding != OWN.encoding else []
     parts += ["auto-vacuum"] if layout.auto_vacuum else []
-    parts += ["a write-ahead log"] if write_ahead else []
     return ", ".join(parts)
 
 

@@ -26,7 +26,7 @@ from typing import Any
 import aiosqlite
 
 from callisto_telnetd.db.journal import judge
-from callisto_telnetd.db.known_damage import file_damage, known_damage
+from callisto_telnetd.db.known_damage import file_damage, identity_of, known_damage
 from callisto_telnetd.db.opening import is_missing, open_connection, require_sound_pages
 from callisto_telnetd.db.own_form import other_form
 from callisto_telnetd.db.results import code_of, translate
@@ -75,7 +75,7 @@ class Store:
         self._suspect = False
         self._closed = False
         self._connection = connection
-        self._lock = asyncio.Lock()
+        self._lock, self._filing = asyncio.Lock(), asyncio.Lock()
         self._free = asyncio.Event()
         self._free.set()
         self._tasks = Tasks()
@@ -176,12 +176,15 @@ class Store:
     async def note_damage(self, reason: str, *, tell: bool = True) -> None:
         """Have nothing written to the file from now on, because of the reason given; what runs is finished first.
 
+        While the file is held nothing is noted: what was found was found in a file that may be another one by now.
+
         Args:
             reason: What is wrong.
             tell: Whether :attr:`on_damage` is called; where not, :meth:`tell_damage` does so later.
         """
         async with self._lock:
-            self._take_damage(self.damage or reason, tell=tell)  # the first is what is told
+            if not self.held:
+                self._take_damage(self.damage or reason, tell=tell)  # the first is what is told
 
     async def note_sound(self) -> None:
         """Have the file written to again: a full check has found nothing wrong with its structure."""
@@ -199,9 +202,13 @@ class Store:
         if reason == self.damage:
             return
         self.damage = reason
-        self._tasks.begin(asyncio.to_thread(file_damage, self.file, reason))
+        self._tasks.begin(self._file_damage(reason, identity_of(self.file)))
         if tell:
             self.tell_damage()
+
+    async def _file_damage(self, reason: str, identity: list[int]) -> None:
+        async with self._filing:  # in their order
+            await asyncio.to_thread(file_damage, self.file, reason, identity)
 
     def _translated(self, error: sqlite3.Error) -> StoreError:
         """Return our error for SQLite's; a damage is known from then on."""

@@ -12,7 +12,7 @@ import pytest
 
 from callisto_telnetd.accounts.audit import Audit
 from callisto_telnetd.clock import Clock
-from callisto_telnetd.db.known_damage import file_damage, known_damage, note_of
+from callisto_telnetd.db.known_damage import file_damage, identity_of, known_damage, note_of
 from callisto_telnetd.db.schema import APPLICATION_ID, migrations, statements
 from callisto_telnetd.db.store import Store, open_store
 from callisto_telnetd.errors import DamagedDatabaseError
@@ -102,6 +102,19 @@ async def test_a_hold_that_changes_nothing_leaves_the_damage_known(file: Path) -
         await store.set_state("a", "b")
 
 
+async def test_what_a_check_has_found_in_the_old_file_is_not_noted_of_the_new(file: Path) -> None:
+    """A check that ends while a repair has the file speaks of the file before that."""
+    async with open_store(file) as store:
+        async with store.hold("repaired"):
+            await store.note_damage("a fault of the old file")
+            copy = file.with_name("copy.db")
+            shutil.copyfile(file, copy)
+            copy.rename(file)
+
+        assert store.usable
+    assert not note_of(file).exists()
+
+
 async def test_a_damaged_file_is_not_brought_up_to_date(file: Path) -> None:
     """A newer version changes nothing of it before it has been repaired."""
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
@@ -109,13 +122,13 @@ async def test_a_damaged_file_is_not_brought_up_to_date(file: Path) -> None:
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute("PRAGMA user_version=1")
-    file_damage(file, "a fault")
+    file_damage(file, "a fault", identity_of(file))
     before = file.read_bytes()
     with pytest.raises(DamagedDatabaseError, match=r"damaged \(a fault\) and not brought up to date before a repair"):
         async with open_store(file):
             pass
 
     assert file.read_bytes() == before
-    file_damage(file, "")
+    file_damage(file, "", [])
     async with open_store(file) as store:
         assert await store.schema_version() == max(migrations())

@@ -14,6 +14,7 @@ from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.publish import making_of, new_of
 from callisto_telnetd.db.salvage.aside import set_aside
 from callisto_telnetd.errors import StoreError
+from callisto_telnetd.maintenance.compact import compact
 from callisto_telnetd.menus.context import Parts
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.settings import Settings
@@ -174,3 +175,21 @@ async def test_what_was_put_right_is_told_though_the_mode_reads_first(folder: Da
 
         assert [each.name for each in parts.accounts.all()] == ["ada"]
         assert parts.accounts.mended == ["Accounts restored: ada"]
+
+
+async def test_a_database_of_another_form_is_told_until_it_is_compacted(folder: DataFolder) -> None:
+    """The appliance works with it; a notice names what another program has made of it, and ends with a compact."""
+    async with appliance(folder) as parts:
+        await parts.accounts.add("ada", "Secret-123", ADA)
+    with closing(sqlite3.connect(folder.database, isolation_level=None)) as connection:
+        connection.executescript("PRAGMA page_size=8192; VACUUM; PRAGMA journal_mode=WAL")
+    async with appliance(folder) as parts:
+        told = "the database is not of Callisto's own form (pages of 8192 bytes): 'compact' gives it that"
+        assert parts.presence.standing() == [told]
+        await parts.variables.assign("gWebTimeout", "44", ADA)
+        await compact(parts.store, parts.workshop, parts.clock, parts.log, lambda _progress: None)
+
+        assert parts.presence.standing() == []
+        assert [account.name for account in parts.accounts.all()] == ["ada"]
+        assert await parts.store.fetch("PRAGMA page_size") == [(4096,)]
+        assert await parts.store.fetch("SELECT value FROM variable") == [("44",)]

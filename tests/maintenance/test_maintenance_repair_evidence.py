@@ -13,7 +13,7 @@ import pytest
 
 from callisto_telnetd.assembly import open_parts
 from callisto_telnetd.db.folder import DataFolder
-from callisto_telnetd.db.known_damage import file_damage, note_of
+from callisto_telnetd.db.known_damage import file_damage, identity_of, note_of
 from callisto_telnetd.db.salvage.report import RepairReport
 from callisto_telnetd.errors import StoreError
 from callisto_telnetd.menus.context import Parts
@@ -103,7 +103,7 @@ async def test_a_sound_database_is_left_as_it_is(folder: DataFolder, untouched: 
     """Nothing is set aside, what was thought to be a damage is forgotten, and accounts are those of the database."""
     await fill(folder)
     folder.database.with_name("accounts.json").unlink()
-    file_damage(folder.database, "a fault that is none")
+    file_damage(folder.database, "a fault that is none", identity_of(folder.database))
     async with appliance(folder, untouched=untouched) as parts:
         report = await repaired(parts)
 
