@@ -140,6 +140,9 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
                 parts.log.info("listening", door=listener.name, address=address)
         if settings.trace.metrics is not None:
             _open_metrics(settings.trace.metrics, parts, stack, ready)
+        for each in parts.trace_inputs:
+            if each.address:
+                ready(f"callisto-telnetd: syslog listening on {each.address} (UDP)")
         stack.push_async_callback(parts.supervisor.close)
         await parts.supervisor.open(partial(_tell_web, parts.log, ready))
         stack.push_async_callback(parts.repairs.close)  # before the services: it would start them again

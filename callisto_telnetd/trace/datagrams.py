@@ -64,6 +64,14 @@ class DatagramInput:
         self._dropped = 0
 
     @property
+    def address(self) -> str:
+        """``127.0.0.1:514`` where it takes datagrams by UDP; blank for a Unix socket, or while it is not open."""
+        if self._socket is None or self._socket.family == socket.AF_UNIX:
+            return ""
+        host, port = self._socket.getsockname()[:2]
+        return f"{f'[{host}]' if ':' in host else host}:{port}"
+
+    @property
     def malformed(self) -> int:
         """Datagrams that were no syslog; they are kept as text."""
         return self._parser.malformed

@@ -86,7 +86,9 @@ def test_no_datagram_harms(peer: Peer, web: Sender, tracing: Server, data: bytes
 
 
 def test_udp_is_an_input_where_it_is_named(peer: Peer, web: Sender, tracing: Server, free_udp_port: int) -> None:
-    """What comes by UDP is a record like all others."""
+    """A line on stdout says where it is, and what comes by UDP is a record like all others."""
+    syslog = tracing.wait_ready(3).ready_lines[2]
+    assert syslog == f"callisto-telnetd: syslog listening on 127.0.0.1:{free_udp_port} (UDP)"
     before = information(peer)
     begin(peer, f"trace {web.name} records=2")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
