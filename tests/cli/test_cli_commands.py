@@ -155,7 +155,7 @@ def test_the_database_is_checked_after_a_yes(run: Run, appliance: Path) -> None:
 
     lines = run("repair", "yes", data=appliance).require(0).lines
 
-    assert "Checking: Pages, rows and indexes …" in lines
+    assert any(line.endswith("Pages, rows and indexes …") for line in lines), lines
     assert lines[-1].startswith("OK database is sound")
     assert run("information", "--json", data=appliance).facts["database"]["last_check"]["sound"] is True
 
