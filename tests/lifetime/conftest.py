@@ -32,7 +32,8 @@ from callisto_telnetd.settings import load_settings
 from callisto_telnetd.terminal.command_door import CommandDoor, Frame, Request, run_command
 from tests.conftest import NAME, PASSWORD
 
-SETTLED_S = 20.0
+SETTLED_S = 60.0
+"""How long what goes on by right may take: a restore has four workers, and the machine may be busy."""
 ADMIN = Origin(NAME, "telnet", "192.0.2.7")
 SETTINGS = """
 [services.web-server]
@@ -105,6 +106,16 @@ def _running_children() -> set[int]:
     return {each.pid for each in psutil.Process().children(recursive=True)}
 
 
+def _where(task: asyncio.Task[Any]) -> str:
+    """Return what a task waits in, from its outermost function inwards."""
+    places: list[str] = []
+    waiting: Any = task.get_coro()
+    while (frame := getattr(waiting, "cr_frame", None)) is not None:
+        places.append(f"{frame.f_code.co_name}:{frame.f_lineno}")
+        waiting = getattr(waiting, "cr_await", None)
+    return " > ".join(places)
+
+
 def _half_made(folder: Path) -> list[Path]:
     """Return the files that are not made whole yet."""
     while True:
@@ -133,7 +144,7 @@ class Traces:
     def left(self, *, opened: bool = False) -> list[str]:
         """Return what there is more than before; ``opened``: processes and files may be others now."""
         tasks = {task for task in asyncio.all_tasks() - self.tasks if not _is_of_service(task)}
-        found = [f"task {task.get_name()}: {task.get_coro()}" for task in tasks]
+        found = [f"task {task.get_name()} at {_where(task)}" for task in tasks]
         found += [f"thread {name}" for name in _threads() - self.threads]
         found += [f"lock {lock}" for lock in locked()]
         found += [f"file {path}" for path in _half_made(self.folder)]
