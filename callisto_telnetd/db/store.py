@@ -5,7 +5,7 @@ Rules:
 * A transaction is one task of the store's own, shielded from the caller: a cancelled caller leaves it whole.
 * Rollback journal with ``synchronous=EXTRA``: the journal survives until the change is on disk (SQLite, "Atomic Commit
   In SQLite"). It is kept between transactions (``PERSIST``), so that a deletion finds its room on a full disk.
-* A change needs ``_RESERVE_BYTES`` of free disk; a deletion does not.
+* A change needs some free disk (``reserve.py``); a deletion does not.
 * From the moment a damage is known (:attr:`Store.damage`) nothing is written to the file until another has taken its
   place, or it was found sound after all: what a repair sets aside is what was found. It is still read.
 * While the file is held (:meth:`Store.hold`) others wait, but not for long; with a fault they are told at once.
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -29,11 +28,11 @@ from callisto_telnetd.db.journal import judge
 from callisto_telnetd.db.known_damage import file_damage, identity_of, known_damage
 from callisto_telnetd.db.opening import is_missing, open_connection, require_sound_pages
 from callisto_telnetd.db.own_form import other_form
+from callisto_telnetd.db.reserve import require_reserve
 from callisto_telnetd.db.results import code_of, translate
 from callisto_telnetd.db.schema import MOST_STATE
 from callisto_telnetd.errors import (
     DamagedDatabaseError,
-    DiskFullError,
     ForeignDatabaseError,
     HeldError,
     NewerSchemaError,
@@ -46,7 +45,6 @@ Row = tuple[Any, ...]
 
 HELD_WAIT_S = 5.0
 """How long a caller waits for a file that is held."""
-_RESERVE_BYTES = 1 << 20
 
 
 class Store:
@@ -304,7 +302,7 @@ class Store:
                     " changed; 'repair' helps"
                 )
             if grows:
-                self.require_room()
+                require_reserve(self.file.parent)
             ids: list[int] = []
             try:
                 await connection.execute("BEGIN IMMEDIATE")
@@ -335,23 +333,6 @@ class Store:
             "the disk failed to keep an earlier change; check the disk, then repair the database or restart the server"
         )
         self._tell_fault()
-
-    def require_room(self) -> None:
-        """Refuse where a change would find no room.
-
-        Raises:
-            DiskFullError: says how much is free, and how much is needed.
-        """
-        try:
-            disk = os.statvfs(self.file.parent)
-        except OSError as error:
-            raise StoreError(f"the disk of the database cannot be looked at: {error.strerror}") from None
-        free = disk.f_bavail * disk.f_frsize
-        if free < _RESERVE_BYTES:
-            raise DiskFullError(
-                f"the disk is full: {free // 1024} KiB free, a change needs {_RESERVE_BYTES // 1024} KiB;"
-                " nothing was changed"
-            )
 
     async def close(self) -> None:
         """Wait for what runs, then close the file; a hold that ends later does not open it again."""
