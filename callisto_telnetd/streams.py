@@ -24,6 +24,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TextIO
 
+from callisto_telnetd.quantities import counted
+
 _MOST_WAITING_BYTES = 256 << 10
 """Some 1,500 lines: what a busy second may say at the level of debug."""
 _LAST_S = 0.5
@@ -128,7 +130,7 @@ class LineWriter(io.TextIOBase):
         return True
 
     def _tell_lost(self, lost: int) -> None:
-        self.write(f"callisto-telnetd: {lost} lines not written: nobody read them\n")
+        self.write(f"callisto-telnetd: {counted(lost, 'line')} not written: nobody read them\n")
 
 
 def open_streams() -> None:

@@ -12,9 +12,11 @@ import callisto_telnetd
 from callisto_telnetd.accounts.gatekeeper import TooManyFailuresError
 from callisto_telnetd.errors import (
     CallistoError,
+    DeclinedError,
     HostKeyChangedError,
     HostKeyUnknownError,
     InvalidValueError,
+    StaleValueError,
     UnknownVariableError,
     UsageError,
     listed,
@@ -45,6 +47,8 @@ def make(error: type[CallistoError], text: str) -> CallistoError:
         return InvalidValueError("gWebTimeout", text, "a whole number of minutes from 0 to 1440")
     if error is TooManyFailuresError:
         return TooManyFailuresError(12.5)
+    if error is StaleValueError:
+        return StaleValueError("gWebTimeout", text)
     if error is HostKeyUnknownError:
         return HostKeyUnknownError("nas:22", f"SHA256:{quoted(text)}", "ssh-ed25519 AAAA")
     if error is HostKeyChangedError:
@@ -67,8 +71,9 @@ def test_every_error_is_one_printable_line(error: type[CallistoError], text: str
 
 @pytest.mark.parametrize("error", all_errors(), ids=lambda error: error.__name__)
 def test_every_error_has_an_exit_code_and_a_meaning(error: type[CallistoError]) -> None:
-    """A misuse exits with 2, all else with 1, and each error says what it stands for."""
-    assert error.exit_code == (2 if issubclass(error, UsageError) else 1)
+    """A misuse exits with 2, a no with 0, all else with 1, and each error says what it stands for."""
+    is_misuse = issubclass(error, UsageError) or error.__name__.startswith("Unknown")
+    assert error.exit_code == (0 if error is DeclinedError else 2 if is_misuse else 1)
     assert error.__doc__
 
 
