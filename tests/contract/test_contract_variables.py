@@ -366,6 +366,7 @@ def test_the_edition_and_the_owner_decide_which_variables_there_are(start: Start
     peer = start(
         '[appliance]\nedition = "ucme"\n'
         '[variables.gGreeting]\ntype = "text"\nmaximum_length = 20\ndefault = "hello"\nhelp = "What is said first."\n'
+        '[services.box]\ncommand = ["/bin/sh", "-c", "sleep 1000", "{gCocProxyMemory}"]\n'
     ).log_in()
     assert b"Callisto 1.0.0 (UCM Express)\r\n" in peer.seen
     listed = peer.run("variables list")
@@ -375,3 +376,8 @@ def test_the_edition_and_the_owner_decide_which_variables_there_are(start: Start
     assert peer.run("variables set gGreeting good morning") == ["OK gGreeting = good morning (was hello)"]
     assert peer.run("variables set gGreeting " + "x" * 21)[0].startswith("Error: gGreeting: ")
     assert any("What is said first." in line for line in peer.run("variables show gGreeting"))
+
+    while not any(re.match(r"box +\d+ .* running", line) for line in peer.run("services list")):
+        assert peer.run("services log box")[-1].startswith("OK ")
+    later = "OK gCocProxyMemory = 300 (was 256); box takes it at its next start"
+    assert peer.run("variables set gCocProxyMemory 300") == [later]
