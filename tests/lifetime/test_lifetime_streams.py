@@ -29,9 +29,9 @@ PROGRAM = (sys.executable, "-m", "callisto_telnetd")
 
 
 def read_all(descriptor: int, *, until: bytes) -> bytes:
-    """Read until that text has come."""
+    """Read until that text has come, and its line."""
     end, data = time.monotonic() + DEADLINE_S, b""
-    while until not in data:
+    while until not in data or not data.endswith(b"\n"):
         ready, _, _ = select.select([descriptor], [], [], max(0.0, end - time.monotonic()))
         assert ready, f"no {until!r} in {data[-500:]!r}"
         data += os.read(descriptor, 65536)
@@ -56,7 +56,7 @@ def test_lines_that_find_no_room_are_counted_and_told_when_they_flow_again(pipe:
         writer.write(f"{number:04} {LINE}\n")
     assert time.monotonic() - begun < STOPPED_S
 
-    *lines, told, rest = read_all(reading, until=b"not written").decode().split("\n")
+    *lines, told, rest = read_all(reading, until=b"read them").decode().split("\n")
     writer.write("after all\n")
     writer.end(DEADLINE_S)
 
