@@ -50,6 +50,9 @@ def invalid_rows(connection: sqlite3.Connection, table: Table) -> Iterator[tuple
             first += rows
             continue
         last, count = _range(connection, table, first, rows)
+        if last < first:  # out of order: ranges would lead in a circle, so each row that a scan comes to is looked at
+            yield from connection.execute(_each_sql(table))
+            return
         fits = _all_fit(connection, table, (first, last), count)
         if fits is None and rows > _FEWEST_ROWS:  # too long to be looked at as one
             rows //= 4

@@ -3,16 +3,21 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from callisto_telnetd.db.format.forest import survey
+from callisto_telnetd.db.format.page_file import PageFile
 from callisto_telnetd.db.schema import migrations, statements
 from callisto_telnetd.db.sieve import invalid_rows
 from callisto_telnetd.db.tables import TABLES, Table, add_functions, table_named
 from tests.db.filling import make, rows_of
+from tests.db.plausible import Plausible
 
 ROWS = 5000
 NONSENSE: tuple[Any, ...] = (None, -1, 2**62, 1.5, 5.0, b"answered", b"", "", "a\nb", "a\0b", "\x7f", "x" * 5000)
@@ -113,3 +118,26 @@ def test_long_texts_are_looked_at_in_small_parts(bare: sqlite3.Connection) -> No
     bare.execute(row, (131, "z" * 2_000_001))
 
     assert [values[0] for values in invalid_rows(bare, table)] == [130, 131]
+
+
+@pytest.mark.parametrize("part", [2, 3, 4])
+def test_rows_out_of_order_lead_in_no_circle(tmp_path: Path, part: int) -> None:
+    """The root of another table in the place of a leaf leads back to lower row ids: the search ends all the same."""
+    file, audit = tmp_path / "callisto.db", table_named("audit")
+    assert audit is not None
+    Plausible(4).fill(file)
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("UPDATE audit SET at = 'yesterday' WHERE id = (SELECT min(id) FROM audit)")
+        connection.commit()
+    with PageFile(file) as pages:
+        trees = {tree.name: tree for tree in survey(pages).trees}
+    leaves, content = trees["audit"].leaves, bytearray(file.read_bytes())
+    numbers = trees["call_record"].root, leaves[len(leaves) * part // 5].number
+    one, other = (slice((number - 1) * 4096, number * 4096) for number in numbers)
+    content[one], content[other] = content[other], content[one]
+    file.write_bytes(content)
+    with closing(sqlite3.connect(file)) as connection:
+        add_functions(connection)
+        found = list(islice(invalid_rows(connection, audit), 20))
+
+    assert found[0][1] == "yesterday"
