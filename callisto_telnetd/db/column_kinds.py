@@ -7,6 +7,7 @@ Rules:
   is valid, and a limit is well above what any writer keeps to.
 * SQLite keeps text as it finds it, also where it is no UTF-8, and has no function that says so. Text that is not plain
   ASCII is therefore looked at by a function of ours, which :func:`add_functions` gives to a connection.
+* A database of UTF-16 is judged like one of UTF-8: what looks at bytes asks an ``x`` how the database writes it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from datetime import date
 from typing import Any, Protocol
 
 _TEXT_FUNCTION = "callisto_text"
+_SAMPLE = "CAST('x' AS BLOB)"  # an x in the encoding of the database; SQLite works it out once
+_ENCODINGS = {b"x": "utf-8", b"x\0": "utf-16-le", b"\0x": "utf-16-be"}
 # What forges a line: C0, DEL and C1 (ECMA-48), the separators of lines and paragraphs; and bytes that are no UTF-8.
 _NOT_IN_A_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NOT_IN_A_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -62,12 +65,12 @@ class Connection(Protocol):
 
 def add_functions(connection: Connection) -> None:
     """Give a connection the function that the expressions of :meth:`Kind.sql` call."""
-    connection.create_function(_TEXT_FUNCTION, 4, _text_fits, deterministic=True)
+    connection.create_function(_TEXT_FUNCTION, 5, _text_fits, deterministic=True)
 
 
-def _text_fits(data: bytes, one_line: int, shortest: int, longest: int) -> bool:
+def _text_fits(data: bytes, sample: bytes, one_line: int, shortest: int, longest: int) -> bool:
     try:
-        text = data.decode()
+        text = data.decode(_ENCODINGS[sample])
     except UnicodeDecodeError:
         return False
     return shortest <= len(text) <= longest and not has_forbidden(text, one_line=bool(one_line))
@@ -83,16 +86,23 @@ def _literal(text: str) -> str:
 
 
 def _is_whole_text(column: str) -> str:
-    """Return the test for text without NUL and of one-byte characters: SQLite's length() ends at a NUL."""
-    return f"typeof({column}) = 'text' AND length({column}) = length(CAST({column} AS BLOB))"
+    """Return the test for text without NUL, of characters that take no more room than an ASCII one.
+
+    SQLite's length() ends at a NUL.
+    """
+    return f"typeof({column}) = 'text' AND {_is_short(column)}"
+
+
+def _is_short(column: str) -> str:
+    return f"length({column}) * length({_SAMPLE}) = length(CAST({column} AS BLOB))"
 
 
 def _text_sql(column: str, *, one_line: bool, shortest: int, longest: int) -> str:
     return (
         f"CASE WHEN typeof({column}) <> 'text' THEN 0"
-        f" WHEN length({column}) = length(CAST({column} AS BLOB)) AND {column} NOT GLOB '*[^ -~]*'"
+        f" WHEN {_is_short(column)} AND {column} NOT GLOB '*[^ -~]*'"
         f" THEN length({column}) BETWEEN {shortest} AND {longest}"
-        f" ELSE {_TEXT_FUNCTION}(CAST({column} AS BLOB), {int(one_line)}, {shortest}, {longest}) END"
+        f" ELSE {_TEXT_FUNCTION}(CAST({column} AS BLOB), {_SAMPLE}, {int(one_line)}, {shortest}, {longest}) END"
     )
 
 

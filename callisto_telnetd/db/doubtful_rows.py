@@ -44,9 +44,15 @@ def find_doubtful(connection: sqlite3.Connection) -> Doubtful:
 
 
 def row_faults(table: Table, values: Sequence[object]) -> list[str]:
-    """Return what is wrong with a row, a line for each column: ``user 7: name is not one line of …``."""
+    """Return what is wrong with a row, a line for each column: ``user 7: name is not one line of …``; one at least."""
     key = "/".join(map(ascii, table.key_of(values)))
-    return [f"{table.name} {key}: {name} is not {fault}" for name, fault in table.faults(values).items()]
+    return [f"{table.name} {key}: {reason}" for reason in _reasons(table, values)]
+
+
+def _reasons(table: Table, values: Sequence[object]) -> list[str]:
+    """Return what is wrong with a row that SQLite has found to fail; one reason at least."""
+    # Where UTF-16 is damaged, SQLite may make valid characters of it on their way to us.
+    return [f"{name} is not {fault}" for name, fault in table.faults(values).items()] or ["a text in it is none"]
 
 
 def set_apart(connection: sqlite3.Connection, at: str, only: Collection[str] = ()) -> Doubtful:
@@ -71,8 +77,7 @@ def set_apart(connection: sqlite3.Connection, at: str, only: Collection[str] = (
             rows = list(invalid_rows(connection, table))
             _delete(connection, table, rows)
             for values in rows:
-                reasons = [f"{name} is not {fault}" for name, fault in table.faults(values).items()]
-                quarantine(connection, table, values, "; ".join(reasons), at)
+                quarantine(connection, table, values, "; ".join(_reasons(table, values)), at)
                 faults += row_faults(table, values) if len(faults) < MOST_FAULTS else ()
             if rows:
                 tables[table.name] = len(rows)

@@ -378,9 +378,8 @@ def require_no_doubtful(doubtful: Doubtful, what: str, advice: str = "'repair' d
         BackupError: there are some.
     """
     if doubtful:
-        raise BackupError(
-            f"{what}, but a restore sets apart {doubtful.text} of it, first {doubtful.faults[0]}; {advice}"
-        )
+        first = "".join(f", first {fault}" for fault in doubtful.faults[:1])
+        raise BackupError(f"{what}, but a restore sets apart {doubtful.text} of it{first}; {advice}")
 
 
 def _count_of(doubtful: Doubtful) -> str:

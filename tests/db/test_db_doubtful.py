@@ -15,6 +15,7 @@ from callisto_telnetd.db.backup.unpacking import unpack
 from callisto_telnetd.db.backup.verification import verify
 from callisto_telnetd.db.backup.writer import Order, prove
 from callisto_telnetd.db.doubtful import Doubtful
+from callisto_telnetd.db.doubtful_rows import find_doubtful
 from callisto_telnetd.db.inspection import inspect
 from callisto_telnetd.db.restore.plan import look_ahead
 from callisto_telnetd.db.restore.staging import carry_over, stage
@@ -25,6 +26,8 @@ from callisto_telnetd.db.salvage.repair import repair
 from callisto_telnetd.db.snapshot import make_snapshot, newest_good
 from callisto_telnetd.errors import DamagedDatabaseError
 from tests.db.archives import ignore, make_appliance, make_archive
+from tests.db.forms import Form
+from tests.db.plausible import Plausible
 from tests.db.restoring import CHANGE, make_folder
 
 AT = "2026-11-23T10:15:00+01:00"
@@ -129,3 +132,20 @@ def test_no_copy_is_kept_of_them_and_one_that_is_there_can_be_taken(spoiled: tup
     assert repair(what, ignore).quarantined == 1
     assert not any(inspect(live, lambda _name, _text: None, ignore, closed=True).values())
     assert ask(live, f"SELECT origin FROM quarantine WHERE at = '{AT}'") == [(table,)]
+
+
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le", "UTF-16be"])
+def test_rows_are_judged_alike_in_each_encoding(tmp_path: Path, encoding: str) -> None:
+    """A database of UTF-16 is as sound as one of UTF-8; a text that is none, or has a NUL, is told in each."""
+    file = tmp_path / "callisto.db"
+    Plausible(5, 0.05).fill(file, form=Form(encoding=encoding))
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("UPDATE user SET name = 'Zoë \N{SLIGHTLY SMILING FACE}' WHERE number = 100")
+        assert find_doubtful(connection) == Doubtful()
+        broken = "x'ff'" if encoding == "UTF-8" else "x'00d8'" if encoding == "UTF-16le" else "x'd800'"
+        connection.execute(f"UPDATE user SET name = CAST({broken} AS TEXT) WHERE number = 101")
+        connection.execute("UPDATE user SET name = 'a' || char(0) WHERE number = 102")
+        connection.execute("UPDATE mailbox SET pin_hash = pin_hash || 'ü' WHERE number = 102")
+        found = find_doubtful(connection)
+    assert found.tables == {"user": 2, "mailbox": 1}
+    assert len(found.faults) == 3

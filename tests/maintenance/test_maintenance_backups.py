@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from callisto_telnetd.assembly import open_parts
+from callisto_telnetd.db.doubtful import Doubtful
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.schema import MOST_STATE
 from callisto_telnetd.errors import BackupError, BackupPasswordError, StoreError, UsageError
@@ -22,6 +23,7 @@ from callisto_telnetd.maintenance.backup_password import (
 )
 from callisto_telnetd.maintenance.backups import (
     BACKUP_STATE,
+    require_no_doubtful,
 )
 from callisto_telnetd.maintenance.known_backups import Known, LastGood, format_state, parse_state
 from callisto_telnetd.maintenance.workshop import Progress
@@ -217,3 +219,9 @@ async def test_what_is_known_of_many_archives_has_its_bound(parts: Parts) -> Non
     with pytest.raises(StoreError, match="has 200001 characters, at most 200000; nothing was changed"):
         await parts.store.set_state(BACKUP_STATE, "x" * (MOST_STATE + 1))
     assert await parts.store.get_state(BACKUP_STATE) == text
+
+
+def test_doubtful_rows_are_told_also_where_nothing_says_why() -> None:
+    """The refusal names how many there are, and the first fault only where there is one."""
+    with pytest.raises(BackupError, match=r"^a\.zip was made, but a restore sets apart 1 row \(user: 1\) of it; 'x'$"):
+        require_no_doubtful(Doubtful({"user": 1}), "a.zip was made", "'x'")
