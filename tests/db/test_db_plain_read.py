@@ -87,6 +87,19 @@ def test_rows_of_another_table_are_none_of_its_own(tmp_path: Path) -> None:
     assert all(now["state"][key] == row for key, row in rows["state"].items())
 
 
+@pytest.mark.parametrize(
+    ("table", "key"), [("account", "name"), ("greeting", "occasion"), ("state", "key"), ("variable", "name")]
+)
+def test_a_key_that_is_no_text_is_passed_over(source: Path, table: str, key: str) -> None:
+    """Where a damaged key is not UTF-8 no repair fails: rows beside it are missed, and this one no table takes."""
+    with closing(sqlite3.connect(source, isolation_level=None)) as connection:
+        (last,) = connection.execute(f"SELECT max({key}) FROM {table}").fetchone()
+        connection.execute(f"UPDATE {table} SET {key} = CAST(x'ff41' AS TEXT) WHERE {key} = ?", (last,))
+        (others,) = connection.execute(f"SELECT count(*) FROM {table} WHERE {key} < ?", (last,)).fetchone()
+
+    assert missing(source, f"DELETE FROM {table}") == {table: others}
+
+
 @pytest.fixture
 def misread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A damaged database whose pages are taken for others than they are: nothing is found on them."""

@@ -85,18 +85,32 @@ def _missing(source: sqlite3.Connection, new: sqlite3.Connection, table: Table, 
 
 
 def _batches(connection: sqlite3.Connection, table: Table, direction: str) -> Iterator[list[Key]]:
-    """Yield the keys of a table from one of its ends, as far as SQLite gives them."""
+    """Yield the keys of a table from one of its ends, as far as SQLite gives them.
+
+    One that is no text is left out: no table takes it, and nobody can be asked for it.
+    """
     columns = ", ".join(f'"{column}"' for column in table.key)
     order = ", ".join(f'"{column}" {direction}' for column in table.key)
     keys: list[Key] = []
     with contextlib.suppress(sqlite3.DatabaseError):  # what came before it counts
         for key in connection.execute(f'SELECT {columns} FROM "{table.name}" NOT INDEXED ORDER BY {order}'):
+            if not _is_text(key):
+                continue
             keys.append(key)
             if len(keys) == _BATCH:
                 yield keys
                 keys = []
     if keys:
         yield keys
+
+
+def _is_text(key: Key) -> bool:
+    """Whether each text of a key is UTF-8: that of a damaged file has lone surrogates for other bytes."""
+    try:
+        "".join(part for part in key if isinstance(part, str)).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _not_kept(new: sqlite3.Connection, table: Table, keys: Sequence[Key]) -> set[Key]:
@@ -124,7 +138,7 @@ def _valid_row(source: sqlite3.Connection, table: Table, key: Key) -> Row | None
     sql = f'SELECT {columns} FROM "{table.name}" NOT INDEXED WHERE {_is(table)}'
     try:
         row: Row | None = source.execute(sql, key).fetchone()
-    except (sqlite3.DatabaseError, UnicodeEncodeError):  # a key that is no text cannot be asked for
+    except sqlite3.DatabaseError:
         return None
     if row is None or table.faults(row):
         return None
