@@ -110,6 +110,9 @@ class Audit:
         except HeldError:
             self._keep_waiting(entry)
         except StoreError as error:
+            if not self._store.usable:  # it is this entry that has found the damage
+                self._keep_waiting(entry)
+                return
             self._log.warning("not kept in the audit", event_kind=entry.event, reason=str(error))
 
     @contextmanager

@@ -124,3 +124,23 @@ async def test_a_check_that_reads_the_file_takes_no_entry_away(audit: Audit, sto
         await asyncio.sleep(0)
 
     assert await events(audit) == ["event 1", "event 2"]
+
+
+async def test_the_entry_that_finds_a_damage_waits_too(audit: Audit, store: Store, ada: Origin, hub: Hub) -> None:
+    """An entry whose own writing finds the database damaged is kept until a repair has mended that, as the next is."""
+    (root,) = (await store.fetch("SELECT rootpage FROM sqlite_schema WHERE name = 'audit'"))[0]
+    async with store.hold("compacted"):  # so that nothing of the page is in SQLite's memory
+        content = store.file.read_bytes()
+        spoilt = bytearray(content)
+        spoilt[(root - 1) * 4096 : root * 4096] = bytes(4096)
+        store.file.write_bytes(spoilt)
+    await audit.note("login failed", ada)
+    await audit.note("logged in", ada)
+    assert not store.usable
+    assert audit.waiting == 2
+    async with store.hold("repaired"):
+        store.file.write_bytes(content)
+    await store.note_sound()
+
+    assert await events(audit) == ["login failed", "logged in"]
+    assert not [record for record in hub.held(0) if record.text == "not kept in the audit"]
