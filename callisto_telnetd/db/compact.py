@@ -2,8 +2,10 @@
 
 The new one is of Callisto's own form (``own_form.py``), whatever another program has made of the old one.
 
-Runs in the worker, on a closed file. A damaged database is not touched: that is a repair's work. Checking and copying
-go side by side, each on a connection of its own: SQLite works without Python's lock.
+Runs in the worker, on a closed file. A damaged database is not touched: that is a repair's work, which sets it aside.
+What is known to be damaged is refused; of indexes this looks only at whether each has as many entries as its table has
+rows: a look at every entry (``integrity_check``) takes longer than all the rest. Checking and copying go side by side,
+each on a connection of its own: SQLite works without Python's lock.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from callisto_telnetd.db.known_damage import known_damage
 from callisto_telnetd.db.opening import require_openable
 from callisto_telnetd.db.own_form import layout_of, other_form, write_in_own_form
 from callisto_telnetd.db.publish import making_of, publish
 from callisto_telnetd.db.results import translate
 from callisto_telnetd.errors import DamagedDatabaseError, DiskFullError, StoreError, named
-from callisto_telnetd.quantities import format_bytes
+from callisto_telnetd.quantities import counted, format_bytes
 
 RESERVE_BYTES = 1 << 20
 """What stays free beside the new file."""
@@ -42,6 +45,8 @@ def compact(order: Mapping[str, Any], tell: Tell) -> dict[str, int]:
     file = Path(order["file"])
     making = making_of(file)
     require_openable(file)
+    if damage := known_damage(file):
+        raise DamagedDatabaseError(f"the database is damaged: {damage}; nothing was changed; 'repair' helps")
     before = _size(file)
     try:
         with _translated():
@@ -122,7 +127,7 @@ def _traits(file: Path, what: str) -> dict[str, object]:
     """Return the stamps, and how many rows each table has, without an index that might know fewer.
 
     Raises:
-        DamagedDatabaseError: references between rows are broken.
+        DamagedDatabaseError: references between rows are broken, or an index has more or fewer entries than rows.
     """
     with closing(_connect(file)) as connection:
         if row := connection.execute("PRAGMA foreign_key_check").fetchone():
@@ -135,8 +140,24 @@ def _traits(file: Path, what: str) -> dict[str, object]:
         for (name,) in names.fetchall():
             quoted = str(name).replace('"', '""')
             sql = f'SELECT count(*) FROM "{quoted}" NOT INDEXED'
-            traits[f"rows of {name}"] = connection.execute(sql).fetchone()[0]
+            traits[f"rows of {name}"] = rows = connection.execute(sql).fetchone()[0]
+            _require_entries(connection, quoted, rows, what)
         return traits
+
+
+def _require_entries(connection: sqlite3.Connection, table: str, rows: int, what: str) -> None:
+    for index, origin, partial in connection.execute(
+        "SELECT name, origin, partial FROM pragma_index_list(?)", (table.replace('""', '"'),)
+    ).fetchall():
+        if origin == "pk" or partial:  # the table itself; what has not all rows
+            continue
+        quoted = str(index).replace('"', '""')
+        (entries,) = connection.execute(f'SELECT count(*) FROM "{table}" INDEXED BY "{quoted}"').fetchone()
+        if entries != rows:
+            raise DamagedDatabaseError(
+                f"{what} is damaged: index {index} has {counted(entries, 'entry')} for {counted(rows, 'row')}; nothing"
+                " was changed; 'repair' helps"
+            )
 
 
 def _needed(connection: sqlite3.Connection) -> int:

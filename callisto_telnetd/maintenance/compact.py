@@ -11,6 +11,7 @@ import orjson
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.store import Store
 from callisto_telnetd.errors import StoreError, UnfinishedError
+from callisto_telnetd.maintenance.sound import require_sound
 from callisto_telnetd.maintenance.workshop import Progress, Workshop
 from callisto_telnetd.trace.logs import Log
 
@@ -35,12 +36,11 @@ async def compact(
     Raises:
         StoreError: it cannot be compacted; nothing was changed.
     """
-    if store.fault is not None:
-        reason = str(store.fault).removesuffix("; nothing was changed")
-        raise StoreError(f"only a sound database can be compacted: {reason}; nothing was changed; 'repair' helps")
+    require_sound(store, "only a sound database can be compacted")
     began = time.monotonic()
     before = _size(store)
     async with store.hold("compacted"):
+        require_sound(store, "only a sound database can be compacted")  # a damage that became known meanwhile
         try:
             await workshop.run("compact", {"file": str(store.file.absolute())}, told)
         except UnfinishedError as error:  # the store puts it in its place when it opens the file anew

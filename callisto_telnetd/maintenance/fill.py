@@ -17,6 +17,7 @@ import orjson
 from callisto_telnetd.db.salvage.report import REPORT_NAME, RepairReport
 from callisto_telnetd.errors import UsageError
 from callisto_telnetd.maintenance.repair import Surroundings
+from callisto_telnetd.maintenance.sound import require_sound
 from callisto_telnetd.maintenance.workshop import Progress
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.trace.sanitiser import clean
@@ -68,8 +69,9 @@ class Fill:
 
         Raises:
             UsageError: something else works on the whole database.
-            StoreError: the backup cannot be used.
+            StoreError: the backup cannot be used, or the database is known to be damaged.
         """
+        self._require_sound()
         self._around.one_at_a_time.require_free()
         order = {**self._order(source, lost), "own": source.own}
         return {
@@ -86,6 +88,7 @@ class Fill:
             UsageError: something else works on the whole database.
             StoreError: nothing was changed.
         """
+        self._require_sound()
         self._around.one_at_a_time.require_free()
         return await self._tasks.finish(self._take(source, lost, origin, told))
 
@@ -99,10 +102,14 @@ class Fill:
         order = {**self._order(source, lost), "change": change}
         async with around.one_at_a_time.held(origin.who, "takes lost rows out of a backup"):
             async with around.store.hold("filled"):
+                self._require_sound()  # a damage that became known meanwhile
                 taken: dict[str, int] = await around.workshop.run("fill", order, told)
             await around.reload()
         await around.audit.note("lost rows taken", origin, f"{source.name}: {counts_text(taken)}")
         return taken
+
+    def _require_sound(self) -> None:
+        require_sound(self._around.store, "only a sound database can be filled up")
 
     def _order(self, source: Source, lost: list[str]) -> Mapping[str, object]:
         return {

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from callisto_telnetd.db.known_damage import known_damage
 from callisto_telnetd.db.media import Media
 from callisto_telnetd.db.memory import Change
 from callisto_telnetd.db.restore.staging import add_recordings, bring_up_to_date, translated
 from callisto_telnetd.db.salvage.fill import fill, look, recordings_wanted
+from callisto_telnetd.errors import DamagedDatabaseError
 from callisto_telnetd.maintenance.worker import Tell
 
 
@@ -26,8 +28,14 @@ def look_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
 
 
 def fill_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
-    """Take the lost rows of ``live``, which nobody has open, out of ``backup``, their recordings first."""
+    """Take the lost rows of ``live``, which nobody has open, out of ``backup``, their recordings first.
+
+    Raises:
+        StoreError: nothing was changed; ``live`` is known to be damaged, among others.
+    """
     live, backup = Path(order["live"]), Path(order["backup"])
+    if damage := known_damage(live):
+        raise DamagedDatabaseError(f"the database is damaged: {damage}; nothing was changed; 'repair' helps")
     os.environ["SQLITE_TMPDIR"] = str(live.parent)
     tell("Taking lost rows", 0, 0)
     media = live.with_name("media")

@@ -16,6 +16,7 @@ import pytest
 from callisto_telnetd.db import compact as compact_module
 from callisto_telnetd.db.compact import compact
 from callisto_telnetd.db.inspection import inspect
+from callisto_telnetd.db.known_damage import file_damage, identity_of, note_of
 from callisto_telnetd.db.own_form import other_form
 from callisto_telnetd.db.schema import APPLICATION_ID, migrations
 from callisto_telnetd.db.store import open_store
@@ -136,6 +137,33 @@ def test_a_damaged_page_is_no_work_for_compact(file: Path) -> None:
         compact({"file": str(file)}, nothing)
     assert file.read_bytes() == content
     assert [path.name for path in file.parent.iterdir()] == ["callisto.db"]
+
+
+def test_a_known_damage_and_a_poor_index_are_no_work_for_compact(file: Path) -> None:
+    """Where a damage is noted, or an index has fewer entries than its table rows, the file stays as it is."""
+    file_damage(file, "row 56 missing from index call_record_user", identity_of(file))
+    before = file.read_bytes()
+    with pytest.raises(DamagedDatabaseError, match=r"is damaged: row 56 missing from .*nothing was changed; 'repair'"):
+        compact({"file": str(file)}, nothing)
+    assert file.read_bytes() == before
+
+    note_of(file).unlink()
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        sql = "SELECT sql FROM sqlite_schema WHERE name = 'call_record_user'"
+        ((made,),) = connection.execute(sql).fetchall()
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute(
+            "UPDATE sqlite_schema SET sql = ? WHERE name = 'call_record_user'", (made + " WHERE id > 9",)
+        )
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:  # as a partial index, emptied of some rows
+        connection.execute("REINDEX call_record_user")
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute("UPDATE sqlite_schema SET sql = ? WHERE name = 'call_record_user'", (made,))
+    assert ask(file, "PRAGMA quick_check") == "ok"
+    before = file.read_bytes()
+    with pytest.raises(DamagedDatabaseError, match=r"index call_record_user has 591 entries for 600 rows; nothing was"):
+        compact({"file": str(file)}, nothing)
+    assert file.read_bytes() == before
 
 
 def test_a_broken_reference_is_no_work_for_compact(file: Path) -> None:

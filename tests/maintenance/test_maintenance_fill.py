@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from callisto_telnetd.db.folder import DataFolder
+from callisto_telnetd.errors import DamagedDatabaseError
+from callisto_telnetd.maintenance.fill_job import fill_job
 from callisto_telnetd.menus.context import Parts
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.terminal.command_door import CommandDoor, Request, run_command
@@ -110,6 +112,30 @@ async def test_the_lost_rows_come_back_and_no_others(folder: DataFolder) -> None
 
         code, printed = await run(parts, "repair", "fill", "yes")
         assert (code, printed[-1]) == (0, f"OK nothing to take: {name} has no row that a repair has lost")
+
+
+async def test_a_database_that_is_known_to_be_damaged_is_neither_filled_nor_compacted(folder: DataFolder) -> None:
+    """Both are refused with the damage and what helps; the file stays as it was found, to the byte."""
+    async with appliance(folder) as parts:
+        await populate(parts)
+        name = (await run(parts, "backup", "create"))[1][-1].split()[2]
+    wipe_leaves_with(folder.database, b"the called")
+    async with appliance(folder) as parts:
+        assert (await run(parts, "repair", "yes"))[0] == 0
+        await parts.audit.close()
+        await parts.store.note_damage("row 56 missing from index", tell=False)
+        before = folder.database.read_bytes()
+        damage = "it is damaged (row 56 missing from index); nothing was changed; 'repair' helps"
+        code, printed = await run(parts, "repair", "fill", name, "yes")
+        assert (code, printed[-1]) == (1, f"Error: only a sound database can be filled up: {damage}")
+        code, printed = await run(parts, "compact")
+        assert (code, printed[-1]) == (1, f"Error: only a sound database can be compacted: {damage}")
+        assert folder.database.read_bytes() == before
+        worker = {"live": str(folder.database), "backup": "", "recordings": "", "lost": [], "change": {}}
+        with pytest.raises(DamagedDatabaseError, match="row 56 missing from index"):
+            fill_job(worker, lambda *_: None)
+        await parts.store.note_sound()
+        assert (await run(parts, "repair", "fill", name, "yes"))[0] == 0
 
 
 async def test_messages_come_with_their_mailboxes_and_recordings(folder: DataFolder) -> None:
