@@ -2,7 +2,8 @@
 
 Rules:
 
-* Every entry of the present database stays, under its number. Of a damaged one, all entries that can be read do.
+* Every entry of the present database stays, under its number. Of a damaged one, all entries that can be read do
+  (``present.py``); what is no entry is set apart into ``quarantine``.
 * Entries that only the other database has are added. Two entries are the same where all that they say is the same,
   whatever their numbers: an entry that was added once under another number is not added again.
 * A number is given once. Added entries keep theirs where none of them was ever given here; else all of them get new
@@ -13,19 +14,19 @@ Rules:
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Collection, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from callisto_telnetd.db.doubtful_rows import set_apart
-from callisto_telnetd.db.tables import HIGHEST_ID, VARIABLES
+from callisto_telnetd.db.doubtful_rows import quarantine, set_apart
+from callisto_telnetd.db.present import LAST_CHANGE_STATE, Present, read_present
+from callisto_telnetd.db.references import mend_references
+from callisto_telnetd.db.tables import HIGHEST_ID, TABLES, VARIABLES
 
 MOST_AUDIT = 100_000
 """Entries that the audit keeps, its newest; entries of a backup are added up to that."""
-LAST_CHANGE_STATE = "last_change"
-"""The key under which the highest number that a change of a variable ever had is kept, where no row tells it."""
 LOST_EVENT = "audit entries lost"
 _UNKNOWN_GAP = 100_000
 """Numbers that are passed over where nobody knows how many were given: more rows than a damage takes off the end."""
@@ -33,10 +34,7 @@ _LATE_GAP = 100
 """Numbers that may have been given since somebody asked for the highest."""
 _PLAUSIBLE = HIGHEST_ID >> 4
 """Numbers of a backup above that are nobody's: our own would find no room behind them."""
-_MOST_TRIES = 10_000
-_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_ERROR}
-"""The last is a table that is not there."""
-_AUDIT, _CHANGES = "audit", "variable_change"
+_AUDIT, _CHANGES, _BATCH = "audit", "variable_change", "batch"
 
 
 class _Memory(NamedTuple):
@@ -96,6 +94,8 @@ class Kept(NamedTuple):
     """Entries that only the other database has."""
     changed: int
     """Entries for variables that change."""
+    whole: bool = True
+    """Whether the present database is known to have no others."""
 
     @property
     def then(self) -> int:
@@ -115,14 +115,14 @@ def preview(live: Path, other: Path) -> Mapping[str, Kept]:
     """
     with closing(sqlite3.connect(":memory:", uri=True, isolation_level=None)) as connection:
         connection.execute("ATTACH ? AS theirs", (f"{other.absolute().as_uri()}?mode=ro&immutable=1",))
-        with _attached(connection, live, closed=False) as here:
-            changed = len(_changed_variables(connection, "theirs")) if here else 0
-            kept = {}
-            for memory in _TABLES:
-                ours = _read_ours(connection, memory, here=here)
-                added = _number_theirs(connection, memory, "theirs", ours.last)
-                kept[memory.table] = Kept(ours.rows, added, changed)
-            return kept
+        present = _read_present(connection, live, closed=False)
+        changed = len(_changed_variables(connection, present, "theirs"))
+        kept = {}
+        for memory in _TABLES:
+            ours = _ours(connection, memory, present)
+            added = _number_theirs(connection, memory, "theirs", ours.last)
+            kept[memory.table] = Kept(ours.rows, added, changed, ours.whole)
+        return kept
 
 
 def carry_memory(connection: sqlite3.Connection, live: Path, change: Change, given: Mapping[str, int]) -> None:
@@ -130,24 +130,28 @@ def carry_memory(connection: sqlite3.Connection, live: Path, change: Change, giv
 
     Args:
         connection: To that database, of the newest schema, opened with ``uri=True``, in no transaction.
-        live: The present database, which nobody has open; one that cannot be read gives nothing.
+        live: The present database, which nobody has open; of a damaged one all that can be found is taken.
         change: Whose change it is.
         given: The highest numbers that were given, by table, where that is known better than by the file.
 
     Raises:
-        sqlite3.Error: it cannot be done; whoever calls throws the new database away.
+        sqlite3.Error, StoreError: it cannot be done; whoever calls throws the new database away.
     """
     connection.execute("PRAGMA foreign_keys=OFF").fetchall()
-    with _attached(connection, live, closed=True) as here:
-        changed = _changed_variables(connection, "main") if here else []
-        read = [(memory, _read_ours(connection, memory, here=here)) for memory in _TABLES]
-        connection.execute("BEGIN")
-        triggers = take_triggers(connection)
-        highest = {memory.table: _carry(connection, memory, ours, given) for memory, ours in read}
-        for sql in triggers:
-            connection.execute(sql)
-        connection.execute("COMMIT")
-    set_apart(connection, change.at, (_AUDIT, _CHANGES))  # what a damage has made of the present rows
+    present = _read_present(connection, live, closed=True)
+    changed = _changed_variables(connection, present, "main")
+    connection.execute("BEGIN")
+    triggers = take_triggers(connection)
+    highest = {
+        memory.table: _carry(connection, memory, _ours(connection, memory, present), given) for memory in _TABLES
+    }
+    for refused in present.refused:
+        quarantine(connection, refused.table, refused.values, refused.reason, change.at)
+    for sql in triggers:
+        connection.execute(sql)
+    mend_references(connection, only=(_CHANGES,))  # an entry that is lost may have been undone by one that is not
+    connection.execute("COMMIT")
+    set_apart(connection, change.at, (_AUDIT, _CHANGES))  # a past state is taken as it was, but for these
     raise_numbers(connection, highest, change.at)
     connection.execute("BEGIN")
     note_changes(connection, changed, change)
@@ -166,7 +170,10 @@ def highest_given(connection: sqlite3.Connection, given: Mapping[str, int], lost
         sqlite3.Error: it cannot be read.
     """
     last = {memory.table: _last(connection, memory.table) for memory in _TABLES}
-    return {table: _beyond(number, given.get(table)) if table in lost else number for table, number in last.items()}
+    return {
+        table: _beyond(number, given.get(table)) if table in lost else max(number, given.get(table, 0))
+        for table, number in last.items()
+    }
 
 
 def _beyond(last: int, given: int | None) -> int:
@@ -202,41 +209,26 @@ def raise_numbers(connection: sqlite3.Connection, highest: Mapping[str, int], at
         )
 
 
-@contextmanager
-def _attached(connection: sqlite3.Connection, live: Path, *, closed: bool) -> Iterator[bool]:
-    """Have the present database at hand as ``here``, and say whether it is one."""
-    uri = f"{live.absolute().as_uri()}?mode=ro{'&immutable=1' if closed else ''}"
-    try:
-        connection.execute("ATTACH ? AS here", (uri,))
-        connection.execute("SELECT count(*) FROM here.sqlite_schema").fetchall()
-    except sqlite3.DatabaseError:
-        with suppress(sqlite3.Error):
-            connection.execute("DETACH here")
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        with suppress(sqlite3.Error):  # in a transaction, where something has failed: the connection is closed next
-            connection.execute("DETACH here")
+def _read_present(connection: sqlite3.Connection, live: Path, *, closed: bool) -> Present:
+    tables = [table for table in TABLES if table.name in SAID]
+    return read_present(connection, live, tables, closed=closed)
 
 
-def _changed_variables(connection: sqlite3.Connection, then: str) -> list[tuple[str, str | None, str | None]]:
+def _changed_variables(
+    connection: sqlite3.Connection, present: Present, then: str
+) -> list[tuple[str, str | None, str | None]]:
     """Return the variables whose stored texts differ: name, text here, text then; None is the default.
 
     A text that no variable can have is none: its default stands in, as ever.
     """
-    texts = []
+    if present.variables is None:  # of a damaged database nobody knows what it held
+        return []
     before, connection.text_factory = connection.text_factory, lambda data: data.decode("utf-8", "surrogateescape")
     try:
-        for schema in ("here", then):
-            rows = connection.execute(f"SELECT name, value FROM {schema}.variable").fetchall()
-            texts.append({name: value for name, value in rows if not VARIABLES.faults((name, value))})
-    except sqlite3.DatabaseError:  # of a damaged database nobody knows what it held
-        return []
+        rows = connection.execute(f"SELECT name, value FROM {then}.variable").fetchall()
     finally:
         connection.text_factory = before
-    now, after = texts
+    now, after = present.variables, {name: value for name, value in rows if not VARIABLES.faults((name, value))}
     names = sorted({*now, *after})
     return [(name, now.get(name), after.get(name)) for name in names if now.get(name) != after.get(name)]
 
@@ -256,12 +248,14 @@ def _carry(connection: sqlite3.Connection, memory: _Memory, ours: _Ours, given: 
         The highest number that may have been given.
     """
     execute, table = connection.execute, memory.table
-    highest = ours.last if ours.whole else _beyond(ours.last, given.get(table))
+    last = max(ours.last, _kept_last(connection, table))
+    highest = max(last, given.get(table, 0)) if ours.whole else _beyond(last, given.get(table))
     _number_theirs(connection, memory, "main", highest)
     said = ", ".join(f"t.{column}" for column in memory.said)
-    links = "".join(
-        f", (SELECT n.ours FROM temp.numbers_{table} AS n WHERE n.theirs = t.{column})" for column in memory.links
-    )
+    links = "".join(f", {_link(memory, column)}" for column in memory.links)
+    if _BATCH in memory.links:
+        execute(f"CREATE TEMP TABLE batches AS SELECT batch, min(id) AS first FROM main.{table} GROUP BY batch")
+        execute("CREATE INDEX temp.batches_batch ON batches (batch)")
     execute(
         f"CREATE TEMP TABLE added_{table} AS SELECT n.ours AS id, {said}{links}"
         f" FROM temp.numbers_{table} AS n JOIN main.{table} AS t ON t.id = n.theirs WHERE n.added"
@@ -274,28 +268,24 @@ def _carry(connection: sqlite3.Connection, memory: _Memory, ours: _Ours, given: 
     return highest
 
 
-def _read_ours(connection: sqlite3.Connection, memory: _Memory, *, here: bool) -> _Ours:
-    """Read the present entries into ``temp.our_TABLE``; around damaged pages, where there are some."""
-    table, columns = memory.table, ", ".join((*memory.said, *memory.links))
-    connection.execute(f"CREATE TEMP TABLE our_{table} (id INTEGER PRIMARY KEY, {columns})")
-    sql = (
-        f"INSERT INTO temp.our_{table} (id, {columns}) SELECT id, {columns} FROM here.{table} NOT INDEXED"
-        " WHERE id BETWEEN ? AND ?"
-    )
-    ranges, whole, tries = [(1, HIGHEST_ID)] if here else [], here, 0
-    while ranges and (tries := tries + 1) <= _MOST_TRIES:
-        first, last = ranges.pop()
-        try:
-            connection.execute(sql, (first, last))
-        except sqlite3.DatabaseError as error:  # the statement has left nothing
-            code = error.sqlite_errorcode & 0xFF
-            if code not in _DAMAGE:
-                raise
-            whole = False
-            if code != sqlite3.SQLITE_ERROR and first < last:
-                middle = (first + last) // 2
-                ranges += [(middle + 1, last), (first, middle)]
-    return _Ours(_count(connection, f"temp.our_{table}"), _last(connection, table, "temp.our_"), whole)
+def _link(memory: _Memory, column: str) -> str:
+    """Return what asks for the number here of the entry that another one of theirs, ``t``, names."""
+    ours = f"(SELECT n.ours FROM temp.numbers_{memory.table} AS n WHERE n.theirs = {{}})"
+    named = ours.format(f"t.{column}")
+    if column != _BATCH:
+        return named
+    # A batch is known by its first entry; where that is gone, by the first of those that are left.
+    left = ours.format("(SELECT b.first FROM temp.batches AS b WHERE b.batch = t.batch)")
+    return f"coalesce({named}, {left})"
+
+
+def _ours(connection: sqlite3.Connection, memory: _Memory, present: Present) -> _Ours:
+    """Return what was read of the present entries of a table."""
+    table = f"temp.our_{memory.table}"
+    last = int(connection.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0])
+    if memory.table == _CHANGES:
+        last = max(last, present.last_change)
+    return _Ours(_count(connection, table), last, memory.table not in present.damaged)
 
 
 def _number_theirs(connection: sqlite3.Connection, memory: _Memory, theirs: str, highest: int) -> int:
@@ -357,15 +347,18 @@ def note_changes(
     )
 
 
-def _last(connection: sqlite3.Connection, table: str, schema: str = "main.") -> int:
+def _last(connection: sqlite3.Connection, table: str) -> int:
     """Return the highest number that was given, as far as rows and the kept state tell."""
-    last = int(connection.execute(f"SELECT coalesce(max(id), 0) FROM {schema}{table}").fetchone()[0])
-    if table == _CHANGES:
-        kept = "SELECT coalesce(max(CAST(value AS INTEGER)), 0) FROM {}.state WHERE key = ?"
-        for place in ("main", "here"):
-            with suppress(sqlite3.Error):  # there is none of that name, or it cannot be read
-                last = max(last, int(connection.execute(kept.format(place), (LAST_CHANGE_STATE,)).fetchone()[0]))
-    return last
+    last = int(connection.execute(f"SELECT coalesce(max(id), 0) FROM main.{table}").fetchone()[0])
+    return max(last, _kept_last(connection, table))
+
+
+def _kept_last(connection: sqlite3.Connection, table: str) -> int:
+    """Return the number that ``state`` keeps for the table; 0 for none."""
+    if table != _CHANGES:
+        return 0
+    sql = "SELECT coalesce(max(CAST(value AS INTEGER)), 0) FROM main.state WHERE key = ?"
+    return int(connection.execute(sql, (LAST_CHANGE_STATE,)).fetchone()[0])
 
 
 def _count(connection: sqlite3.Connection, table: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from callisto_telnetd.db.tables import TABLES
@@ -21,17 +21,18 @@ class Mended(NamedTuple):
     """References taken off because nothing stands behind them."""
 
 
-def mend_references(connection: sqlite3.Connection) -> Mapping[str, Mended]:
+def mend_references(connection: sqlite3.Connection, only: Collection[str] = ()) -> Mapping[str, Mended]:
     """Make lost parents anew as placeholders, and clear what a change undoes where that is gone; by table.
 
     Args:
         connection: In a transaction.
+        only: The tables whose references are looked at; none of them means all.
 
     Raises:
         sqlite3.Error: it cannot be done.
     """
     mended = {table.name: Mended() for table in TABLES}
-    for table in reversed(TABLES):
+    for table in reversed([table for table in TABLES if not only or table.name in only]):
         for reference in table.references:
             missing = (
                 f'"{reference.column}" IS NOT NULL AND "{reference.column}" NOT IN'

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from callisto_telnetd.db import memory
-from callisto_telnetd.db.memory import LAST_CHANGE_STATE, LOST_EVENT, Change, carry_memory, preview
+from callisto_telnetd.db.memory import LOST_EVENT, Change, carry_memory, highest_given, preview
+from callisto_telnetd.db.present import LAST_CHANGE_STATE
 from callisto_telnetd.db.salvage.repair import Order, repair
 from callisto_telnetd.variables import ledger
 from tests.db.restoring import AT, CHANGE, make_database
@@ -52,6 +53,15 @@ def change(file: Path, number: int, value: str, *, batch: int | None = None, und
     """Write a change of gWebTimeout."""
     row = (number, batch or number, AT, value, undoes)
     ask(file, "INSERT INTO variable_change VALUES (?, ?, ?, 'gWebTimeout', '1', ?, 'ada', '', '', '', ?)", row)
+
+
+def change_often(file: Path, count: int) -> None:
+    """Write so many changes, each of which undoes the one before."""
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.executemany(
+            "INSERT INTO variable_change VALUES (?, ?, ?, 'gWebTimeout', '1', ?, 'ada', '', '', '', ?)",
+            [(number, number, AT, f"value {number}", number - 1 or None) for number in range(1, count + 1)],
+        )
 
 
 def carry(other: Path, live: Path, given: Mapping[str, int] | None = None, by: Change = CHANGE) -> None:
@@ -207,3 +217,126 @@ def test_a_copy_that_is_put_in_place_goes_on_with_the_memory(live: Path, other: 
 def test_the_key_of_the_last_number_has_one_name() -> None:
     """Whoever writes changes looks where a repair or a restore keeps the highest number."""
     assert ledger.LAST_CHANGE_STATE == LAST_CHANGE_STATE
+
+
+def pages_with(file: Path, text: bytes) -> list[int]:
+    """Return where the leaves of tables begin that have a text."""
+    content = file.read_bytes()
+    places = range(0, len(content), 4096)
+    return [at for at in places if content[at : at + 1] == b"\x0d" and text in content[at : at + 4096]]
+
+
+def overwrite(file: Path, at: int, data: bytes) -> None:
+    """Damage a file."""
+    with file.open("r+b") as stream:
+        stream.seek(at)
+        stream.write(data)
+
+
+def test_a_lost_first_page_takes_no_entry(live: Path, other: Path, tmp_path: Path) -> None:
+    """A file that SQLite opens no more gives all its entries to the copy that takes its place, and to a restore."""
+    written = {number: f"event {number}" for number in range(1, 501)}
+    audit(live, written)
+    change_often(live, 100)
+    ask(live, "DELETE FROM audit WHERE id > 500")
+    overwrite(live, 0, bytes(4096))
+    again = tmp_path / "again.db"
+    again.write_bytes(other.read_bytes())
+    carry(again, live)
+    what = (tmp_path / "damaged", "20261123-101500", AT, lambda _name, _text: None)
+    repair(Order(live, *what, backup=other), lambda *_told: None)
+
+    for file in (live, again):
+        found = events(file)
+        assert {number: found[number] for number in written} == written
+        assert [number for number, *_ in changes(file)] == list(range(1, 101))
+
+
+def test_another_encoding_takes_no_entry(live: Path, other: Path, tmp_path: Path) -> None:
+    """A present database in UTF-16, which SQLite attaches to no other, gives all its entries and its variables."""
+    audit(live, {1: "one", 2: "two"})
+    ask(live, "INSERT INTO variable VALUES ('gWebTimeout', '16')")
+    wide = tmp_path / "wide.db"
+    with closing(sqlite3.connect(live)) as source, closing(sqlite3.connect(wide)) as target:
+        target.execute("PRAGMA encoding = 'UTF-16le'")
+        target.executescript("\n".join(source.iterdump()))
+    carry(other, wide)
+
+    assert events(other) == {1: "one", 2: "two", 3: "variable changed"}
+    assert ask(other, "SELECT name, old, new FROM variable_change") == [("gWebTimeout", "16", None)]
+
+
+def test_a_batch_whose_first_change_is_gone_is_known_by_the_next(live: Path, other: Path) -> None:
+    """A backup that lacks the first change of a batch is taken over by an appliance that gave its number itself."""
+    change(live, 1, "40")
+    for number in (2, 3):
+        change(other, number, str(number), batch=1)
+    ask(
+        live,
+        "INSERT INTO variable_change SELECT 2, 2, at, name, old, new, who, door, source, note, 1 FROM variable_change",
+    )
+    carry(other, live)
+
+    assert changes(other) == [(1, 1, "40", None), (2, 2, "40", 1), (4, 4, "2", None), (5, 4, "3", None)]
+
+
+def test_bad_rows_of_the_present_audit_are_set_apart(live: Path, other: Path) -> None:
+    """A text that became a blob, a text that is none and a number that two entries have: no restore fails for them."""
+    audit(live, {1: "first", 2: "twicetwice", 3: "third", 4: "fourth"})
+    (leaf,) = pages_with(live, b"twicetwice")
+    page = live.read_bytes()[leaf : leaf + 4096]
+    third, fourth = page.index(b"third"), page.index(b"fourth")
+    overwrite(live, leaf + fourth, b"\xff")
+    # A record begins with its size, its row id, its header's size, and the serial types of id, at and event.
+    begin = page.rindex(bytes([3, 8, 0]), 0, third)
+    assert page[begin + 4] == len("third") * 2 + 13
+    overwrite(live, leaf + begin, b"\x02")
+    begin = page.rindex(bytes([1, 8, 0]), 0, page.index(b"first"))
+    overwrite(live, leaf + begin + 4, bytes([len("first") * 2 + 12]))
+    carry(other, live)
+
+    assert events(other) == {2: "twicetwice"}
+    apart = ask(other, "SELECT origin, content ->> 'id', reason FROM quarantine ORDER BY 2, reason")
+    assert [(origin, id, reason.split(" ")[0]) for origin, id, reason in apart] == [
+        ("audit", 1, "event"),
+        ("audit", 2, "another"),
+        ("audit", 4, "event"),
+    ]
+
+
+def test_a_lost_interior_page_takes_no_entry(live: Path, other: Path) -> None:
+    """The leaves below a damaged page are read all the same, the newest as well as the oldest."""
+    written = {number: f"event {number}" for number in range(1, 3001)}
+    audit(live, written)
+    (root,) = ask(live, "SELECT rootpage FROM sqlite_schema WHERE name = 'audit'")[0]
+    overwrite(live, (root - 1) * 4096, bytes(4096))
+    carry(other, live)
+
+    found = events(other)
+    assert {number: found.get(number) for number in written} == written
+
+
+def test_an_entry_that_undoes_a_lost_one_undoes_none(live: Path, other: Path) -> None:
+    """What a damage has taken leaves no reference behind."""
+    change_often(live, 1000)
+    (leaf,) = pages_with(live, b"gWebTimeout1value 300")
+    overwrite(live, leaf, bytes(4096))
+    carry(other, live)
+
+    rows = changes(other)
+    assert 900 < len(rows) < 1000
+    assert len([number for number, _, _, undoes in rows if number > 1 and undoes is None]) == 1
+
+
+def test_numbers_known_in_memory_are_not_given_again(live: Path, other: Path, tmp_path: Path) -> None:
+    """Entries that are gone although the table reads whole keep their numbers, in a restore and in a repair."""
+    audit(live, {1: "one"})
+    audit(other, {2: "two"})
+    given = {"audit": 9, "variable_change": 9}
+    again = tmp_path / "again.db"
+    again.write_bytes(other.read_bytes())
+    carry(other, live, given)
+    assert events(other) == {1: "one", 10: "two"}
+    change(live, 1, "15")
+    with closing(sqlite3.connect(live)) as connection:
+        assert highest_given(connection, given, lost=()) == given

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from callisto_telnetd.db.inspection import inspect
-from callisto_telnetd.db.memory import LAST_CHANGE_STATE
 from callisto_telnetd.db.own_form import other_form
+from callisto_telnetd.db.present import LAST_CHANGE_STATE
 from callisto_telnetd.db.restore.outlook import Outlook
 from callisto_telnetd.db.restore.plan import changed_settings, look_ahead
 from callisto_telnetd.db.restore.recordings import remove_unnamed

@@ -54,6 +54,11 @@ def look_ahead(live: Path, backup: Unpacked) -> Outlook:
         now = content_of(live, closed=False)
     except DamagedDatabaseError as error:
         notes.append(f"what is there now is not known: {error}")
+    notes += [
+        f"{table} here is damaged: entries of it that can be read stay ({kept.now})"
+        for table, kept in memory.items()
+        if not kept.whole
+    ]
     if not backup.secrets and backup.is_past:
         notes.append("the accounts stay as they are")
     elif not backup.secrets:

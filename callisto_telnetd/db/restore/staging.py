@@ -25,8 +25,9 @@ from callisto_telnetd.db.doubtful_rows import set_apart
 from callisto_telnetd.db.durable import sync
 from callisto_telnetd.db.inspection import inspect
 from callisto_telnetd.db.media import Media
-from callisto_telnetd.db.memory import LAST_CHANGE_STATE, Change, carry_memory
+from callisto_telnetd.db.memory import Change, carry_memory
 from callisto_telnetd.db.own_form import copy_in_own_form
+from callisto_telnetd.db.present import LAST_CHANGE_STATE
 from callisto_telnetd.db.quiet import open_quietly
 from callisto_telnetd.db.restore.judgement import judge
 from callisto_telnetd.db.restore.outlook import no_room_text
@@ -146,7 +147,7 @@ def carry_over(
     """Put what stays of the present state into the new database; nobody has either open.
 
     Args:
-        live: The present database; one that cannot be read gives nothing.
+        live: The present database; of a damaged one audit and history are taken as far as they can be found.
         accounts: The accounts that there are to be; None for those of the backup.
         remembered: Rows of ``state`` that memory knows better than any file.
         change: Whose change the restore is, for the history of variables.
@@ -170,6 +171,8 @@ def carry_over(
         fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if fault != "ok":
             raise DamagedDatabaseError(f"the new database is not sound: {fault}; nothing was changed")
+        if connection.execute("PRAGMA foreign_key_check(variable_change)").fetchone():
+            raise DamagedDatabaseError("the new database is not sound: a change undoes none; nothing was changed")
 
 
 def take_settings(source: Path, target: Path) -> None:
