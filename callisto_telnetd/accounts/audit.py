@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -64,8 +64,6 @@ class Audit:
         self._lost = 0
         self._until_trim = 0
         self._pauses = 0
-        self.last_noted = 0
-        """The number of the last entry that was written here; 0 for none. A change of a variable writes its own."""
         self._tasks = Tasks()
         self._writing: asyncio.Task[None] | None = None
         self._closing = False
@@ -106,7 +104,7 @@ class Audit:
 
     async def _write(self, entry: _Waiting) -> None:
         try:
-            self._take_number([entry], await self._store.apply(entry.statements, patient=False))
+            await self._store.apply(entry.statements, patient=False)
         except HeldError:
             self._keep_waiting(entry)
         except StoreError as error:
@@ -147,7 +145,7 @@ class Audit:
             batch = list(islice(self._waiting, count))
             try:
                 statements = [each for entry in batch for each in entry.statements]
-                self._take_number(batch, await self._store.apply(statements, patient=False))
+                await self._store.apply(statements, patient=False)
             except HeldError:
                 if self._closing or not self._store.usable:
                     return  # the next return tries again
@@ -171,12 +169,6 @@ class Audit:
         await self._tasks.ended()
         if missing := len(self._waiting) + self._lost:
             self._log.warning("entries missing in the audit: the database did not come back", count=missing)
-
-    def _take_number(self, entries: Sequence[_Waiting], row_ids: Sequence[int]) -> None:
-        """Remember the number of the last of the entries that were written."""
-        statements = [sql for entry in entries for sql, _ in entry.statements]
-        written = (row_id for row_id, sql in zip(row_ids, statements, strict=True) if sql == _INSERT)
-        self.last_noted = max((self.last_noted, *written))
 
     async def last_number(self) -> int:
         """Return the highest number of an entry; 0 for none.

@@ -56,6 +56,8 @@ class Store:
         """Why it cannot be used now; None where it can."""
         self.damage = known_damage(file) if fault is None else ""
         """What is known to be wrong with the file, which is not written to; blank where nothing is."""
+        self.last_audited = 0
+        """The highest number that the audit had when a transaction had written to it; 0 where none has so far."""
         self.untouched = False
         """Whether nobody has opened the file yet; it has a fault until somebody has held it."""
         self.form = ""
@@ -309,6 +311,7 @@ class Store:
                 for sql, parameters in statements:
                     async with connection.execute(sql, parameters) as cursor:
                         ids.append(cursor.lastrowid or 0)
+                audited = await _last_audited(connection) if any(map(_writes_audit, statements)) else 0
                 await connection.execute("COMMIT")
             except sqlite3.Error as error:
                 await self._take_failure(connection, error)
@@ -316,6 +319,7 @@ class Store:
             except BaseException:  # a value that SQLite cannot take, or the loop's end: no transaction stays open
                 await _roll_back(connection)
                 raise
+            self.last_audited = max(self.last_audited, audited)
             if then is not None:
                 then(ids)
             return ids
@@ -340,6 +344,17 @@ class Store:
         await self._tasks.ended()
         if self._connection is not None:
             await self._connection.close()
+
+
+def _writes_audit(statement: Statement) -> bool:
+    """Whether the audit has a new entry after it: one of its own, or that of the trigger for a changed variable."""
+    return statement[0].startswith(("INSERT INTO audit ", "INSERT INTO variable_change "))
+
+
+async def _last_audited(connection: aiosqlite.Connection) -> int:
+    """Return the highest number in the audit; the row id of a change is not that of what its trigger has written."""
+    rows = await connection.execute_fetchall("SELECT coalesce(max(id), 0) FROM audit")
+    return int(next(iter(rows))[0])
 
 
 async def _roll_back(connection: aiosqlite.Connection) -> None:
