@@ -11,7 +11,7 @@ from callisto_telnetd.db.known_damage import known_damage
 from callisto_telnetd.db.media import Media
 from callisto_telnetd.db.memory import Change
 from callisto_telnetd.db.restore.staging import add_recordings, bring_up_to_date, translated
-from callisto_telnetd.db.salvage.fill import fill, look, recordings_wanted
+from callisto_telnetd.db.salvage.fill import Wanted, fill, look, recordings_wanted
 from callisto_telnetd.errors import DamagedDatabaseError
 from callisto_telnetd.maintenance.worker import Tell
 
@@ -24,7 +24,7 @@ def look_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
     if order["own"]:
         with translated("the backup cannot be brought up to date"):
             bring_up_to_date(backup)
-    return look(live, backup, order["lost"])
+    return look(live, backup, Wanted(**order["wanted"]))
 
 
 def fill_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
@@ -42,4 +42,4 @@ def fill_job(order: Mapping[str, Any], tell: Tell) -> Mapping[str, Any]:
     wanted = recordings_wanted(live, backup, Path(order["recordings"])) if order["recordings"] else []
     with translated("the recordings cannot be added"), Media(media).filling("a set of recordings"):
         add_recordings(media, [path for path in wanted if not (media / path.name).exists()])
-    return fill(live, backup, order["lost"], Change(**order["change"]))
+    return fill(live, backup, Wanted(**order["wanted"]), order["found"], Change(**order["change"]))

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
+from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from callisto_telnetd.db.salvage.report import RepairReport
 from callisto_telnetd.errors import UsageError
 from callisto_telnetd.maintenance.backups import Listed
-from callisto_telnetd.maintenance.fill import Source, counts_text
+from callisto_telnetd.maintenance.fill import Lost, Source, counts_text
 from callisto_telnetd.maintenance.snapshots import Snapshot, age_text
 from callisto_telnetd.maintenance.unpacking import Unpacking
+from callisto_telnetd.maintenance.workshop import Progress
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
 from callisto_telnetd.menus.arguments import require_count, take_yes
 from callisto_telnetd.menus.backup_source import ask_password
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.progress import progress
 from callisto_telnetd.quantities import counted, format_duration
-from callisto_telnetd.work import in_thread
 
 USAGE = "repair fill [FILE] [yes]"
 
@@ -28,12 +31,12 @@ async def fill(context: Context, words: Sequence[str]) -> AsyncGenerator[Answer,
     """Show which lost rows a backup has, ask, and take them."""
     plain, confirmed = take_yes(words)
     require_count(plain, 0, 1, USAGE)
-    report = await in_thread(context.parts.fill.last_report)
-    place = plain[0] if plain else await _newest_place(context)
+    lost = await context.parts.fill.lost()
+    place = plain[0] if plain else await _newest_place(context, lost)
     async with AsyncExitStack() as stack:
         snapshot = await context.parts.snapshots.newest()
         if snapshot is not None and place == snapshot.path.name:
-            source = Source(place, snapshot.path, None, own=False)
+            source, keep_for = Source(place, snapshot.path, None, snapshot.at, own=False), None
         else:
             path = context.parts.backups.require(place)
             password = await ask_password(context, place)
@@ -42,34 +45,56 @@ async def fill(context: Context, words: Sequence[str]) -> AsyncGenerator[Answer,
             async with progress(unpacking.open) as steps:
                 async for line in steps:
                     yield Line(line)
-                backup = steps.result.backup
-            source = Source(Path(place).name, backup.database, backup.recordings, own=True)
-        async with aclosing(_taken(context, source, report, confirmed=confirmed)) as answers:
+                opened, keep_for = steps.result, unpacking.keep_for
+            backup, at = opened.backup, datetime.fromisoformat(opened.facts["created"])
+            source = Source(Path(place).name, backup.database, backup.recordings, at, own=True)
+        async with aclosing(_taken(context, source, lost, keep_for, confirmed=confirmed)) as answers:
             async for answer in answers:
                 yield answer
 
 
 async def _taken(
-    context: Context, source: Source, report: RepairReport, *, confirmed: bool
+    context: Context,
+    source: Source,
+    lost: Lost,
+    keep_for: Callable[[asyncio.Task[Any]], None] | None,
+    *,
+    confirmed: bool,
 ) -> AsyncGenerator[Answer, None]:
-    parts, lost = context.parts, report.lost_tables
+    parts = context.parts
     async with progress(partial(parts.fill.look, source, lost)) as steps:
         async for line in steps:
             yield Line(line)
         found = steps.result
     lines = [
         f"{each.table}: {counted(found.get(each.table, 0), 'row')} to take; the repair lost {each.lost_text or 'none'}"
-        for each in report.tables
-        if each.table in lost
+        for each in lost.report.tables
+        if each.table in lost.report.lost_tables
     ]
     yield Fact({"file": source.name, "found": found}, tuple(lines))
     if not found:
         yield Done(f"nothing to take: {source.name} has no row that a repair has lost")
         return
+    if more := [
+        f"{each.table}: {found[each.table]} instead of {each.most_to_fill}"
+        for each in lost.report.tables
+        if each.most_to_fill is not None and found.get(each.table, 0) > each.most_to_fill
+    ]:
+        deleted = f"{source.name} has more rows than the repair can have lost ({', '.join(more)})"
+        if confirmed:
+            raise UsageError(f"{deleted}: deleted ones would come back; nothing was changed; without 'yes' it asks")
+        yield Line(f"Warning: {deleted}: rows that were deleted since it was made come back as well")
     count = counted(sum(found.values()), "row")
     await context.confirm(f"Take {count} out of {source.name}; all others stay as they are", confirmed=confirmed)
     context.dialogue.commit()
-    async with progress(lambda told: parts.fill.take(source, lost, context.origin, told)) as steps:
+
+    async def take(told: Callable[[Progress], None]) -> dict[str, int]:
+        task = parts.fill.begin(source, lost, found, context.origin, told)
+        if keep_for is not None:
+            keep_for(task)
+        return await asyncio.shield(task)  # who leaves does not stop it
+
+    async with progress(take) as steps:
         async for line in steps:
             yield Line(line)
         taken = steps.result
@@ -77,28 +102,36 @@ async def _taken(
     yield Done(f"{counted(sum(taken.values()), 'row')} taken out of {source.name} ({counts_text(taken)})")
 
 
-async def _newest_place(context: Context) -> str:
-    """Return the name of the newest good backup of either kind.
+async def _newest_place(context: Context, lost: Lost) -> str:
+    """Return the name of the newest good backup of either kind from before the repair.
 
     Raises:
         UsageError: there is none.
     """
-    archive, snapshot = await newest_good(context)
+    archive, snapshot = await newest_good(context, lost.has)
     if archive is not None and (snapshot is None or archive.at >= snapshot.at):
         return archive.path.name
     if snapshot is None:
-        raise UsageError("there is no good backup; nothing was changed")
+        raise UsageError("there is no good backup from before the repair; nothing was changed")
     return snapshot.path.name
 
 
-async def newest_good(context: Context) -> tuple[Listed | None, Snapshot | None]:
-    """Return the newest good backup of each kind: an archive that was verified here, a copy of the database."""
-    listed = await context.parts.backups.list()
+async def newest_good(
+    context: Context, fits: Callable[[datetime], bool] = lambda _: True
+) -> tuple[Listed | None, Snapshot | None]:
+    """Return the newest good backup of each kind: an archive that was verified here, a copy of the database.
+
+    Args:
+        context: Where it is asked.
+        fits: Whether one of that time counts; of the copies only the newest is looked at.
+    """
+    listed = [each for each in await context.parts.backups.list() if fits(each.at)]
     # What is known of the archives may have been lost with other rows: then the newest is the best that there is.
     good = [each for each in listed if each.known.verified and not each.known.doubtful]
     if not any(each.known.verified for each in listed):
         good = [each for each in listed if each.protected is not None]
-    return (good[0] if good else None), await context.parts.snapshots.newest()
+    snapshot = await context.parts.snapshots.newest()
+    return (good[0] if good else None), (snapshot if snapshot is not None and fits(snapshot.at) else None)
 
 
 async def offer(context: Context, report: RepairReport) -> Fact:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from callisto_telnetd.db.folder import DataFolder
+from callisto_telnetd.db.known_damage import file_damage, identity_of
+from callisto_telnetd.db.salvage.report import LOST_STATE
 from callisto_telnetd.errors import DamagedDatabaseError
 from callisto_telnetd.maintenance.fill_job import fill_job
 from callisto_telnetd.menus.context import Parts
@@ -19,21 +23,28 @@ from tests.maintenance.test_maintenance_mode import appliance
 ADA = Origin("ada", "local", "local")
 PASSWORD = "correct horse battery"
 AT = "2026-11-23T10:15:00+01:00"
+FILLED = (
+    "Error: what the last repair has lost is filled up, or another database has taken the place of the repaired one;"
+    " nothing was changed"
+)
 RECORDING = b"a voice message"
 HASH = hashlib.sha256(RECORDING).hexdigest()
 
 
-async def run(parts: Parts, *words: str, secrets: Sequence[str] = (PASSWORD,)) -> tuple[int, list[str]]:
-    """Run a command line and return its exit code and what it prints."""
+async def run(
+    parts: Parts, *words: str, secrets: Sequence[str] = (PASSWORD,), answer: str = ""
+) -> tuple[int, list[str]]:
+    """Run a command line, answer its question, and return its exit code and what it prints."""
     printed: list[str] = []
 
-    async def ask(_question: str, _secret: bool) -> str:
-        raise AssertionError("nothing is to be asked")
+    async def ask(question: str, _secret: bool) -> str:
+        assert answer, question
+        return answer
 
     async def drain() -> None:
         pass
 
-    request = Request(list(words), secrets=tuple(secrets))
+    request = Request(list(words), secrets=tuple(secrets), terminal=bool(answer))
     code = await run_command(parts, ADA, CommandDoor(request, lambda frame: printed.append(frame.text), ask, drain))
     return code, printed
 
@@ -110,8 +121,43 @@ async def test_the_lost_rows_come_back_and_no_others(folder: DataFolder) -> None
         assert [entry.event for entry in await parts.audit.entries(5)][-1] == "lost rows taken"
         assert await parts.self_check.run("full") == []
 
+        await parts.store.apply([("DELETE FROM call_record WHERE id < 21", ())])
         code, printed = await run(parts, "repair", "fill", "yes")
-        assert (code, printed[-1]) == (0, f"OK nothing to take: {name} has no row that a repair has lost")
+        assert (code, printed) == (2, [FILLED])
+
+
+async def test_deleted_rows_come_back_at_most_after_a_warning(folder: DataFolder) -> None:
+    """Where a backup has more than was lost, 'yes' is no answer; a newer backup, or another database, is refused."""
+    async with appliance(folder) as parts:
+        await populate(parts)
+        name = (await run(parts, "backup", "create"))[1][-1].split()[2]
+        await parts.store.apply([("DELETE FROM call_record WHERE id > 990", ())])
+    wipe_leaves_with(folder.database, b"the called")
+    async with appliance(folder) as parts:
+        assert (await run(parts, "repair", "yes"))[0] == 0
+        text = await parts.store.get_state(LOST_STATE) or ""
+        made = datetime.fromisoformat(json.loads(text)["at"])
+        earlier = json.dumps({**json.loads(text), "at": (made - timedelta(days=1)).isoformat()})
+        await parts.store.set_state(LOST_STATE, earlier)
+        code, printed = await run(parts, "repair", "fill", name, "yes")
+        after = f"Error: {name} is from after the repair, and has nothing of what was lost; nothing was changed"
+        assert (code, printed[-1]) == (2, after)
+        code, printed = await run(parts, "repair", "fill", "yes")
+        assert (code, printed) == (2, ["Error: there is no good backup from before the repair; nothing was changed"])
+        await parts.store.set_state(LOST_STATE, text)
+
+        more = f"{name} has more rows than the repair can have lost (call_record: 1000 instead of 990)"
+        code, printed = await run(parts, "repair", "fill", name, "yes")
+        refused = f"Error: {more}: deleted ones would come back; nothing was changed; without 'yes' it asks"
+        assert (code, printed[-1]) == (2, refused)
+        assert await parts.store.fetch("SELECT count(*) FROM call_record") == [(0,)]
+        code, printed = await run(parts, "repair", "fill", name, answer="y")
+        assert f"Warning: {more}: rows that were deleted since it was made come back as well" in printed
+        assert (code, printed[-1]) == (0, f"OK 1000 rows taken out of {name} (call_record: 1000)")
+
+        await parts.store.set_state(LOST_STATE, text)  # as if nothing were filled: now another database comes
+        assert (await run(parts, "backup", "restore", name, "yes"))[0] == 0
+        assert await run(parts, "repair", "fill", "yes") == (2, [FILLED])
 
 
 async def test_a_database_that_is_known_to_be_damaged_is_neither_filled_nor_compacted(folder: DataFolder) -> None:
@@ -131,7 +177,8 @@ async def test_a_database_that_is_known_to_be_damaged_is_neither_filled_nor_comp
         code, printed = await run(parts, "compact")
         assert (code, printed[-1]) == (1, f"Error: only a sound database can be compacted: {damage}")
         assert folder.database.read_bytes() == before
-        worker = {"live": str(folder.database), "backup": "", "recordings": "", "lost": [], "change": {}}
+        file_damage(folder.database, "row 56 missing from index", identity_of(folder.database))
+        worker = {"live": str(folder.database), "backup": ""}
         with pytest.raises(DamagedDatabaseError, match="row 56 missing from index"):
             fill_job(worker, lambda *_: None)
         await parts.store.note_sound()

@@ -44,6 +44,7 @@ from callisto_telnetd.db.restore.switch import (
 from callisto_telnetd.db.restore.unpacked import Unpacked
 from callisto_telnetd.db.results import code_of
 from callisto_telnetd.db.salvage.aside import has_links
+from callisto_telnetd.db.salvage.report import LOST_STATE
 from callisto_telnetd.db.schema import migrations, statements
 from callisto_telnetd.db.tables import table_named
 from callisto_telnetd.errors import DamagedDatabaseError, DiskFullError, RestoreError, StoreError, quoted
@@ -375,11 +376,11 @@ def _take_any(_name: str, _text: str) -> None:
 
 
 def _state_of(live: Path) -> dict[str, str]:
-    """Return what the appliance remembers; nothing of a database that cannot be read, and no row that is damaged."""
+    """Return what the appliance remembers, but of the present file alone; nothing where it cannot be read."""
     table = table_named("state")
     try:
         with closing(open_quietly(live, closed=True)) as connection:
-            rows = connection.execute("SELECT key, value FROM state").fetchall()
+            rows = connection.execute("SELECT key, value FROM state WHERE key <> ?", (LOST_STATE,)).fetchall()
     except sqlite3.Error:
         return {}
     return {key: value for key, value in rows if table is not None and not table.faults((key, value))}

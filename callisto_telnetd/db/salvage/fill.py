@@ -4,6 +4,8 @@ Rules:
 
 * A row is taken where the repair has lost rows of its table, its key is not here now, its table takes it (the rule of
   ``db/doubtful.py``), and what it refers to is here. What is here stays as it is; a placeholder gives way to its row.
+* That is done once for a repair, and no more rows are taken than were shown before the question: a row that somebody
+  deletes later does not come back.
 * Audit and history are taken where the backup is of this very appliance: all numbers that both sides have say the same.
 * Accounts are not taken: a repair has them from memory or from ``accounts.json``. Neither is ``state``.
 * All of it is one transaction.
@@ -12,13 +14,15 @@ Rules:
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from callisto_telnetd.db.column_kinds import add_functions
 from callisto_telnetd.db.memory import SAID, Change, note_changes, take_triggers
 from callisto_telnetd.db.results import translate
+from callisto_telnetd.db.salvage.report import LOST_STATE
 from callisto_telnetd.db.sieve import invalid_sql
 from callisto_telnetd.db.tables import TABLES, Table, table_named
 from callisto_telnetd.errors import StoreError
@@ -31,49 +35,59 @@ _PLACEHOLDERS = {
 """How a placeholder looks (``db/references.py``)."""
 
 
-def look(live: Path, backup: Path, lost: Collection[str]) -> dict[str, int]:
+class Wanted(NamedTuple):
+    """What a repair has lost."""
+
+    lost: Collection[str]
+    """The tables of which it has lost rows."""
+    placeholders: Collection[str]
+    """Those in which it has made placeholders."""
+
+
+def look(live: Path, backup: Path, wanted: Wanted) -> dict[str, int]:
     """Return how many rows a backup has that could be taken, by table; changes nothing.
 
     Args:
         live: The database, which may be in use.
         backup: A database of the newest schema, sound; nobody writes to it.
-        lost: The tables of which a repair has lost rows.
+        wanted: What a repair has lost.
 
     Raises:
         StoreError: one of the two cannot be read.
     """
     with _translated(), closing(_attached(f"{live.absolute().as_uri()}?mode=ro", backup)) as connection:
-        found = {table.name: _count(connection, table, lost) for table in _tables(connection, lost)}
+        found = {table.name: _count(connection, table, wanted) for table in _tables(connection, wanted)}
         return {name: count for name, count in found.items() if count}
 
 
-def fill(live: Path, backup: Path, lost: Collection[str], change: Change) -> dict[str, int]:
-    """Take the rows, in one durable transaction; return how many, by table.
+def fill(live: Path, backup: Path, wanted: Wanted, found: Mapping[str, int], change: Change) -> dict[str, int]:
+    """Take the rows, in one durable transaction, and note that it is done; return how many, by table.
 
     Args:
         live: The database, which nobody has open.
         backup: As for :func:`look`.
-        lost: The tables of which a repair has lost rows.
+        wanted: As for :func:`look`.
+        found: What :func:`look` has found: no more is taken.
         change: Whose change it is, for the history of variables.
 
     Raises:
         StoreError: nothing was changed.
     """
     taken: dict[str, int] = {}
+    variables: list[tuple[str, str | None, str | None]] = []
     with _translated(), closing(_attached(f"{live.absolute().as_uri()}?mode=rw", backup)) as connection:
         for pragma in ("synchronous=EXTRA", "secure_delete=ON", "cell_size_check=ON", "mmap_size=0"):
             connection.execute(f"PRAGMA {pragma}").fetchall()
         connection.execute("BEGIN IMMEDIATE")
         triggers = take_triggers(connection)
-        variables: list[tuple[str, str | None, str | None]] = []
-        for table in _tables(connection, lost):
-            columns = ", ".join(f'"{column.name}"' for column in table.columns)
+        for table in _tables(connection, wanted):
             if table.name == "variable":
                 rows = connection.execute(f"SELECT name, value FROM backup.variable AS t WHERE {_missing(table)}")
                 variables = [(name, None, value) for name, value in rows.fetchall()]
-            rows_of = f'SELECT {columns} FROM backup."{table.name}" AS t WHERE {_missing(table)}'
-            count = connection.execute(f'INSERT INTO main."{table.name}" {rows_of}').rowcount
-            count += _replace_placeholders(connection, table)
+            count = _insert(connection, table) if table.name in wanted.lost else 0
+            count += _replace_placeholders(connection, table) if table.name in wanted.placeholders else 0
+            if count > found.get(table.name, 0):
+                raise StoreError(f"rows of {table.name} were deleted meanwhile; nothing was changed; try again")
             if count:
                 taken[table.name] = count
         for sql in triggers:
@@ -81,6 +95,7 @@ def fill(live: Path, backup: Path, lost: Collection[str], change: Change) -> dic
         note_changes(connection, variables, change)
         if fault := connection.execute("PRAGMA foreign_key_check").fetchone():
             raise StoreError(f"a row of {fault[0]} would name a row that is not there; nothing was changed")
+        connection.execute("DELETE FROM state WHERE key = ?", (LOST_STATE,))
         connection.execute("COMMIT")
     return taken
 
@@ -113,10 +128,14 @@ def _attached(uri: str, backup: Path) -> sqlite3.Connection:
     return connection
 
 
-def _tables(connection: sqlite3.Connection, lost: Collection[str]) -> Iterator[Table]:
+def _tables(connection: sqlite3.Connection, wanted: Wanted) -> Iterator[Table]:
     """Yield the tables whose rows may be taken, parents before children."""
     for table in TABLES:
-        if table.name in lost and table.name not in _NEVER and _is_of_here(connection, table):
+        if (
+            table.name in {*wanted.lost, *wanted.placeholders}
+            and table.name not in _NEVER
+            and _is_of_here(connection, table)
+        ):
             yield table
 
 
@@ -142,10 +161,18 @@ def _missing(table: Table, parents: Collection[str] = ()) -> str:
     return " AND ".join(tests)
 
 
-def _count(connection: sqlite3.Connection, table: Table, lost: Collection[str]) -> int:
-    sql = f'SELECT count(*) FROM backup."{table.name}" AS t WHERE {_missing(table, lost)}'
-    count = int(connection.execute(sql).fetchone()[0])
-    if table.name in _PLACEHOLDERS:
+def _insert(connection: sqlite3.Connection, table: Table) -> int:
+    columns = ", ".join(f'"{column.name}"' for column in table.columns)
+    rows = f'SELECT {columns} FROM backup."{table.name}" AS t WHERE {_missing(table)}'
+    return connection.execute(f'INSERT INTO main."{table.name}" {rows}').rowcount
+
+
+def _count(connection: sqlite3.Connection, table: Table, wanted: Wanted) -> int:
+    count = 0
+    if table.name in wanted.lost:
+        sql = f'SELECT count(*) FROM backup."{table.name}" AS t WHERE {_missing(table, wanted.lost)}'
+        count = int(connection.execute(sql).fetchone()[0])
+    if table.name in wanted.placeholders and table.name in _PLACEHOLDERS:
         count += int(connection.execute(f"SELECT count(*) FROM {_placeholders(table)}").fetchone()[0])
     return count
 

@@ -36,7 +36,7 @@ from callisto_telnetd.db.salvage.aside import Aside, set_aside
 from callisto_telnetd.db.salvage.losses import count_losses, misplaced
 from callisto_telnetd.db.salvage.plain_read import MOST_MISSING, missing_rows
 from callisto_telnetd.db.salvage.rebuild import Rebuild, Row
-from callisto_telnetd.db.salvage.report import REPAIR_STATE, REPORT_NAME, Outcome, RepairReport, TableReport
+from callisto_telnetd.db.salvage.report import LOST_STATE, REPAIR_STATE, REPORT_NAME, Outcome, RepairReport, TableReport
 from callisto_telnetd.db.salvage.room import require_room
 from callisto_telnetd.db.salvage.source import open_source
 from callisto_telnetd.db.salvage.stitch import stitch
@@ -337,7 +337,11 @@ class _Repair:
             connection.execute("PRAGMA synchronous=OFF").fetchall()
             connection.execute("PRAGMA journal_mode=MEMORY").fetchall()
             connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (REPAIR_STATE, value))
-            lost = {table.table for table in report.tables if table.lost or not table.lost_exact}
+            connection.execute("DELETE FROM state WHERE key = ?", (LOST_STATE,))  # of an earlier repair
+            if report.lost_tables:
+                value = json.dumps({"at": self._order.at, "aside": Path(report.aside).name})
+                connection.execute("INSERT INTO state VALUES (?, ?)", (LOST_STATE, value))
+            lost = {table.table for table in report.tables if table.may_lack_rows}
             raise_numbers(connection, highest_given(connection, self._order.given, lost), self._order.at)
 
 

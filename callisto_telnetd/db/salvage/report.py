@@ -10,6 +10,12 @@ REPORT_NAME = "report.json"
 REPAIR_STATE = "last_repair"
 """The key under which the last repair's outcome is kept in the database."""
 
+LOST_STATE = "lost_rows"
+"""The key under which a repaired database keeps which repair has lost rows of it, and when, until they are filled up.
+
+It is about that very database: a restore does not carry it over into another one.
+"""
+
 Outcome = Literal["sound", "backup", "journal", "indexes", "rebuilt", "recovered"]
 """What was done: nothing; a backup put in place; a journal taken care of; indexes made anew; rows saved around damaged
 pages; rows taken without a schema."""
@@ -35,6 +41,17 @@ class TableReport:
     """Rows made anew because others refer to them."""
     cleared: int = 0
     """References taken off because nothing stands behind them."""
+
+    @property
+    def may_lack_rows(self) -> bool:
+        """Whether rows are lost, or nobody knows that none is."""
+        return bool(self.lost) or not self.lost_exact
+
+    @property
+    def most_to_fill(self) -> int | None:
+        """How many rows of a backup can stand for what is lost, placeholders among them; None where nobody knows."""
+        most = self.lost if self.lost_exact else self.lost_most
+        return None if most is None else most + self.placeholders
 
     @property
     def lost_text(self) -> str:
@@ -74,7 +91,7 @@ class RepairReport:
     @property
     def lost_tables(self) -> list[str]:
         """The tables of which rows are lost, or have placeholders."""
-        return [each.table for each in self.tables if each.lost or not each.lost_exact or each.placeholders]
+        return [each.table for each in self.tables if each.may_lack_rows or each.placeholders]
 
     @property
     def lost_text(self) -> str:
