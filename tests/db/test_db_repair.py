@@ -157,6 +157,45 @@ def test_an_undone_change_that_is_gone_is_cleared(live: Path) -> None:
     assert table(mend(live), "variable_change")["cleared"] == 1
 
 
+def next_number(live: Path, name: str) -> int:
+    """Return the number that the entry has which is made next, or which the repair has made to pass numbers over."""
+    with closing(sqlite3.connect(live)) as connection:
+        if name == "audit":
+            number, event = connection.execute("SELECT id, event FROM audit ORDER BY id DESC LIMIT 1").fetchone()
+            return int(number) + int(event != "audit entries lost")
+        kept = connection.execute("SELECT value FROM state WHERE key = 'last_change'").fetchone() or (0,)
+        (last,) = connection.execute("SELECT max(id) FROM variable_change").fetchone()
+        return 1 + max(int(kept[0]), int(last))
+
+
+@pytest.mark.parametrize("name", ["audit", "variable_change"])
+@pytest.mark.parametrize(
+    ("damage", "passed_over"),
+    [("at = 'yesterday'", 0), ("id = id | 1 << 53", 99_999)],
+    ids=["a value", "its number"],
+)
+def test_the_number_of_an_entry_that_is_set_apart_is_not_given_again(
+    live: Path, name: str, damage: str, passed_over: int
+) -> None:
+    """The newest entry goes to quarantine; the next one gets the number behind it, far behind where that is unknown."""
+    before = next_number(live, name)
+    change(live, f"UPDATE {name} SET {damage} WHERE id = {before - 1}")
+    report = mend(live)
+
+    assert table(report, name)["quarantined"] == 1
+    assert next_number(live, name) == before + passed_over
+
+
+def test_no_change_gets_a_number_that_the_lost_state_has_kept(live: Path) -> None:
+    """Where a row of the state is set apart, it may be the one that has kept the highest number of a change."""
+    before = next_number(live, "variable_change")
+    change(live, f"INSERT INTO state VALUES ('last_change ?', '{before + 7}')")
+    mend(live)
+
+    assert next_number(live, "variable_change") == before + 100_000
+    assert "audit entries lost" not in {row[2] for row in rows_of(live)["audit"].values()}
+
+
 def test_the_report_lies_beside_the_damaged_file(live: Path) -> None:
     """report.json says what was done, and the new database remembers it in short."""
     change(live, "UPDATE variable_change SET undoes = 99999 WHERE id = 7")

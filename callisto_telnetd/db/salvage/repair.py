@@ -27,13 +27,14 @@ from callisto_telnetd.db.format.forest import survey as survey_of
 from callisto_telnetd.db.format.layout import OWN, Layout
 from callisto_telnetd.db.format.page_file import PageFile
 from callisto_telnetd.db.inspection import PAGES, SCHEMA, VariableFault, inspect
-from callisto_telnetd.db.memory import Change, carry_memory, highest_given, raise_numbers
+from callisto_telnetd.db.memory import Change, carry_memory, raise_numbers
 from callisto_telnetd.db.own_form import copy_in_own_form
 from callisto_telnetd.db.publish import making_of, publish
 from callisto_telnetd.db.quiet import open_quietly
 from callisto_telnetd.db.results import translate
 from callisto_telnetd.db.salvage.aside import Aside, set_aside
 from callisto_telnetd.db.salvage.losses import count_losses, misplaced
+from callisto_telnetd.db.salvage.numbers import highest_numbers
 from callisto_telnetd.db.salvage.plain_read import MOST_MISSING, missing_rows
 from callisto_telnetd.db.salvage.rebuild import Rebuild, Row
 from callisto_telnetd.db.salvage.report import LOST_STATE, REPAIR_STATE, REPORT_NAME, Outcome, RepairReport, TableReport
@@ -341,8 +342,8 @@ class _Repair:
             if report.lost_tables:
                 value = json.dumps({"at": self._order.at, "aside": Path(report.aside).name})
                 connection.execute("INSERT INTO state VALUES (?, ?)", (LOST_STATE, value))
-            lost = {table.table for table in report.tables if table.may_lack_rows}
-            raise_numbers(connection, highest_given(connection, self._order.given, lost), self._order.at)
+            highest = highest_numbers(connection, report.tables, self._order.given, self._order.at)
+            raise_numbers(connection, highest, self._order.at)
 
 
 def _require_ours(file: Path) -> bool:
