@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
@@ -14,10 +15,11 @@ from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.known_damage import file_damage, identity_of
 from callisto_telnetd.db.salvage.report import LOST_STATE
 from callisto_telnetd.errors import DamagedDatabaseError
+from callisto_telnetd.maintenance.fill import Source
 from callisto_telnetd.maintenance.fill_job import fill_job
 from callisto_telnetd.menus.context import Parts
 from callisto_telnetd.origin import Origin
-from callisto_telnetd.terminal.command_door import CommandDoor, Request, run_command
+from callisto_telnetd.terminal.command_door import CommandDoor, Frame, Request, run_command
 from tests.maintenance.test_maintenance_mode import appliance
 
 ADA = Origin("ada", "local", "local")
@@ -32,10 +34,18 @@ HASH = hashlib.sha256(RECORDING).hexdigest()
 
 
 async def run(
-    parts: Parts, *words: str, secrets: Sequence[str] = (PASSWORD,), answer: str = ""
+    parts: Parts, *words: str, secrets: Sequence[str] = (PASSWORD,), answer: str = "", leaves_at: str = ""
 ) -> tuple[int, list[str]]:
-    """Run a command line, answer its question, and return its exit code and what it prints."""
+    """Run a command line, answer its question, and return its exit code and what it prints.
+
+    Where a line is named to leave at, the caller is gone then: the code is -1.
+    """
     printed: list[str] = []
+
+    def show(frame: Frame) -> None:
+        printed.append(frame.text)
+        if frame.text == leaves_at:
+            running.cancel()
 
     async def ask(question: str, _secret: bool) -> str:
         assert answer, question
@@ -45,8 +55,9 @@ async def run(
         pass
 
     request = Request(list(words), secrets=tuple(secrets), terminal=bool(answer))
-    code = await run_command(parts, ADA, CommandDoor(request, lambda frame: printed.append(frame.text), ask, drain))
-    return code, printed
+    running = asyncio.create_task(run_command(parts, ADA, CommandDoor(request, show, ask, drain)))
+    await asyncio.wait([running])
+    return (-1 if running.cancelled() else running.result()), printed
 
 
 async def populate(parts: Parts) -> None:
@@ -186,7 +197,7 @@ async def test_a_database_that_is_known_to_be_damaged_is_neither_filled_nor_comp
 
 
 async def test_messages_come_with_their_mailboxes_and_recordings(folder: DataFolder) -> None:
-    """Rows of several tables are taken together, recordings that are gone with them; nothing without a repair."""
+    """Rows of several tables are taken with their recordings, though the caller leaves; nothing without a repair."""
     async with appliance(folder) as parts:
         await populate(parts)
         code, printed = await run(parts, "repair", "fill", "yes")
@@ -198,8 +209,9 @@ async def test_messages_come_with_their_mailboxes_and_recordings(folder: DataFol
     async with appliance(folder) as parts:
         assert (await run(parts, "repair", "yes"))[0] == 0
         assert len(await parts.store.fetch("SELECT * FROM message")) < 10
-        code, printed = await run(parts, "repair", "fill", name, "yes")
-        assert code == 0, printed
+        code, printed = await run(parts, "repair", "fill", name, "yes", leaves_at="Taking lost rows …")
+        assert code == -1, printed
+        await parts.fill.close()  # it goes on without him
         assert await parts.store.fetch("SELECT * FROM message") == before
         assert (folder.media / HASH).read_bytes() == RECORDING
         assert await parts.self_check.run("full") == []
@@ -218,6 +230,16 @@ async def test_a_copy_of_the_database_fills_as_well(folder: DataFolder) -> None:
         (offered,) = (line for line in printed if line.startswith("Newest good backup: "))
         assert offered.startswith(f"Newest good backup: {copy.path.name}, ")
         assert offered.endswith("; 'repair backup=NEWEST' puts it in place instead")
+        lost, source = await parts.fill.lost(), Source(copy.path.name, copy.path, None, copy.at, own=False)
+        (failed,) = await asyncio.gather(
+            parts.fill.begin(source, lost, {}, ADA, lambda _: None), return_exceptions=True
+        )
+        why = "rows of call_record were deleted meanwhile; nothing was changed; try again"
+        assert str(failed) == why
+        assert await parts.store.fetch("SELECT count(*) FROM call_record") == [(0,)]
+        told: list[str] = []  # of a caller who was gone, at his next log-in
+        parts.presence.leave(parts.presence.enter(ADA, parts.clock.now(), told.append, told.append))
+        assert f"lost rows were not taken: {why}" in told
         code, printed = await run(parts, "repair", "fill", "yes")
         assert code == 0, printed
         assert printed[-1].startswith(f"OK 1000 rows taken out of {copy.path.name} (")
