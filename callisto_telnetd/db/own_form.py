@@ -21,6 +21,8 @@ from callisto_telnetd.errors import DamagedDatabaseError
 
 _OPCODES = 20_000  # of SQLite's machine, between two looks at how far it has come
 _STAMPS = ("application_id", "user_version")
+_PRAGMA = {"utf-8": "UTF-8", "utf-16-le": "UTF-16le", "utf-16-be": "UTF-16be"}
+"""What SQLite calls the encodings of a layout."""
 
 Look = Callable[[], int]
 """Called while it works; what is not 0 ends it (SQLITE_INTERRUPT)."""
@@ -62,12 +64,24 @@ def copy_in_own_form(source: Path, target: Path) -> None:
     if layout_of(source) == OWN:
         copy_file(source, target)
         return
+    copy_in_encoding(source, target, OWN.encoding)
+
+
+def copy_in_encoding(source: Path, target: Path, encoding: str) -> None:
+    """Make ``target`` a copy of a sound database that nobody has open, of Callisto's own form but for the encoding.
+
+    SQLite attaches only databases of one encoding to each other.
+
+    Raises:
+        DamagedDatabaseError: a text in it is none.
+        OSError, sqlite3.Error: it cannot be done.
+    """
     target.unlink(missing_ok=True)
     target.touch(mode=0o600)
     # Read as it stands, without a look at any journal; of such a file VACUUM keeps the page size.
     uri = f"{source.absolute().as_uri()}?mode=ro&immutable=1"
     with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
-        _copy_rows(connection, target)
+        _copy_rows(connection, target, encoding)
 
 
 def write_in_own_form(source: sqlite3.Connection, layout: Layout, target: Path, look: Look) -> None:
@@ -85,16 +99,17 @@ def write_in_own_form(source: sqlite3.Connection, layout: Layout, target: Path, 
     """
     source.set_progress_handler(look, _OPCODES)
     if layout.encoding != OWN.encoding or layout.reserved_bytes:
-        _copy_rows(source, target)
+        _copy_rows(source, target, OWN.encoding)
         return
     source.execute(f"PRAGMA page_size={OWN.page_bytes}").fetchall()
     source.execute("PRAGMA auto_vacuum=NONE").fetchall()
     source.execute("VACUUM INTO ?", (target.absolute().as_uri(),))  # a URI: no text may be the name
 
 
-def _copy_rows(source: sqlite3.Connection, target: Path) -> None:
+def _copy_rows(source: sqlite3.Connection, target: Path, encoding: str) -> None:
     try:
         with closing(sqlite3.connect(target, isolation_level=None)) as new:
+            new.execute(f"PRAGMA encoding='{_PRAGMA[encoding]}'").fetchall()
             _fill(source, new)
     except UnicodeError:
         raise DamagedDatabaseError("a text in the database is not UTF-8; nothing was changed; 'repair' helps") from None

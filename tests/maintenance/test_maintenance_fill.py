@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -16,10 +18,12 @@ from callisto_telnetd.db.known_damage import file_damage, identity_of
 from callisto_telnetd.db.salvage.report import LOST_STATE
 from callisto_telnetd.errors import DamagedDatabaseError
 from callisto_telnetd.maintenance.fill import Source
-from callisto_telnetd.maintenance.fill_job import fill_job
+from callisto_telnetd.maintenance.fill_job import fill_job, look_job
 from callisto_telnetd.menus.context import Parts
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.terminal.command_door import CommandDoor, Frame, Request, run_command
+from tests.db.forms import Form
+from tests.db.plausible import Plausible
 from tests.maintenance.test_maintenance_mode import appliance
 
 ADA = Origin("ada", "local", "local")
@@ -244,3 +248,28 @@ async def test_a_copy_of_the_database_fills_as_well(folder: DataFolder) -> None:
         assert code == 0, printed
         assert printed[-1].startswith(f"OK 1000 rows taken out of {copy.path.name} (")
         assert await parts.store.fetch("SELECT * FROM call_record") == calls
+
+
+@pytest.mark.parametrize(("here", "there"), [("UTF-8", "UTF-16le"), ("UTF-16be", "UTF-8")])
+def test_the_encodings_of_backup_and_database_do_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: str, there: str
+) -> None:
+    """Rows are taken out of a database of UTF-16, and into one; nothing is left over beside it."""
+    monkeypatch.setenv("SQLITE_TMPDIR", str(tmp_path))  # which a job sets for its worker
+    live, backup = tmp_path / "data" / "callisto.db", tmp_path / "backup.db"
+    (tmp_path / "data" / "media").mkdir(parents=True)
+    Plausible(5, 0.05).fill(live, form=Form(encoding=here))
+    Plausible(5, 0.05).fill(backup, form=Form(encoding=there))
+    with closing(sqlite3.connect(live, isolation_level=None)) as connection:
+        before = connection.execute("SELECT * FROM call_record").fetchall()
+        gone = connection.execute("DELETE FROM call_record WHERE id % 7 = 0").rowcount
+    wanted = {"wanted": {"lost": ["call_record"], "placeholders": []}}
+    order = {"live": str(live), "backup": str(backup), "recordings": "", "own": False, **wanted}
+    found = look_job(order, lambda *_: None)
+    change = {"at": AT, "who": "ada", "door": "local", "source": "local", "note": ""}
+
+    assert found == {"call_record": gone}
+    assert fill_job({**order, "found": found, "change": change}, lambda *_: None) == found
+    with closing(sqlite3.connect(live, isolation_level=None)) as connection:
+        assert connection.execute("SELECT * FROM call_record").fetchall() == before
+    assert not (tmp_path / "data" / "restore.unpacked").exists()
