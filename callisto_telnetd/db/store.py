@@ -8,6 +8,8 @@ Rules:
 * A change needs some free disk (``reserve.py``); a deletion does not.
 * From the moment a damage is known (:attr:`Store.damage`) nothing is written to the file until another has taken its
   place, or it was found sound after all: what a repair sets aside is what was found. It is still read.
+* A file that may yet give way again takes the changes of one task alone (:attr:`Store.reservation`): nobody is told of
+  a change that is gone a moment later.
 * While the file is held (:meth:`Store.hold`) others wait, but not for long; with a fault they are told at once.
 * ``sqlite3.Error`` goes no further than this file and ``opening.py``: it becomes one of our errors, by its code.
 """
@@ -28,6 +30,7 @@ from callisto_telnetd.db.journal import judge
 from callisto_telnetd.db.known_damage import file_damage, identity_of, known_damage
 from callisto_telnetd.db.opening import is_missing, open_connection, require_sound_pages
 from callisto_telnetd.db.own_form import other_form
+from callisto_telnetd.db.reservation import Reservation
 from callisto_telnetd.db.reserve import require_reserve
 from callisto_telnetd.db.results import code_of, translate
 from callisto_telnetd.db.schema import MOST_STATE
@@ -72,6 +75,8 @@ class Store:
         """Called on the loop each time the database can be used again after a hold."""
         self.on_fault: list[Callable[[StoreError], None]] = []
         """Called on the loop each time the database is found unusable."""
+        self.reservation = Reservation()
+        """Whose changes alone are taken; those of others wait, as for a file that is held."""
         self._suspect = False
         self._closed = False
         self._connection = connection
@@ -83,7 +88,7 @@ class Store:
     @property
     def usable(self) -> bool:
         """Whether a change is taken now, without waiting for whoever holds the file."""
-        return self.fault is None and not self.held and not self.damage
+        return self.fault is None and not self.held and not self.damage and not self.reservation.of_others
 
     async def fetch(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
         """Return all rows of a query.
@@ -118,7 +123,7 @@ class Store:
         Raises:
             DamagedDatabaseError: the file is known to be damaged; nothing has changed.
             DiskFullError: there is no room; nothing has changed.
-            HeldError: the file is held; nothing has changed.
+            HeldError: the file is held, or reserved by somebody else; nothing has changed.
             StoreError: nothing has changed.
         """
         return await self._tasks.finish(self._transact(statements, then, grows=grows, patient=patient))
@@ -218,31 +223,31 @@ class Store:
         return known
 
     @asynccontextmanager
-    async def _turn(self, *, patient: bool = True) -> AsyncIterator[aiosqlite.Connection]:
+    async def _turn(self, *, patient: bool = True, changes: bool = False) -> AsyncIterator[aiosqlite.Connection]:
         """Have the connection for oneself for a moment."""
         deadline = asyncio.get_running_loop().time() + (HELD_WAIT_S if patient else 0.0)
         while True:
-            await self._wait_for_release(deadline)
+            await self._wait_for_release(deadline, changes=changes)
             async with self._lock:
-                if self.held:  # since a moment ago
+                if self.held or (changes and self.reservation.of_others):  # since a moment ago
                     continue
                 if self.fault is not None or self._connection is None:
                     raise self._refusal()
                 yield self._connection
                 return
 
-    async def _wait_for_release(self, deadline: float) -> None:
-        """Return once nobody holds the file.
+    async def _wait_for_release(self, deadline: float, *, changes: bool = False) -> None:
+        """Return once nobody holds the file, or nobody else has it reserved where changes are meant.
 
         Raises:
             HeldError: somebody still does at the deadline, which is the loop's time.
         """
-        while self.held:
+        while what := self.held or (changes and self.reservation.of_others):
             try:
                 async with asyncio.timeout_at(deadline):
-                    await self._free.wait()
+                    await (self._free if self.held else self.reservation.ended).wait()
             except TimeoutError:
-                raise HeldError(f"the database is being {self.held}; nothing was changed; try again later") from None
+                raise HeldError(f"the database is being {what}; nothing was changed; try again later") from None
 
     def _refusal(self) -> StoreError:
         """Return the fault as a new error: one that is raised again and again would drag its tracebacks along."""
@@ -297,7 +302,7 @@ class Store:
     async def _transact(
         self, statements: Sequence[Statement], then: Callable[[list[int]], None] | None, *, grows: bool, patient: bool
     ) -> list[int]:
-        async with self._turn(patient=patient) as connection:
+        async with self._turn(patient=patient, changes=True) as connection:
             if self.damage:
                 raise DamagedDatabaseError(
                     f"the database is damaged ({self.damage}) and not written to until it is repaired; nothing was"

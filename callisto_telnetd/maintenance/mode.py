@@ -94,7 +94,7 @@ class MaintenanceMode:
             try:
                 for read in () if self._loaded else self.also:
                     await read()
-                await self._variables.reload()
+                await self._variables.reload(alone=self._store.reservation.is_mine)
                 await self._accounts.load()
                 for each in self.late if not self._loaded else () if self._store.damage else self.kept:
                     await each()

@@ -280,7 +280,8 @@ class Restores:
         before = around.accounts.all()
         run.told(Progress("Stopping services", 0, 0))
         async with around.pause("the restore"):
-            with around.audit.paused():  # a state that cannot be used goes, and what was written to it
+            # A state that cannot be used goes, and what was written to it.
+            with around.audit.paused(), around.store.reservation.held("restored"):
                 await self._switch(run, plan, origin)
                 try:
                     await self._require_working(run)

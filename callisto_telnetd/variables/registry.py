@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from types import MappingProxyType
 from typing import Self
@@ -87,9 +88,13 @@ class Registry:
         await registry.reload()
         return registry
 
-    async def reload(self) -> None:
-        """Read all values again, after the database was repaired or restored; observers are not called."""
-        async with self._lock:
+    async def reload(self, *, alone: bool = False) -> None:
+        """Read all values again, after the database was repaired or restored; observers are not called.
+
+        Args:
+            alone: Whether no change can be written meanwhile: one that waits for that is not waited for.
+        """
+        async with nullcontext() if alone else self._lock:
             self._take(await self._ledger.values(), await self._ledger.latest())
 
     def take_defaults(self) -> None:

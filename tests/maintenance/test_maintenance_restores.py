@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from contextvars import Context
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from callisto_telnetd.errors import (
     CallistoError,
     DamagedDatabaseError,
     DiskFullError,
+    HeldError,
     RestoreError,
     StoreError,
     UsageError,
@@ -229,10 +231,19 @@ async def test_an_undo_returns_and_is_undone(parts: Parts, backup: Unpacked) -> 
 
 
 async def test_what_cannot_be_read_after_the_switch_goes_back(parts: Parts, backup: Unpacked) -> None:
-    """Where the restored state cannot be used, the state from before is back, accounts and settings with it."""
+    """The state from before is back, accounts and settings with it; nobody was told of a change that went with it."""
     spoilt: list[bool] = []
+    refused: list[str] = []
+    waiting: list[asyncio.Task[object]] = []
 
     async def reload() -> None:
+        if not spoilt:
+            statement = ("UPDATE user SET phone = '1'", ())
+            with pytest.raises(HeldError) as error:
+                await asyncio.create_task(parts.store.apply([statement], patient=False), context=Context())
+            refused.append(str(error.value))
+            assign = parts.variables.assign("gWebTimeout", "44", ADA)
+            waiting.append(asyncio.create_task(assign, context=Context()))  # somebody else's
         await parts.mode.reload()
         if not spoilt:
             spoilt.append(True)
@@ -243,6 +254,10 @@ async def test_what_cannot_be_read_after_the_switch_goes_back(parts: Parts, back
     with pytest.raises(RestoreError, match="the disk failed; the state from before is back"):
         await finish(restores.begin(backup, ADA))
 
+    assert refused == ["the database is being restored; nothing was changed; try again later"]
+    assert await waiting[0] is not None
+    assert await parts.store.fetch("SELECT value FROM variable WHERE name = 'gWebTimeout'") == [("44",)]
+    assert parts.variables.text("gWebTimeout") == "44"
     assert (parts.store.fault, parts.mode.active) == (None, False)
     assert (await user(parts), accounts(parts)) == ("old", ["old"])
     assert state_of(parts.folder.path) == "old"
@@ -252,6 +267,7 @@ async def test_what_cannot_be_read_after_the_switch_goes_back(parts: Parts, back
     assert "new" not in parts.folder.account_file.read_text()
     await parts.audit.close()
     kept = [entry.event for entry in await parts.audit.entries(10)]
+    kept.remove("variable changed")
     assert kept[-3:] == ["restore begun", "meanwhile", "restore ended"]  # the state that went has taken no entry along
 
 
