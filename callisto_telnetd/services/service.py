@@ -269,7 +269,8 @@ class Service:
         log.info("service started", service=self.name, child=child.pid)
         watch = self._watch(child)
         checks = asyncio.create_task(watch.run(), name=f"{self.name}: health")
-        self._tell_start()
+        if not self._restart_for:  # asked for while this one was being started: the next one is meant
+            self._tell_start()
         try:
             await self._until_due(watch)
         finally:

@@ -309,6 +309,24 @@ async def test_a_stop_and_a_start_at_the_same_moment_are_both_answered(house: Op
         assert home.supervisor.view("box").pid != before.pid
 
 
+async def test_a_restart_while_it_starts_is_answered_by_the_start_after_it(house: OpenHouse) -> None:
+    """Who restarts a service that is just being started is answered once that process has made way for another."""
+    async with house(box={"command": SLEEP}) as home:
+        await home.at("box", State.RUNNING)
+        await home.supervisor.stop("box")
+        start = asyncio.create_task(home.supervisor.start("box"))
+        async with asyncio.timeout(DEADLINE_S):
+            while home.supervisor.view("box").state is not State.STARTING:
+                await asyncio.sleep(0)  # no longer: it may be over at the next look
+        await home.supervisor.restart("box", "by anna")
+        view = home.supervisor.view("box")
+        await start
+
+        assert sum(record.text == "service ended" for record in home.parts.hub.held()) == 2
+        assert view.state is State.RUNNING
+        assert view.pid == home.supervisor.view("box").pid
+
+
 async def test_a_limit_of_memory_that_cannot_be_set_is_told(house: OpenHouse, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the server's own limit is lower, the process does not run with that."""
     monkeypatch.setattr(resource, "getrlimit", lambda _which: (1 << 20, 1 << 20))
