@@ -79,6 +79,7 @@ class Accounts:
         self._file = AccountFile(store.file.with_name("accounts.json"))
         self._writing = asyncio.Lock()
         self._filing = Tasks()
+        self._changing = Tasks()
         self.mended: list[str] = []
         """What readings have put right in the database, a line each; a repair clears it before, and tells it after."""
         self.replaced = False
@@ -189,6 +190,7 @@ class Accounts:
 
     async def close(self) -> None:
         """Return once the account file is written."""
+        await self._changing.ended()
         await self._filed()
 
     def all(self) -> list[Account]:
@@ -281,22 +283,25 @@ class Accounts:
         require_rule(password)
         known = await self._hashes.make(password)
         self.require(name)
+        ended: list[int] = []
         await self._store.apply(
             [
                 ("UPDATE account SET password_hash = ? WHERE name = ?", (known, name)),
                 ("DELETE FROM state WHERE key = ? AND value = ?", (GENERATED_STATE, name)),
                 *self._audit.statements("password changed", by, name),
             ],
-            then=lambda _: self._renew(name, known),
+            then=lambda _: ended.append(self._renew(name, known, session)),
         )
         await self._filed()
         self.require(name)
-        return self._presence.end_sessions_of(name, "the password of this account was changed", but=session)
+        return sum(ended)
 
-    def _renew(self, name: str, known: str) -> None:
+    def _renew(self, name: str, known: str, session: int | None) -> int:
+        """Take the new password, and end the sessions at once: the caller may be cancelled by now."""
         # Looked up again: an account that was removed meanwhile is not brought back.
         if account := self._accounts.get(name):
             self._keep(replace(account, password_hash=known))
+        return self._presence.end_sessions_of(name, "the password of this account was changed", but=session)
 
     async def remove(self, name: str, by: Origin, session: int | None = None) -> int:
         """Remove an account and end its sessions, but the one of that number; return how many ended.
@@ -305,21 +310,31 @@ class Accounts:
             AccountError: no such account, or the only one.
             StoreError: it could not be kept.
         """
+        return await self._changing.finish(self._remove(name, by, session))  # a cancelled caller lets nobody else in
+
+    async def _remove(self, name: str, by: Origin, session: int | None) -> int:
         async with self._removing:  # of two that remove one another, the second finds the last account
             self.require_others(name)
             delete: Statement = ("DELETE FROM account WHERE name = ?", (name,))
+            ended: list[int] = []
+
+            def forget(_: object) -> None:
+                ended.append(self._forget(name, by, session))
+
             try:
                 audit = self._audit.statements("account removed", by, name)
-                await self._store.apply([delete, *audit], then=lambda _: self._forget(name), grows=False)
+                await self._store.apply([delete, *audit], then=forget, grows=False)
             except DiskFullError:  # an account must go even where its audit finds no room
-                await self._store.apply([delete], then=lambda _: self._forget(name), grows=False)
+                await self._store.apply([delete], then=forget, grows=False)
             await self._filed()
-        self._log.info("account removed", account=name, who=by.who, source=by.source)
-        return self._presence.end_sessions_of(name, "this account was removed", but=session)
+        return sum(ended)
 
-    def _forget(self, name: str) -> None:
+    def _forget(self, name: str, by: Origin, session: int | None) -> int:
+        """Forget the account, and end its sessions at once: the caller may be cancelled by now."""
         self._accounts.pop(name, None)
         self._file_changes()
+        self._log.info("account removed", account=name, who=by.who, source=by.source)
+        return self._presence.end_sessions_of(name, "this account was removed", but=session)
 
     def require(self, name: str) -> Account:
         """Return the account of that name.

@@ -329,3 +329,36 @@ async def test_no_first_account_beside_others(two: Accounts) -> None:
     """Where somebody is an administrator already, the environment's password changes nothing."""
     assert await two.make_first(BETTER) is None
     assert [account.name for account in two.all()] == ["ada", "bob"]
+
+
+@pytest.mark.parametrize("change", ["remove", "set_password"])
+async def test_sessions_end_though_the_caller_is_cancelled(
+    two: Accounts, presence: Presence, ada: Origin, change: str, good_hash: str
+) -> None:
+    """An account that is removed or has another password has no session, also where its caller goes at the commit."""
+    told: list[str] = []
+    presence.enter(Origin("bob", "telnet", "192.0.2.9"), datetime(2026, 11, 23), lambda _: None, told.append)
+    task = asyncio.create_task(two.remove("bob", ada) if change == "remove" else two.set_password("bob", BETTER, ada))
+    async with asyncio.timeout(20):
+        while [each.password_hash for each in two.all()] == [good_hash, good_hash]:
+            await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await two.close()
+
+    assert len(told) == 1
+
+
+async def test_an_account_stays_where_one_of_two_removers_is_cancelled(two: Accounts, ada: Origin) -> None:
+    """A removal that goes on without its caller still keeps the other one from taking the last account."""
+    first = asyncio.create_task(two.remove("bob", ada))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    with pytest.raises(AccountError, match="ada is the only account"):
+        await two.remove("ada", ada)
+
+    assert [each.name for each in two.all()] == ["ada"]
