@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from callisto_telnetd.db.tables import TABLES, Table, add_functions
 MOST_FAULTS = 20
 """Faults that are told in words; all rows are counted."""
 _LONGEST_CONTENT = 1_900_000
+_LONGEST_CUT = 10_000
+"""Characters of a value of a row that is too long: each may become twelve, as two escapes, and a table has eleven."""
 _LONGEST_REASON = 900
 
 
@@ -92,10 +95,13 @@ def set_apart(connection: sqlite3.Connection, at: str, only: Collection[str] = (
 def quarantine(connection: sqlite3.Connection, table: Table, values: Sequence[object], reason: str, at: str) -> None:
     """Keep a row that its table does not take, as JSON, with its reason."""
     names = [column.name for column in table.columns]
-    content = json.dumps(dict(zip(names, map(_plain, values), strict=True)))
+    row = dict(zip(names, map(_plain, values), strict=True))
+    content = json.dumps(row, allow_nan=False)
+    if len(content) > _LONGEST_CONTENT:  # cut value by value: what is kept stays JSON, which SQLite reads
+        content = json.dumps({name: _cut(value) for name, value in row.items()}, allow_nan=False)
     connection.execute(
         "INSERT INTO quarantine (at, origin, reason, content) VALUES (?, ?, ?, ?)",
-        (at, table.name, reason[:_LONGEST_REASON], content[:_LONGEST_CONTENT]),
+        (at, table.name, reason[:_LONGEST_REASON], content),
     )
 
 
@@ -128,5 +134,14 @@ def _reading_damaged_text(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _plain(value: object) -> object:
-    """Return a value as JSON can have it; bytes become hexadecimal digits."""
+    """Return a value as JSON can have it; bytes become hexadecimal digits, and what is no number its name."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return {"hex": value.hex()} if isinstance(value, bytes) else value
+
+
+def _cut(value: object) -> object:
+    """Return a value as :func:`_plain` gives it, no longer than a row has room for."""
+    if isinstance(value, dict):
+        return {kind: _cut(digits) for kind, digits in value.items()}
+    return value[:_LONGEST_CUT] if isinstance(value, str) else value

@@ -157,6 +157,37 @@ def test_an_undone_change_that_is_gone_is_cleared(live: Path) -> None:
     assert table(mend(live), "variable_change")["cleared"] == 1
 
 
+@pytest.mark.parametrize(
+    "damage",
+    ["ring_ms = 9e999", "caller = CAST(zeroblob(400000) AS TEXT)", "caller = zeroblob(1000000)"],
+    ids=["no number", "a long text", "long bytes"],
+)
+def test_what_is_set_apart_can_be_read_whatever_it_is(live: Path, damage: str) -> None:
+    """A row of a value that is no number, or of one that is far too long, is set apart as JSON, and ends no repair."""
+    with PageFile(live) as pages:
+        tree = next(tree for tree in survey_of(pages).trees if tree.name == "call_record")
+        page = tree.leaves[len(tree.leaves) // 2].number
+    change(
+        live,
+        "UPDATE sqlite_schema SET sql = replace(sql, ') STRICT', ')') WHERE name = 'call_record'",
+        "INSERT INTO quarantine VALUES (1, '2026-11-20T10:15:00+01:00', 'call_record', 'cut', '{\"id\": 7, \"cal')",
+    )
+    change(
+        live,
+        f"UPDATE call_record SET {damage} WHERE id = 2",
+        "UPDATE sqlite_schema SET sql = sql || ' STRICT' WHERE name = 'call_record'",
+    )
+    with live.open("r+b") as opened:
+        opened.seek((page - 1) * 4096)
+        opened.write(bytes(4096))
+    report = mend(live)
+
+    assert table(report, "call_record")["quarantined"] == 1
+    with closing(sqlite3.connect(live)) as connection:
+        rows = connection.execute("SELECT content FROM quarantine WHERE at = ?", (AT,)).fetchall()
+    assert json.loads(rows[0][0])["id"] == 2
+
+
 def next_number(live: Path, name: str) -> int:
     """Return the number that the entry has which is made next, or which the repair has made to pass numbers over."""
     with closing(sqlite3.connect(live)) as connection:

@@ -118,12 +118,13 @@ def _most_by_ranges(connection: sqlite3.Connection, tree: Tree, forest: Forest, 
     if len(ranges) > _MOST_RANGES or any(leaf.high == HIGHEST for leaf in ranges):
         return None
     most, (key, *_) = 0, tree.table.key if tree.table else ("",)
+    # An earlier version cut what it set apart where that was long: its content may be no JSON.
+    apart = f"CASE WHEN json_valid(content) THEN json_extract(content, '$.{key}') END"
     for leaf in ranges:
         low = max(leaf.low, 1)
         (found,) = connection.execute(
-            f'SELECT (SELECT count(*) FROM main."{tree.name}" WHERE "{key}" BETWEEN ?1 AND ?2) + (SELECT'
-            f" count(DISTINCT json_extract(content, '$.{key}')) FROM main.quarantine WHERE origin = ?3"
-            f" AND json_extract(content, '$.{key}') BETWEEN ?1 AND ?2)",
+            f'SELECT (SELECT count(*) FROM main."{tree.name}" WHERE "{key}" BETWEEN ?1 AND ?2)'
+            f" + (SELECT count(DISTINCT {apart}) FROM main.quarantine WHERE origin = ?3 AND {apart} BETWEEN ?1 AND ?2)",
             (low, leaf.high, tree.name),
         ).fetchone()
         most += max(0, leaf.high - low + 1 - found)

@@ -48,9 +48,6 @@ def highest_numbers(
 
 
 def _set_apart(connection: sqlite3.Connection, table: str, at: str) -> list[object]:
-    """Return the numbers of what was set apart of a table; None for a row that was too long to be kept whole."""
-    sql = (
-        "SELECT CASE WHEN json_valid(content) THEN json_extract(content, '$.id') END"
-        " FROM quarantine WHERE origin = ? AND at = ?"
-    )
+    """Return the numbers of what was set apart of a table, as they were found: a damaged one may be no number."""
+    sql = "SELECT json_extract(content, '$.id') FROM quarantine WHERE origin = ? AND at = ?"
     return [number for (number,) in connection.execute(sql, (table, at))]
