@@ -18,7 +18,7 @@ from callisto_telnetd.db.inspection import inspect
 from callisto_telnetd.db.memory import LOST_EVENT
 from callisto_telnetd.db.present import LAST_CHANGE_STATE
 from callisto_telnetd.db.salvage.repair import Order, repair
-from callisto_telnetd.db.salvage.report import REPAIR_STATE, RepairReport
+from callisto_telnetd.db.salvage.report import LOST_STATE, REPAIR_STATE, RepairReport
 from callisto_telnetd.db.tables import TABLES
 from tests.db.damages import Damage, damage_file
 from tests.db.forms import FORMS, SIZES, Form
@@ -142,8 +142,8 @@ def judge(original: Original, damage: Damage, report: RepairReport, live: Path, 
 
 
 def is_of_the_repair(key: tuple[object, ...], row: Sequence[object]) -> bool:
-    """Whether the repair itself has written a row: its outcome, and which numbers are not given again."""
-    return key in {(REPAIR_STATE,), (LAST_CHANGE_STATE,)} or LOST_EVENT in row
+    """Whether the repair itself has written a row: its outcome, what is lost, and which numbers are not given again."""
+    return key in {(REPAIR_STATE,), (LOST_STATE,), (LAST_CHANGE_STATE,)} or LOST_EVENT in row
 
 
 def judge_counts(original: Original, report: RepairReport, live: Path) -> Iterator[str]:
