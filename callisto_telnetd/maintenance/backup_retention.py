@@ -10,6 +10,7 @@ from callisto_telnetd.db.backup.folder import host_of_name, parse_name
 from callisto_telnetd.errors import CallistoError
 from callisto_telnetd.maintenance.backup_schedules import BackupSchedule
 from callisto_telnetd.maintenance.backups import Backups
+from callisto_telnetd.maintenance.look_up import look_up
 from callisto_telnetd.maintenance.retention import Dated, surplus
 from callisto_telnetd.origin import SYSTEM
 from callisto_telnetd.trace.logs import Log
@@ -41,7 +42,7 @@ class Retention:
 
     async def _retain_there(self, schedule: BackupSchedule, good: Collection[str]) -> int:
         """Remove at the target what the schedule does not keep; return how many files went."""
-        if schedule.keep.everything or self._is_here(schedule):
+        if schedule.keep.everything or await self._is_here(schedule):
             return 0
         gone: list[str] = []
         async with open_transport(schedule.place, credentials_of(schedule)) as transport:
@@ -78,10 +79,12 @@ class Retention:
         whole = [(file.name, parted_name(file.name)) for file in files]
         return [name for name, of in whole if of is not None and self._own([RemoteFile(of, 0)])]
 
-    def _is_here(self, schedule: BackupSchedule) -> bool:
+    async def _is_here(self, schedule: BackupSchedule) -> bool:
         """Whether the target is the very folder in which archives are made."""
         target = schedule.place
-        return target.scheme == "file" and Path(target.folder).resolve() == self._folder.resolve()
+        if target.scheme != "file":
+            return False
+        return await look_up(target.folder, lambda: Path(target.folder).resolve() == self._folder.resolve())
 
 
 def credentials_of(schedule: BackupSchedule) -> Credentials:

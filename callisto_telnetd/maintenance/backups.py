@@ -14,13 +14,14 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from callisto_telnetd.accounts.audit import Audit
 from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock
-from callisto_telnetd.db.backup.folder import archives, delete, find, find_here, remove_unfinished
+from callisto_telnetd.db.backup.folder import archives, delete, find, find_here, names_in, remove_unfinished
 from callisto_telnetd.db.backup.manifest import LONGEST_NOTE
 from callisto_telnetd.db.doubtful import Doubtful
 from callisto_telnetd.db.folder import DataFolder
@@ -30,6 +31,7 @@ from callisto_telnetd.maintenance.backup_password import require_password
 from callisto_telnetd.maintenance.database_lock import DatabaseLock
 from callisto_telnetd.maintenance.fetching import remove_unfetched
 from callisto_telnetd.maintenance.known_backups import Known, LastGood, format_state, parse_state
+from callisto_telnetd.maintenance.look_up import look_up
 from callisto_telnetd.maintenance.workshop import Progress, Workshop
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.quantities import format_bytes
@@ -238,39 +240,31 @@ class Backups:
             return [each.path.name for each in archives(self._folder.backup)]
         return []
 
-    def require(self, name: str) -> Path:
+    async def require(self, name: str) -> Path:
         """Return the file of a name in the folder of backups, under any name, or of a whole path.
 
         Raises:
-            BackupError: there is none.
+            BackupError: there is none, or its disk does not answer.
         """
-        return find(self._folder.backup, name)
+        return await look_up(name, partial(find, self._folder.backup, name))
 
-    def require_here(self, name: str) -> Path:
-        """Return the archive of a name in the folder of backups.
+    async def require_here(self, name: str) -> Path:
+        """Return the archive of a name in the folder of backups; raises as :meth:`require`."""
+        return await look_up(name, partial(find_here, self._folder.backup, name))
 
-        Raises:
-            BackupError: there is none.
-        """
-        return find_here(self._folder.backup, name)
-
-    def newest(self) -> str:
+    async def newest(self) -> str:
         """Return the name of the newest archive.
 
         Raises:
             BackupError: there is none, or the folder cannot be read.
         """
-        for each in archives(self._folder.backup):
+        for each in await look_up("backup", partial(archives, self._folder.backup)):
             return each.path.name
         raise BackupError(f"there is no backup in {named(self._folder.backup)}: 'backup create' makes one")
 
-    def is_protected(self, name: str) -> bool:
-        """Say whether a password protects an archive, by its first bytes.
-
-        Raises:
-            BackupError: there is none of that name, or it is none inside.
-        """
-        return _is_protected(self.require(name))
+    async def is_protected(self, name: str) -> bool:
+        """Say whether a password protects an archive, by its first bytes; raises as :meth:`require`."""
+        return await look_up(name, lambda: _is_protected(find(self._folder.backup, name)))
 
     async def verify(
         self, origin: Origin, name: str, *, password: str | None, told: Callable[[Progress], None]
@@ -282,7 +276,7 @@ class Backups:
             BackupError: it is not to be used; says why.
             UsageError: something else works on the whole database.
         """
-        path = self.require(name)
+        path = await self.require(name)
         self._one_at_a_time.require_free()
         order = {"file": str(path.absolute()), "folder": str(self._folder.backup.absolute()), "password": password}
         async with self._one_at_a_time.held(origin.who, "verifies a backup"):
@@ -356,11 +350,16 @@ class Backups:
             return {}, None
 
     async def _keep(self, more: dict[str, Known], last: LastGood | None) -> None:
-        """Remember what is known of the archives that are there; the archive itself counts, whether or not it is."""
+        """Remember what is known of the archives that are there; the archive itself counts, whether or not it is.
+
+        Nothing is written where nobody can tell which are there: what is known of the others would be forgotten.
+        """
         try:
             known, before = await self._state()
-            names = await self.recent_names.read()
-            kept = {name: all_known[name] for name in names if name in (all_known := known | more)}
+            names = await self.recent_names.read()  # the newest first: of many, the last find no room
+            there = await in_thread(names_in, self._folder.backup)
+            known = {name: each for name, each in (known | more).items() if name in there}
+            kept = {name: known[name] for name in dict.fromkeys([*names, *known]) if name in known}
             await self._store.set_state(BACKUP_STATE, format_state(kept, last or before))
         except CallistoError as error:
             self._log.warning("what is known of the backups was not kept", reason=str(error))

@@ -71,7 +71,7 @@ async def verify(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
     """Look at all of an archive without restoring it."""
     require_count(words, 0, 1, "backup verify [FILE]; a password is asked for where one is needed")
     backups = context.parts.backups
-    place = words[0] if words else backups.newest()
+    place = words[0] if words else await backups.newest()
     name, password = Path(place).name, await ask_password(context, place)
     async with progress(lambda told: backups.verify(context.origin, place, password=password, told=told)) as steps:
         async for line in steps:
@@ -90,7 +90,7 @@ async def delete(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
     plain, confirmed = take_yes(words)
     require_count(plain, 1, 1, "backup delete FILE [yes]")
     backups = context.parts.backups
-    backups.require_here(plain[0])
+    await backups.require_here(plain[0])
     await context.confirm(f"Delete the backup {plain[0]} for good", confirmed=confirmed)
     await backups.delete(context.origin, plain[0])
     yield Fact({"file": plain[0]}, ())

@@ -35,7 +35,7 @@ async def plan(context: Context, words: list[str]) -> AsyncGenerator[Answer, Non
     async with aclosing(source.fetched(context)) as answers:
         async for answer in answers:
             yield answer
-    place = source.place or context.parts.backups.newest()
+    place = source.place or await context.parts.backups.newest()
     name, unpacking = Path(place).name, await _unpacking(context, place)
     try:
         async with progress(unpacking.open) as steps:
@@ -65,7 +65,7 @@ async def restore(context: Context, words: list[str]) -> AsyncGenerator[Answer, 
     async with aclosing(source.fetched(context)) as answers:
         async for answer in answers:
             yield answer
-    place = source.place or context.parts.backups.newest()
+    place = source.place or await context.parts.backups.newest()
     name, unpacking = Path(place).name, await _unpacking(context, place)
     try:
         async with progress(unpacking.open) as steps:
@@ -122,7 +122,7 @@ def _take_keep_settings(words: Sequence[str]) -> tuple[list[str], bool]:
 async def _unpacking(context: Context, place: str) -> Unpacking:
     """Return the archive of that name or path, with the password that it needs."""
     parts = context.parts
-    path = parts.backups.require(place)
+    path = await parts.backups.require(place)
     return Unpacking(parts.folder, parts.workshop, path, await ask_password(context, place))
 
 

@@ -18,7 +18,6 @@ from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.progress import progress
 from callisto_telnetd.transports.credentials import Credentials
 from callisto_telnetd.transports.target import Target, parse_remote_file
-from callisto_telnetd.work import in_thread
 
 ACCEPT = "accept-host-key"
 SOURCE = "[FILE|URL] [target-password | key=FILE] [ca=FILE] [allow-plain-ftp] [accept-host-key]"
@@ -91,7 +90,7 @@ async def ask_password(context: Context, place: str) -> str | None:
         BackupError: there is none of that name, or it is none inside.
         UsageError: none is given; or nothing protects it, and one is: somebody may have put it in another's place.
     """
-    protected, name = await in_thread(context.parts.backups.is_protected, place), Path(place).name
+    protected, name = await context.parts.backups.is_protected(place), Path(place).name
     if protected:
         password = await context.dialogue.ask(f"Password of {name}: ", secret=True)
         if not password:

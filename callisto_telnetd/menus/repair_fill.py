@@ -38,7 +38,7 @@ async def fill(context: Context, words: Sequence[str]) -> AsyncGenerator[Answer,
         if snapshot is not None and place == snapshot.path.name:
             source, keep_for = Source(place, snapshot.path, None, snapshot.at, own=False), None
         else:
-            path = context.parts.backups.require(place)
+            path = await context.parts.backups.require(place)
             password = await ask_password(context, place)
             unpacking = Unpacking(context.parts.folder, context.parts.workshop, path, password)
             stack.push_async_callback(unpacking.close)

@@ -51,7 +51,7 @@ async def move_about(parts: Parts) -> None:
 
 async def restore(parts: Parts, name: str, password: str | None) -> None:
     """Restore an archive of the folder."""
-    unpacking = Unpacking(parts.folder, parts.workshop, parts.backups.require(name), password)
+    unpacking = Unpacking(parts.folder, parts.workshop, await parts.backups.require(name), password)
     try:
         opened = await unpacking.open(lambda _progress: None)
         run = parts.restores.begin(opened.backup, SYSTEM)
@@ -87,7 +87,9 @@ async def test_backups_under_writes_restore_to_a_consistent_sum(parts: Parts, ba
 async def test_a_wrong_password_stops_nothing(parts: Parts) -> None:
     """It is told before anything of the appliance is touched, and nothing unpacked is left."""
     done = await parts.backups.create(SYSTEM, password=PASSWORD, note="", told=lambda _progress: None)
-    unpacking = Unpacking(parts.folder, parts.workshop, parts.backups.require(done["file"]), "wrong horse battery")
+    unpacking = Unpacking(
+        parts.folder, parts.workshop, await parts.backups.require(done["file"]), "wrong horse battery"
+    )
     with pytest.raises(BackupPasswordError):
         await unpacking.open(lambda _progress: None)
     await unpacking.close()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
-from collections.abc import AsyncIterator
+import os
+import threading
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -15,6 +19,7 @@ from callisto_telnetd.db.doubtful import Doubtful
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.schema import MOST_STATE
 from callisto_telnetd.errors import BackupError, BackupPasswordError, StoreError, UsageError
+from callisto_telnetd.maintenance import look_up
 from callisto_telnetd.maintenance.backup_password import (
     LONGEST_PASSWORD,
     SHORTEST_PASSWORD,
@@ -225,3 +230,52 @@ def test_doubtful_rows_are_told_also_where_nothing_says_why() -> None:
     """The refusal names how many there are, and the first fault only where there is one."""
     with pytest.raises(BackupError, match=r"^a\.zip was made, but a restore sets apart 1 row \(user: 1\) of it; 'x'$"):
         require_no_doubtful(Doubtful({"user": 1}), "a.zip was made", "'x'")
+
+
+async def test_what_is_known_stays_where_the_folder_cannot_be_read(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is known of the archives is not forgotten for a passing error, nor for one file that cannot be read."""
+    made = await parts.backups.create(ADA, password=None, note="", told=ignore, schedule="nightly")
+    bad = parts.folder.backup / "renamed.zip"
+    (parts.folder.backup / made["file"]).rename(bad)
+    await parts.backups.note_delivery("renamed.zip", "there")
+    state, read = await parts.store.get_state(BACKUP_STATE), os.open
+
+    def fail(path: Any, *_more: Any) -> Any:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "scandir", fail)
+        disk.setattr(os, "listdir", fail)
+        await parts.backups.note_delivery("other.zip", "somewhere")
+    assert await parts.store.get_state(BACKUP_STATE) == state
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "open", lambda path, *more: fail(path) if Path(path) == bad else read(path, *more))
+        await parts.backups.note_delivery("other.zip", "somewhere")
+    assert await parts.store.get_state(BACKUP_STATE) == state
+
+
+async def test_a_path_whose_disk_does_not_answer_stops_nobody_else(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Who has named it gets one line at the deadline; meanwhile the appliance answers others."""
+    resolve, released = Path.resolve, threading.Event()
+
+    def hang(self: Path, strict: bool = False) -> Path:
+        released.wait(30)
+        return resolve(self, strict)
+
+    place = str(tmp_path / "hung.zip")
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "resolve", hang)
+        disk.setattr(look_up, "_DEADLINE_S", 0.5)
+        looks: list[Coroutine[Any, Any, object]] = [parts.backups.require(place), parts.backups.is_protected(place)]
+        looks.append(parts.backups.verify(ADA, place, password=None, told=ignore))
+        tasks = [asyncio.create_task(look) for look in looks]
+        assert await parts.backups.list() == []
+        assert not any(task.done() for task in tasks)
+        for task in tasks:
+            with pytest.raises(BackupError, match=r"cannot be looked at: its disk does not answer within \d s"):
+                await task
+        released.set()

@@ -105,6 +105,18 @@ def archives(folder: Path) -> list[ArchiveFile]:
     return [file for _, file in sorted(found, key=lambda each: (each[1].at, each[0], each[1].path), reverse=True)]
 
 
+def names_in(folder: Path) -> set[str]:
+    """Return the names of all files in the folder, archives or not.
+
+    Raises:
+        BackupError: it cannot be read.
+    """
+    try:
+        return {path.name for path in folder.iterdir()}
+    except OSError as error:
+        raise BackupError(f"{named(folder)} cannot be read: {error.strerror}") from None
+
+
 def find(folder: Path, name: str) -> Path:
     """Return the file of a name in the folder, or of a path; what it is inside, whoever reads it finds out.
 
@@ -157,9 +169,10 @@ def _is_renamed(path: Path) -> bool:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False
-    with os.fdopen(descriptor, "rb", buffering=0) as stream:
+    with os.fdopen(descriptor, "rb", buffering=0) as stream, suppress(OSError):  # one on a bad sector hides no other
         stream.seek(max(0, os.fstat(descriptor).st_size - _LONGEST_SEAL))
         return _SEAL.search(stream.read(_LONGEST_SEAL)) is not None
+    return False
 
 
 def find_here(folder: Path, name: str) -> Path:
