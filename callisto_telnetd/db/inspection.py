@@ -87,9 +87,14 @@ def _run_part(file: Path, name: str, part: Part, *, closed: bool) -> list[str]:
     try:
         with closing(open_quietly(file, closed=closed)) as connection:
             add_functions(connection)
-            return part(connection)
+            return list(map(_as_text, part(connection)))
     except sqlite3.Error as error:
         return [f"{name}: {_GIVES_UP} ({code_of(error)})"]
+
+
+def _as_text(fault: str) -> str:
+    r"""Return a fault that others can write and send: it may quote a damaged name of the schema, then ``\udcff``."""
+    return fault.encode("utf-8", "backslashreplace").decode()
 
 
 def _is_small(table: Table) -> bool:

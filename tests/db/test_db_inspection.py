@@ -73,3 +73,18 @@ def test_a_value_of_another_storage_class_is_a_fault_of_the_rows(database: Path)
     found = faults(database)
     assert "ring_ms" in " ".join(found[PAGES])
     assert set(found) <= {PAGES, VALUES}
+
+
+def test_a_fault_that_quotes_damaged_text_can_be_written(database: Path) -> None:
+    """The name of an index that is no UTF-8 any more is told with escapes, which log, audit and screen take."""
+    change(
+        database,
+        "UPDATE sqlite_schema SET name = 'message?mailbox', sql = replace(sql, 'message_mailbox', 'message?mailbox'),"
+        " rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = 'call_record_user')"
+        " WHERE name = 'message_mailbox'",
+    )
+    database.write_bytes(database.read_bytes().replace(b"message?mailbox", b"message\xffmailbox"))
+    lines = [line for step in faults(database).values() for line in step]
+
+    assert r"row 1 missing from index message\udcffmailbox" in lines
+    assert "\n".join(lines).isascii()
