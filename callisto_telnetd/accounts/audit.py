@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from callisto_telnetd.clock import Clock
+from callisto_telnetd.db.present import ADDED_STATE
 from callisto_telnetd.db.store import Statement, Store
 from callisto_telnetd.errors import HeldError, StoreError
 from callisto_telnetd.origin import Origin
@@ -27,6 +28,14 @@ _TRIM_EVERY = 100
 """Entries between two looks for those that are too many."""
 _MAX_DETAIL = 200
 _INSERT = "INSERT INTO audit (at, event, who, door, source, detail) VALUES (?, ?, ?, ?, ?, ?)"
+_TRIM_ADDED = (
+    "DELETE FROM audit WHERE id IN (SELECT a.id FROM"
+    " (SELECT iif(json_valid(value), value, '[]') AS ranges FROM state WHERE key = ?) AS s, json_each(s.ranges) AS r"
+    " JOIN audit AS a ON r.type = 'array'"
+    " AND a.id BETWEEN iif(r.type = 'array', r.value, '[]') ->> 0 AND iif(r.type = 'array', r.value, '[]') ->> 1"
+    " ORDER BY a.id LIMIT max(0, (SELECT count(*) FROM audit) - ?))"
+)
+"""Entries that a restore has added from elsewhere are older than their numbers, and go before all others."""
 _TRIM = "DELETE FROM audit WHERE id <= (SELECT id FROM audit ORDER BY id DESC LIMIT 1 OFFSET ?)"
 MOST_WAITING = 1000
 _BATCH = 100
@@ -87,7 +96,7 @@ class Audit:
         kept: list[Statement] = [(_INSERT, row)]
         if self._until_trim <= 0:  # rows are counted, because a restore or a repair may pass numbers over
             self._until_trim = _TRIM_EVERY
-            kept.append((_TRIM, (_MOST_ROWS,)))
+            kept += [(_TRIM_ADDED, (ADDED_STATE, _MOST_ROWS)), (_TRIM, (_MOST_ROWS,))]
         self._until_trim -= 1
         return kept
 

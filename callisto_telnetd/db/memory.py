@@ -7,7 +7,8 @@ Rules:
 * Entries that only the other database has are added. Two entries are the same where all that they say is the same,
   whatever their numbers: an entry that was added once under another number is not added again.
 * A number is given once. Added entries keep theirs where none of them was ever given here; else all of them get new
-  numbers behind every number that either side has given, in their order.
+  numbers behind every number that either side has given, in their order. Which of the audit's were added is kept in
+  ``state``: they are the first to go where there are too many.
 * Each variable that the restore changes gets an entry of its own, of whoever restores.
 """
 
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from callisto_telnetd.db.doubtful_rows import quarantine, set_apart
-from callisto_telnetd.db.present import LAST_CHANGE_STATE, Present, read_present
+from callisto_telnetd.db.present import ADDED_STATE, LAST_CHANGE_STATE, Present, read_present
 from callisto_telnetd.db.references import mend_references
 from callisto_telnetd.db.tables import HIGHEST_ID, TABLES, VARIABLES
 
@@ -145,6 +146,10 @@ def carry_memory(connection: sqlite3.Connection, live: Path, change: Change, giv
     highest = {
         memory.table: _carry(connection, memory, _ours(connection, memory, present), given) for memory in _TABLES
     }
+    first, last = connection.execute("SELECT min(ours), max(ours) FROM temp.numbers_audit WHERE added").fetchone()
+    if first is not None:
+        row = (ADDED_STATE, present.added_with(first, last))
+        connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", row)
     for refused in present.refused:
         quarantine(connection, refused.table, refused.values, refused.reason, change.at)
     for sql in triggers:

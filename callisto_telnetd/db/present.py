@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -30,6 +31,10 @@ from callisto_telnetd.db.tables import VARIABLES, Column, Table, add_functions
 
 LAST_CHANGE_STATE = "last_change"
 """The key under which the highest number that a change of a variable ever had is kept, where no row tells it."""
+ADDED_STATE = "audit_added"
+"""The key of the entries that were added to the audit from elsewhere: their first and last numbers, as JSON."""
+_MOST_ADDED = 100
+"""Ranges of those that are remembered, the newest."""
 _BATCH = 2000
 _NO_DAMAGE = {
     sqlite3.SQLITE_BUSY,
@@ -38,6 +43,8 @@ _NO_DAMAGE = {
     sqlite3.SQLITE_INTERRUPT,
     sqlite3.SQLITE_FULL,
 }
+_LONGEST_NUMBER = 17
+_KEYS = (LAST_CHANGE_STATE, ADDED_STATE)
 _ENDS = ("ASC", "DESC")
 
 Row = tuple[Any, ...]
@@ -60,9 +67,22 @@ class Present:
     """The tables of which entries may be missing."""
     variables: dict[str, str] | None = None
     """The stored texts of variables by name, without those that no variable can have; None where nobody knows."""
-    last_change: int = 0
-    """The highest number of a change as ``state`` has it; 0 for none."""
+    state: dict[str, str] = field(default_factory=dict)
+    """What is kept of the memory in ``state``, by key."""
     refused: list[Refused] = field(default_factory=list)
+
+    @property
+    def last_change(self) -> int:
+        """The highest number of a change as ``state`` has it; 0 for none."""
+        value = self.state.get(LAST_CHANGE_STATE, "")
+        return int(value) if value.isascii() and value.isdigit() and len(value) < _LONGEST_NUMBER else 0
+
+    def added_with(self, first: int, last: int) -> str:
+        """Return what is to be kept under :data:`ADDED_STATE` once the entries of a range are added, too."""
+        known: object = None
+        with suppress(ValueError, RecursionError):  # a damage has made it something else
+            known = json.loads(self.state.get(ADDED_STATE, ""))
+        return json.dumps([*(known if isinstance(known, list) else ()), [first, last]][-_MOST_ADDED:])
 
 
 def read_present(connection: sqlite3.Connection, live: Path, tables: Sequence[Table], *, closed: bool) -> Present:
@@ -100,8 +120,7 @@ def _read_plainly(live: Path, takers: Sequence[_Taker], present: Present, *, clo
             for taker in takers:
                 if not taker.take_from(source):
                     present.damaged.add(taker.table.name)
-            rows = _rows(source, "SELECT value FROM state WHERE key = ?", (LAST_CHANGE_STATE,))
-            present.last_change = max([0, *(_number(value) for (value,) in rows or ())])
+            present.state.update(_rows(source, "SELECT key, value FROM state WHERE key IN (?, ?)", _KEYS) or ())
             texts = _rows(source, "SELECT name, value FROM variable")
             if texts is not None:
                 present.variables = {name: text for name, text in texts if not VARIABLES.faults((name, text))}
@@ -120,8 +139,8 @@ def _take_from_pages(live: Path, takers: Sequence[_Taker], present: Present) -> 
         found: dict[str, list[Row]] = {name: [] for name in wanted}
         for row in carve(pages, leaves | set(mapped.carved), forest):
             name = row.table.name
-            if name == "state" and row.values[0] == LAST_CHANGE_STATE:
-                present.last_change = max(present.last_change, _number(row.values[1]))
+            if name == "state" and row.values[0] in _KEYS and not row.table.faults(row.values):
+                present.state.setdefault(str(row.values[0]), str(row.values[1]))
             if name in wanted:
                 found[name].append(row.values)
                 if len(found[name]) == _BATCH:
@@ -225,11 +244,6 @@ def _rows(source: sqlite3.Connection, sql: str, parameters: Sequence[object] = (
     except sqlite3.DatabaseError as error:
         _require_damage(error)
         return None
-
-
-def _number(value: object) -> int:
-    """Return the number that a row of ``state`` keeps; 0 where it is none."""
-    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 17 else 0
 
 
 def _require_damage(error: sqlite3.DatabaseError) -> None:

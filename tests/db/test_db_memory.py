@@ -10,10 +10,17 @@ from typing import Any
 
 import pytest
 
+from callisto_telnetd.accounts import audit as audit_module
+from callisto_telnetd.accounts.audit import Audit
+from callisto_telnetd.clock import Clock
 from callisto_telnetd.db import memory
 from callisto_telnetd.db.memory import LOST_EVENT, Change, carry_memory, highest_given, preview
 from callisto_telnetd.db.present import LAST_CHANGE_STATE
 from callisto_telnetd.db.salvage.repair import Order, repair
+from callisto_telnetd.db.store import open_store
+from callisto_telnetd.origin import Origin
+from callisto_telnetd.trace.hub import Hub
+from callisto_telnetd.trace.logs import open_log
 from callisto_telnetd.variables import ledger
 from tests.db.restoring import AT, CHANGE, make_database
 
@@ -326,6 +333,31 @@ def test_an_entry_that_undoes_a_lost_one_undoes_none(live: Path, other: Path) ->
     rows = changes(other)
     assert 900 < len(rows) < 1000
     assert len([number for number, _, _, undoes in rows if number > 1 and undoes is None]) == 1
+
+
+async def test_what_a_restore_adds_goes_before_what_happened_here(
+    live: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a full audit the entries of two backups make room, the older first; the appliance's own stay."""
+    monkeypatch.setattr(audit_module, "_MOST_ROWS", 6)
+    monkeypatch.setattr(audit_module, "_TRIM_EVERY", 1)
+    audit(live, {1: "here", 2: "here too"})
+    audit(other, {1: "there 1", 2: "there 2"})
+    second = tmp_path / "second.db"
+    make_database(second, "new")
+    audit(second, {1: "elsewhere 1", 2: "elsewhere 2"})
+    carry(other, live)
+    carry(second, other)
+    kept = {1: "here", 2: "here too", 3: "there 1", 4: "there 2", 5: "elsewhere 1", 6: "elsewhere 2"}
+    assert events(second) == kept
+
+    clock = Clock()
+    async with open_store(second) as store:
+        notes = Audit(store, clock, open_log(Hub(clock, 100, 1 << 20), "error"))
+        for number in range(3):
+            await notes.note(f"new {number}", Origin("ada", "telnet", "::1"))
+        await notes.close()
+    assert events(second) == {1: "here", 2: "here too", 6: "elsewhere 2", 7: "new 0", 8: "new 1", 9: "new 2"}
 
 
 def test_numbers_known_in_memory_are_not_given_again(live: Path, other: Path, tmp_path: Path) -> None:

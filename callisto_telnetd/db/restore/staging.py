@@ -27,7 +27,7 @@ from callisto_telnetd.db.inspection import inspect
 from callisto_telnetd.db.media import Media
 from callisto_telnetd.db.memory import Change, carry_memory
 from callisto_telnetd.db.own_form import copy_in_own_form
-from callisto_telnetd.db.present import LAST_CHANGE_STATE
+from callisto_telnetd.db.present import ADDED_STATE, LAST_CHANGE_STATE
 from callisto_telnetd.db.quiet import open_quietly
 from callisto_telnetd.db.restore.judgement import judge
 from callisto_telnetd.db.restore.outlook import no_room_text
@@ -49,11 +49,11 @@ from callisto_telnetd.db.schema import migrations, statements
 from callisto_telnetd.db.tables import table_named
 from callisto_telnetd.errors import DamagedDatabaseError, DiskFullError, RestoreError, StoreError, quoted
 
-NEVER_FROM_BACKUP = ("clock", "schedule", "last_check", "last_compact", "last_repair", LAST_CHANGE_STATE)
+NEVER_FROM_BACKUP = ("clock", "schedule", "last_check", "last_compact", "last_repair", LAST_CHANGE_STATE, ADDED_STATE)
 """The ``state`` rows that a backup's database loses: they tell of the appliance and the file that it was made from.
 
 The clock would jump to the offset that it had then, the schedule would run again what has run since, or skip what was
-not due then, the last check was that of another file, and the number of the last change is this appliance's own. Every
+not due then, the last check was that of another file, and numbers of audit and history are this appliance's own. Every
 other row of the present state is kept as well (when the last backup was made); the backup's own count only where there
 is none."""
 
