@@ -310,7 +310,7 @@ class _Interrupt:
     def _stop(self) -> None:
         if self._door.stop is not None:
             self._door.stop()
-        elif not self._door.committed:
+        elif not (self._door.committed or self._door.changes):
             self._command.cancel()
 
 

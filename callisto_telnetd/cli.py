@@ -14,6 +14,7 @@ import pwd
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -387,6 +388,9 @@ def main() -> None:
         discard(1)
         code = 1
     except (KeyboardInterrupt, typer.Abort, EOFError):
+        code = 1
+    except Exception:  # noqa: BLE001 - told here: after this, no thread writes any more
+        traceback.print_exc()
         code = 1
     end_streams()
     sys.exit(code or 0)

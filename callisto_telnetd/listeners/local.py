@@ -124,6 +124,7 @@ class _Call:
         self._reader = reader
         self._writer = writer
         self._answer: asyncio.Future[str] | None = None
+        self._stopped = False
         self._door: CommandDoor | None = None
 
     async def run(self) -> None:
@@ -155,17 +156,23 @@ class _Call:
             await end(command, listening)
 
     async def _listen(self, command: asyncio.Task[int]) -> None:
-        """Take answers; a caller who stops, goes or sends what is no frame ends what he watches, else his command."""
+        """Take answers; a caller who stops, goes or sends what is no frame ends what he watches, else his command.
+
+        A command that changes something is ended at its questions alone: else its answer would not be the true one.
+        """
         with contextlib.suppress(ValueError, ConnectionError):
             while (line := await self._reader.readline()) and isinstance(frame := orjson.loads(line), dict):
                 if "answer" in frame and self._answer is not None and not self._answer.done():
                     self._answer.set_result(str(frame["answer"]))
                 elif "stop" in frame:
                     break
-        if self._door is not None and self._door.stop is not None:
-            self._door.stop()
+        self._stopped = True
+        if self._door is None or self._door.stop is None:
+            asked = self._answer is not None and not self._answer.done()
+            if asked or self._door is None or not self._door.changes:
+                command.cancel()
         else:
-            command.cancel()
+            self._door.stop()
 
     def _origin_of_web(self, source: str, session: int | None) -> Origin | None:
         """Return who acts in a browser: the account of its session; None where that has ended."""
@@ -189,6 +196,8 @@ class _Call:
                 self._writer.write(_frame({"err": text}))
 
     async def _ask(self, question: str, secret: bool) -> str:
+        if self._stopped:  # nobody listens for an answer any more
+            raise asyncio.CancelledError
         self._answer = asyncio.get_running_loop().create_future()
         self._writer.write(_frame({"ask": question, "secret": secret}))
         await self._writer.drain()

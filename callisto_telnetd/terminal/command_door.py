@@ -17,7 +17,7 @@ from callisto_telnetd.menus.context import Context, Parts, TerminalSize
 from callisto_telnetd.menus.everywhere import EVERYWHERE
 from callisto_telnetd.menus.main import MAIN_MENU
 from callisto_telnetd.menus.resolver import resolve
-from callisto_telnetd.menus.tree import Facts, Menu
+from callisto_telnetd.menus.tree import Command, Facts, Menu
 from callisto_telnetd.menus.web_door import WEB_DOOR
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.terminal.execution import failure_of, perform, show_menu
@@ -87,8 +87,10 @@ class CommandDoor:
     _secrets_given: int = 0
     _screen_lines: int = 0
     stop: Callable[[], None] | None = None
+    changes: bool = False
+    """Whether the command changes something: an interrupt then leaves it alone, but at a question."""
     committed: bool = False
-    """Whether an interrupt leaves the command alone."""
+    """Whether an interrupt leaves the command alone where it runs in the caller's own process."""
 
     def show(self, answer: Answer) -> None:
         """Turn an answer into frames."""
@@ -232,6 +234,7 @@ async def run_command(parts: Parts, origin: Origin, door: CommandDoor) -> int:
         everywhere = EVERYWHERE if door.request.source is None else (*EVERYWHERE, *WEB_DOOR)
         resolution = resolve(MAIN_MENU, everywhere, door.request.words)
         door.facts, door.document = resolution.entry.facts, resolution.entry.document
+        door.changes = isinstance(resolution.entry, Command) and resolution.entry.changes
         move = await perform(context, resolution, door)
         if isinstance(move, Menu):
             show_menu(context, move, door)

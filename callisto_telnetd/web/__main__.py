@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from pathlib import Path
 
 from callisto_telnetd.errors import CallistoError
@@ -24,12 +25,15 @@ def main() -> int:
     options = parser.parse_args()
     stop_waiting()
     parent = os.getppid() if options.with_parent else None
-    from callisto_telnetd.web.server import serve  # noqa: PLC0415 - heavy: a misuse is told before
-
     try:
+        from callisto_telnetd.web.server import serve  # noqa: PLC0415 - heavy: a misuse is told before
+
         serve(options.data, options.host, options.port, parent=parent)
     except CallistoError as error:
         sys.stderr.write(f"<3>Error: {error}\n")
+        return 1
+    except Exception:  # noqa: BLE001 - told here: after this, no thread writes any more
+        traceback.print_exc()
         return 1
     finally:
         end_streams()

@@ -176,6 +176,20 @@ def test_noise_after_a_request_ends_what_is_watched(run: Run, own_server: Server
     assert "unexpected error" not in own_server.log()
 
 
+def test_a_stop_leaves_a_change_its_true_answer(run: Run, own_server: Server) -> None:
+    """A stop, or a caller who goes, right behind the request: the change is told as it is; a question ends it."""
+    change, stop = b'{"words": ["variables", "set", "gWebTimeout", "34"]}\n', b'{"stop": true}\n'
+    stopped = _exchange(own_server, change + stop)
+    again = _exchange(own_server, change)
+    asked = _exchange(own_server, b'{"words": ["repair"], "terminal": true}\n' + stop)
+
+    assert stopped == [{"out": "OK gWebTimeout = 34 (was 20)"}, {"exit": 0}]
+    assert again[-1] == {"exit": 0}
+    assert asked[1:] == [{"err": "Error: interrupted"}, {"exit": 1}]
+    assert any("gWebTimeout = 34 *" in line for line in run("variables", "list", data=own_server.data).require(0).lines)
+    run("variables", "reset", "gWebTimeout", data=own_server.data).require(0)
+
+
 def test_a_caller_who_goes_takes_nothing_along(run: Run, own_server: Server) -> None:
     """Callers who connect and say nothing, or go in the middle, leave the server with as many descriptors as before."""
     run("sessions", data=own_server.data).require(0)

@@ -286,3 +286,38 @@ def test_bytes_that_are_no_text_are_named(start: StartServer) -> None:
 
     assert (said.returncode, said.stdout) == (2, b"")
     assert b"is no text in the encoding of this locale; nothing was changed" in said.stderr
+
+
+FAULTY_SERVER = """
+import sys
+from callisto_telnetd import appliance, cli
+async def serve(*_): raise ValueError("x" * 200_000 + "unforeseen")
+appliance.serve = serve
+sys.argv[1:] = ["serve", "--data", sys.argv[1]]
+cli.main()
+"""
+FAULTY_WEB_SERVER = """
+import sys
+from callisto_telnetd.web import __main__, server
+def serve(*_, **__): raise ValueError("x" * 200_000 + "unforeseen")
+server.serve = serve
+sys.argv[1:] = ["--data", sys.argv[1]]
+sys.exit(__main__.main())
+"""
+
+
+@pytest.mark.parametrize("program", [FAULTY_SERVER, FAULTY_WEB_SERVER], ids=["server", "web-server"])
+def test_an_unforeseen_error_is_told_before_the_program_ends(program: str, tmp_path: Path) -> None:
+    """Its traceback stands on standard error to its last line, and the exit code is 1."""
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "data")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Traceback (most recent call last):\n")
+    assert ended.stderr.endswith("unforeseen\n")
