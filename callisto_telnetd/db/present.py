@@ -16,7 +16,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +162,7 @@ class _Taker:
         others = ", ".join(f'"{column.name}"' for column in table.columns[1:])
         connection.execute(f"CREATE TEMP TABLE {self._own.name} (id INTEGER PRIMARY KEY, {others})")
         self._insert = f"INSERT OR IGNORE INTO temp.{self._own.name} VALUES ({', '.join('?' * len(table.columns))})"
-        self._types = [_types_of(column) for column in table.columns]
+        self._types = set(product(*map(_types_of, table.columns)))
 
     def take_from(self, source: sqlite3.Connection) -> bool:
         """Take what SQLite reads, from the other end too where it comes to a damage; say whether that is all."""
@@ -183,7 +183,7 @@ class _Taker:
 
     def take(self, rows: Sequence[Row]) -> None:
         """Take rows; what cannot be an entry is noted, once."""
-        if all(map(self._is_typed, rows)):
+        if {tuple(map(type, row)) for row in rows} <= self._types:
             with suppress(UnicodeEncodeError):  # a text that is none
                 if self._connection.executemany(self._insert, rows).rowcount == len(rows):
                     return
@@ -215,9 +215,6 @@ class _Taker:
         sql = f"SELECT {self._columns} FROM temp.{self._own.name} WHERE id = ?"
         return bool(self._connection.execute(sql, row[:1]).fetchone() == row)
 
-    def _is_typed(self, row: Row) -> bool:
-        return all(type(value) in types for value, types in zip(row, self._types, strict=True))
-
     def _faults(self, row: Row) -> str:
         return "; ".join(f"{name} is not {fault}" for name, fault in self.table.faults(row).items())
 
@@ -230,8 +227,7 @@ def _next(rows: Iterable[Row]) -> tuple[list[Row], sqlite3.DatabaseError | None]
     """Return the next rows, and the error that has ended them too early; None at the end."""
     taken: list[Row] = []
     try:
-        for row in islice(rows, _BATCH):
-            taken.append(row)  # noqa: PERF402 - what came before an error counts
+        taken.extend(islice(rows, _BATCH))  # what came before an error counts
     except sqlite3.DatabaseError as error:
         return taken, error
     return (taken, None) if taken else None

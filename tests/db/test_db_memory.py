@@ -16,13 +16,14 @@ from callisto_telnetd.clock import Clock
 from callisto_telnetd.db import memory
 from callisto_telnetd.db.memory import LOST_EVENT, Change, carry_memory, highest_given, preview
 from callisto_telnetd.db.present import LAST_CHANGE_STATE
+from callisto_telnetd.db.restore.plan import look_ahead
 from callisto_telnetd.db.salvage.repair import Order, repair
 from callisto_telnetd.db.store import open_store
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.logs import open_log
 from callisto_telnetd.variables import ledger
-from tests.db.restoring import AT, CHANGE, make_database
+from tests.db.restoring import AT, CHANGE, make_backup, make_database
 
 
 @pytest.fixture
@@ -311,12 +312,15 @@ def test_bad_rows_of_the_present_audit_are_set_apart(live: Path, other: Path) ->
     ]
 
 
-def test_a_lost_interior_page_takes_no_entry(live: Path, other: Path) -> None:
-    """The leaves below a damaged page are read all the same, the newest as well as the oldest."""
+def test_a_lost_interior_page_takes_no_entry(live: Path, other: Path, tmp_path: Path) -> None:
+    """The leaves below a damaged page are read, the newest as well as the oldest; the plan tells of the damage."""
     written = {number: f"event {number}" for number in range(1, 3001)}
     audit(live, written)
     (root,) = ask(live, "SELECT rootpage FROM sqlite_schema WHERE name = 'audit'")[0]
     overwrite(live, (root - 1) * 4096, bytes(4096))
+    backup = make_backup(tmp_path / "unpacked")
+    told = "audit here is damaged: entries of it that can be read stay (3000)"
+    assert [note for note in look_ahead(live, backup).notes if note.startswith("audit")] == [told]
     carry(other, live)
 
     found = events(other)

@@ -173,7 +173,9 @@ def carry_over(
         if fault != "ok":
             raise DamagedDatabaseError(f"the new database is not sound: {fault}; nothing was changed")
         if connection.execute("PRAGMA foreign_key_check(variable_change)").fetchone():
-            raise DamagedDatabaseError("the new database is not sound: a change undoes none; nothing was changed")
+            raise DamagedDatabaseError(
+                "the new database is not sound: a change undoes one that is not there; nothing was changed"
+            )
 
 
 def take_settings(source: Path, target: Path) -> None:
