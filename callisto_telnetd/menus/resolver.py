@@ -81,22 +81,31 @@ def _quoted_word(line: str, at: int) -> tuple[str, int]:
     return word, at
 
 
-@dataclass(frozen=True, slots=True)
 class _Tree:
     """Where words are looked for: in the menu first, then everywhere, then in the main menu."""
 
-    menu: Menu
-    everywhere: Sequence[Command]
-    main: Menu
+    __slots__ = ("everywhere", "main", "menu", "own")
+
+    def __init__(self, menu: Menu, everywhere: tuple[Command, ...], main: Menu) -> None:
+        self.menu = menu
+        self.everywhere = everywhere
+        self.main = main
+        self.own: tuple[Entry, ...] = (*menu.entries, *everywhere)
 
     def choose(self, word: str) -> Entry:
         """Return what the first word of a line means."""
-        own = (*self.menu.entries, *self.everywhere)
+        own = self.own
         if self.main is not self.menu and not word.isdigit() and not _matches(word, own):
             if found := _matches(word, self.main.entries):
                 return _only(word, found)
             own = (*own, *self.main.entries)
-        return _choose(word, own, self.menu.name, _paths(self.main))
+        return _choose(word, own, self.menu, self.main)
+
+
+@lru_cache(maxsize=64)
+def _tree(menu: Menu, everywhere: tuple[Command, ...], main: Menu) -> _Tree:
+    """Return the tree as it is seen from a menu."""
+    return _Tree(menu, everywhere, main)
 
 
 def resolve(menu: Menu, everywhere: Sequence[Command], words: Sequence[str], main: Menu | None = None) -> Resolution:
@@ -116,7 +125,7 @@ def resolve(menu: Menu, everywhere: Sequence[Command], words: Sequence[str], mai
     first, rest = words[0], list(words[1:])
     if first.isdigit() and menu.pick is not None and first != "0":
         return Resolution(f"{menu.word} {menu.pick.word}", menu.pick, menu.pick.run, [first, *rest])
-    tree = _Tree(menu, everywhere, main or menu)
+    tree = _tree(menu, tuple(everywhere), main or menu)
     return _descend(tree, tree.choose(first), rest, "", by_number=first.isdigit())
 
 
@@ -130,7 +139,7 @@ def _descend(tree: _Tree, entry: Entry, rest: list[str], path: str, *, by_number
         if rest[0].lower() == _HELP and (own := _help_of(tree, path, rest[1:])):
             return own
         if entry.bare is None or _matches(rest[0], entry.entries):
-            chosen = _choose(rest[0], entry.entries, entry.name, _paths(tree.main), path)
+            chosen = _choose(rest[0], entry.entries, entry, tree.main, path)
             return _descend(tree, chosen, rest[1:], path, by_number=rest[0].isdigit())
     if entry.bare is not None:
         return _run(entry.bare, rest, path, by_number=by_number)
@@ -175,20 +184,20 @@ def _by_word_and_number(entries: tuple[Entry, ...]) -> dict[str, Entry]:
     return table
 
 
-def _choose(word: str, entries: tuple[Entry, ...], place: str, paths: Sequence[str] = (), before: str = "") -> Entry:
+def _choose(word: str, entries: tuple[Entry, ...], place: Menu, main: Menu, before: str = "") -> Entry:
     """Return the one entry that a word means.
 
     Args:
         word: As it was typed.
         entries: Those of the place.
-        place: The name of the menu that they are in.
-        paths: All that the tree has, for a hint.
+        place: The menu that they are in.
+        main: The main menu, below which everything is: for a hint.
         before: The words that were typed before, for a hint.
     """
     if found := _matches(word, entries):
         return _only(word, found)
-    where = "" if place == "main" else f" in the {place} menu"
-    hints = _near(word, [f"{before} {entry.word}".strip() for entry in entries], paths)
+    where = "" if place.name == "main" else f" in the {place.name} menu"
+    hints = _near(word, [f"{before} {entry.word}".strip() for entry in entries], _paths(main))
     told = f"did you mean {listed(hints)}?" if hints else "'help' lists the commands"
     raise UsageError(f"no command {quoted(word)}{where}; {told}")
 
@@ -247,11 +256,11 @@ def find_entry(menu: Menu, everywhere: Sequence[Command], words: Sequence[str], 
     Raises:
         UsageError: there is none.
     """
-    tree = _Tree(menu, everywhere, main or menu)
+    tree = _tree(menu, tuple(everywhere), main or menu)
     entry, path = _find_anywhere(tree, words[0]), words[0]
     for word in words[1:]:
         if isinstance(entry, Command):
             raise UsageError(f"{entry.word} has no command {quoted(word)}")
-        entry = _choose(word, entry.entries, entry.name, _paths(tree.main), path)
+        entry = _choose(word, entry.entries, entry, tree.main, path)
         path = f"{path} {word}"
     return entry

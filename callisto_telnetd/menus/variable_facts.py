@@ -30,6 +30,7 @@ def find_variable(context: Context, word: str) -> Variable:
     return variables.variables[parse_whole(word, "number", 1, len(variables.variables)) - 1]
 
 
+@lru_cache(maxsize=1024)
 def data_of(variable: Variable, text: str) -> int | str | None:
     """Return a value as programs have it: numbers as numbers, None for a blank; a text that is none, as it is."""
     try:
