@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
 from callisto_telnetd.origin import Origin
 
 _MOST_NOTICES = 20
 _MOST_ENDED = 1000
-"""Of browsers that have not asked again since their sessions were ended: more than there can be."""
+"""Of browsers whose sessions were ended, and of those that have asked after a new start: more than there can be."""
+_MOST_WEB = 512
+"""Of browsers that are on: the web server has at most half as many, and may have been started again."""
+_MOST_NUMBERS = 10**7
 _MOST_ACCOUNTS = 100
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -29,6 +36,8 @@ class Present:
     """Ends the session with a line that says why."""
     used_at: float = field(default_factory=time.monotonic)
     """Of a browser: when it last asked for a page, in seconds of the monotonic clock."""
+    ticket: int = 0
+    """Of a browser: its number for the web server, which no other start of this server gives."""
 
     @property
     def is_web(self) -> bool:
@@ -46,7 +55,11 @@ class Presence:
         """Notices for accounts that are not on, until their next log-in."""
         self._standing: dict[str, str] = {}
         self._ended: dict[int, str] = {}
-        """Why a browser's session was ended from here, by its number, until that browser asks again."""
+        """Why a browser's session was ended from here, by its number."""
+        self._start = secrets.randbelow(_MOST_NUMBERS) + 1
+        """Stands before the number in each ticket."""
+        self._moved: dict[int, int] = {}
+        """Numbers of browsers that have logged in before this start, by their tickets."""
 
     def enter(
         self, origin: Origin, since: datetime, notify: Callable[[str], None], end: Callable[[str], None]
@@ -63,40 +76,48 @@ class Presence:
 
     def enter_web(self, origin: Origin, since: datetime) -> Present:
         """Add the session of a browser, which the web server keeps; what waits for its user goes on waiting."""
+        on = [each for each in self.all() if each.is_web]
+        if len(on) >= _MOST_WEB:
+            self.leave(min(on, key=lambda each: each.used_at))
         self._number += 1
         number = self._number
         entry = Present(number, origin, since, lambda _: None, lambda reason: self._end_web(number, reason))
+        entry.ticket = self._start * _MOST_NUMBERS + number
         self._present[number] = entry
         return entry
 
     def _end_web(self, number: int, reason: str) -> None:
         if self._present.pop(number, None) is not None:
-            self._ended[number] = reason
-            if len(self._ended) > _MOST_ENDED:
-                del self._ended[next(iter(self._ended))]
+            _put(self._ended, number, reason)
 
-    def use_web(self, number: int, origin: Origin, now: datetime) -> Present | str:
+    def use_web(self, ticket: int, origin: Origin, now: datetime) -> Present | str:
         """Note that a browser asks for a page.
 
         Args:
-            number: Of its session.
+            ticket: Of its session.
             origin: Its account and address, as the web server says.
             now: On the appliance's clock.
 
         Returns:
-            Its session, which has another number where this server was started after the log-in; or why it was ended.
+            Its session, which has another ticket where this server was started after the log-in; or why it was ended.
         """
-        if (reason := self._ended.pop(number, None)) is not None:
-            return reason
-        entry = self._present.get(number)
-        if entry is None or not entry.is_web or entry.origin.who != origin.who:
-            return self.enter_web(origin, now)
+        if self._number_of(ticket) is None:
+            _put(self._moved, ticket, self.enter_web(origin, now).number)
+        entry = self.find_web(ticket)
+        if entry is None or entry.origin.who != origin.who:  # told to each request: a browser may send many at once
+            return self._ended.get(self._number_of(ticket) or 0, "the session has ended")
         entry.used_at = time.monotonic()
         return entry
 
-    def find(self, number: int) -> Present | None:
-        """Return the session of that number."""
-        return self._present.get(number)
+    def find_web(self, ticket: int) -> Present | None:
+        """Return the session of a browser."""
+        entry = self._present.get(self._number_of(ticket) or 0)
+        return entry if entry is not None and entry.is_web else None
+
+    def _number_of(self, ticket: int) -> int | None:
+        """Return the number of a browser's session; None for one of an earlier start that has not asked again yet."""
+        start, number = divmod(ticket, _MOST_NUMBERS)
+        return number if start == self._start else self._moved.get(ticket)
 
     def leave(self, entry: Present) -> None:
         """Take a session off the list."""
@@ -148,3 +169,10 @@ class Presence:
         for entry in ended:
             entry.end(reason)
         return len(ended)
+
+
+def _put(kept: dict[int, T], key: int, value: T) -> None:
+    """Keep a value; beyond the bound, the oldest goes."""
+    kept[key] = value
+    if len(kept) > _MOST_ENDED:
+        del kept[next(iter(kept))]

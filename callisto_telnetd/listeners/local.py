@@ -2,7 +2,7 @@
 
 A caller has no password here; the system vouches for him (unix(7), SO_PEERCRED). For the same reason his word is taken
 for the address of a browser that he asks for (``source``): the web server does, and whoever else may use this socket
-could read and change everything anyway. Who acts in that browser is looked up here, by its session's number.
+could read and change everything anyway. Who acts in that browser is looked up here, by its session's ticket.
 """
 
 from __future__ import annotations
@@ -178,8 +178,8 @@ class _Call:
         """Return who acts in a browser: the account of its session; None where that has ended."""
         if session is None:
             return Origin(_WEB_SERVER, "web", source)
-        entry = self._parts.presence.find(session)
-        return Origin(entry.origin.who, "web", source) if entry is not None and entry.is_web else None
+        entry = self._parts.presence.find_web(session)
+        return Origin(entry.origin.who, "web", source) if entry is not None else None
 
     def _waiting_bytes(self) -> int:
         return self._writer.transport.get_write_buffer_size()

@@ -23,7 +23,7 @@ from callisto_telnetd.origin import Origin
 WEB_TIMEOUT = "gWebTimeout"
 _LOGGED_REASON = 100
 MOST_SESSIONS = 10**15
-"""The highest number of a session that is understood."""
+"""The highest ticket of a session that is understood."""
 
 
 async def log_in(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -63,7 +63,7 @@ async def log_in(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
         {
             "accepted": True,
             "account": account.name,
-            "session": parts.presence.enter_web(origin, now).number,
+            "session": parts.presence.enter_web(origin, now).ticket,
             "generation": _generation(account),
             "since": parts.clock.format_stamp(since),
             "last_access": last,
@@ -77,8 +77,8 @@ async def log_out(context: Context, words: list[str]) -> AsyncGenerator[Answer, 
     """Note in the audit that a web session has ended, and why where its user did not ask for it."""
     require_count(words, 2, 3, "web-logout NAME SESSION [REASON]")
     origin = Origin(words[0], "web", context.origin.source)
-    entry = context.parts.presence.find(parse_whole(words[1], "SESSION", 1, MOST_SESSIONS))
-    if entry is not None and entry.is_web and entry.origin.who == origin.who:
+    entry = context.parts.presence.find_web(parse_whole(words[1], "SESSION", 1, MOST_SESSIONS))
+    if entry is not None and entry.origin.who == origin.who:
         context.parts.presence.leave(entry)
     await context.parts.audit.note("logged out", origin, words[2][:_LOGGED_REASON] if len(words) > 2 else "")
     yield Done("logged out")
@@ -97,11 +97,11 @@ async def show_standing(context: Context, words: list[str]) -> AsyncGenerator[An
         account = _find(context, words[0])
         facts["generation"] = _generation(account) if account else None
         if account is not None and len(words) > 1:
-            number = parse_whole(words[1], "SESSION", 1, MOST_SESSIONS)
+            ticket = parse_whole(words[1], "SESSION", 1, MOST_SESSIONS)
             origin = Origin(account.name, "web", context.origin.source)
-            used = parts.presence.use_web(number, origin, parts.clock.now())
+            used = parts.presence.use_web(ticket, origin, parts.clock.now())
             facts["ended"] = used if isinstance(used, str) else None
-            facts["session"] = None if isinstance(used, str) else used.number
+            facts["session"] = None if isinstance(used, str) else used.ticket
     yield Fact(facts, ())
     yield Done("standing")
 

@@ -45,7 +45,7 @@ class Request:
     source: str | None = None
     """The address of the browser that the web server asks for; the door is then ``web``."""
     session: int | None = None
-    """The number of that browser's session; its account is the one who acts."""
+    """The ticket of that browser's session; its account is the one who acts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class Standing:
     ended: str | None = None
     """Why the session was ended at the appliance; None where it was not."""
     session: int | None = None
-    """The number of the session at the appliance; another one after the server was started anew."""
+    """The ticket of the session at the appliance; another one after the server was started anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class LoggedIn:
     since: str
     last_access: str
     session: int
-    """Its number at the appliance, where it is listed and can be ended."""
+    """Its ticket at the appliance: a number that no other session has."""
 
 
 class WrongLoginError(LoginRefusedError):

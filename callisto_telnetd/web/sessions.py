@@ -43,7 +43,7 @@ class WebSession:
     key: bytes
     """The hash of the token."""
     number: int = 0
-    """Its number at the appliance."""
+    """Its ticket at the appliance."""
 
 
 class WebSessions:

@@ -134,3 +134,44 @@ def test_standing_notices_are_bounded() -> None:
         presence.stand(str(number), f"notice {number}")
 
     assert presence.standing() == [f"notice {number}" for number in range(5, 25)]
+
+
+WEB = Origin("ada", "web", "192.0.2.8")
+
+
+def test_the_end_of_a_browsers_session_is_told_to_each_request() -> None:
+    """A browser that sends two requests at once is told twice why its session was ended, and has no new one."""
+    presence = Presence()
+    ended, left = presence.enter_web(WEB, SINCE), presence.enter_web(WEB, SINCE)
+    presence.end_sessions_of("ada", "the account was removed", but=left.number)
+    presence.leave(left)
+
+    assert [presence.use_web(ended.ticket, WEB, SINCE) for _ in range(2)] == ["the account was removed"] * 2
+    assert presence.use_web(left.ticket, WEB, SINCE) == "the session has ended"
+    assert presence.all() == []
+
+
+def test_a_browser_that_logged_in_before_the_start_has_one_session() -> None:
+    """Its first request enters it again, the next ones find that; no number of this start is taken for its own."""
+    before = Presence()
+    ticket = before.enter_web(WEB, SINCE).ticket
+    presence = Presence()
+    other = presence.enter_web(WEB, SINCE)
+    first, second = (presence.use_web(ticket, WEB, SINCE) for _ in range(2))
+
+    assert isinstance(first, Present)
+    assert first is second is presence.use_web(first.ticket, WEB, SINCE) is not other
+    assert presence.all() == [other, first]
+    first.end("ended here")
+    assert presence.use_web(ticket, WEB, SINCE) == "ended here"
+
+
+def test_browsers_that_never_ask_again_are_bounded() -> None:
+    """Past 512 the one that was used longest ago goes, and no session of another door."""
+    presence = Presence()
+    shell = enter(presence, "ada", [])
+    entries = [presence.enter_web(WEB, SINCE) for _ in range(512)]
+    presence.use_web(entries[0].ticket, WEB, SINCE)
+    last = presence.enter_web(WEB, SINCE)
+
+    assert presence.all() == [shell, entries[0], *entries[2:], last]

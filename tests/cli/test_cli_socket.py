@@ -161,7 +161,8 @@ def test_a_browser_acts_as_the_account_of_its_session(own_server: Server) -> Non
     refused = ask(["variables", "reset", "gWebTimeout"], session=999_999)
     assert refused == (1, ["Error: the session has ended; log in again"])
     own_server.command("variables", "reset", "gWebTimeout")
-    own_server.command("sessions", "end", str(entered["session"]))
+    assert ask(["web-logout", NAME, str(entered["session"])])[0] == 0
+    assert ask(["variables", "reset", "gWebTimeout"], session=entered["session"]) == refused
 
 
 @pytest.mark.parametrize("noise", [b"garbage\n", b"5\n", b"[]\n", b'{"answer": 5}\n', b"x" * (2 << 20) + b"\n", b""])
