@@ -2,15 +2,32 @@
 
 What looks the same counts as the same (RFC 8265, section 4.2.2, OpaqueString): a password is compared in Unicode's
 composed form (NFC), with every kind of space as the plain one. One that was kept as somebody has typed it is tried like
-that, too.
+that, too. A password that stands in a command line is kept nowhere (:func:`without_secrets`).
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 BOM = b"\xef\xbb\xbf"
 """The byte order mark in UTF-8: editors and shells on Windows put it before a text; it belongs to no text."""
+
+_USER = re.compile(r"//[^/:@]*:(?!\d*/)")
+"""In a URL, up to where a password begins; a port is none."""
+_OPTION = re.compile(r"""((?:password|passphrase|secret)=)("[^"]*"?|'[^']*'?|\S+)""", re.IGNORECASE)
+_WORD = re.compile(r"\S+")
+
+
+def without_secrets(line: str) -> str:
+    """Return a command line as it may be kept: with ``…`` for a password in a URL or behind ``password=``."""
+    return _OPTION.sub(r"\1…", _WORD.sub(_without_url_secret, line) if "@" in line else line)
+
+
+def _without_url_secret(word: re.Match[str]) -> str:
+    before, mark, host = word[0].rpartition("@")  # the last one: a password may have one itself
+    found = _USER.search(before)
+    return f"{before[: found.end()]}…{mark}{host}" if found else word[0]
 
 
 def composed(password: str) -> str:

@@ -15,6 +15,7 @@ from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.everywhere import menu_lines
 from callisto_telnetd.menus.resolver import Resolution
 from callisto_telnetd.menus.tree import Menu
+from callisto_telnetd.secret_text import without_secrets
 from callisto_telnetd.trace.logs import log_incident
 
 _LOGGED_LINE = 200
@@ -43,10 +44,10 @@ class Failed:
 
 
 def log_command(context: Context, resolution: Resolution) -> None:
-    """Put the command into the trace; private arguments stay out of it."""
+    """Put the command into the trace; private arguments, and secrets in others, stay out of it."""
     private = isinstance(resolution.entry, Menu) or resolution.entry.private
     words = () if private else resolution.arguments
-    line = " ".join((resolution.path, *words))[:_LOGGED_LINE]
+    line = without_secrets(" ".join((resolution.path, *words)))[:_LOGGED_LINE]
     context.parts.log.debug("command", line=line, who=context.origin.who, source=context.origin.source)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from callisto_telnetd.secret_text import without_secrets
+
 MAX_LINES = 100
 MAX_TEXT_BYTES = 16 * 1024
 """In all lines together: a session's memory does not grow with what is typed into it."""
@@ -28,8 +30,8 @@ class History:
         return self._lines[index]
 
     def add(self, line: str) -> None:
-        """Keep ``line`` as the newest; the oldest lines give way to it."""
-        lines = self._lines
+        """Keep ``line`` as the newest, without secrets; the oldest lines give way to it."""
+        lines, line = self._lines, without_secrets(line)
         if not line or (lines and lines[-1] == line) or line.isspace():
             return
         size = _size(line)

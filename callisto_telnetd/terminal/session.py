@@ -27,6 +27,7 @@ from callisto_telnetd.menus.main import MAIN_MENU
 from callisto_telnetd.menus.resolver import resolve, says_nothing, split
 from callisto_telnetd.menus.tree import Command, Menu
 from callisto_telnetd.origin import Origin
+from callisto_telnetd.secret_text import without_secrets
 from callisto_telnetd.terminal.completion import complete
 from callisto_telnetd.terminal.console import Console, EndOfInputError, Flusher, InterruptedLineError, Wire
 from callisto_telnetd.terminal.execution import failure_of, perform, show_menu
@@ -279,7 +280,7 @@ class Session:
         failed = failure_of(error, context)
         self.console.say(*self._fitted(f"Error: {failed.text}"))
         if not isinstance(error, UsageError):
-            self._parts.log.warning("command failed", reason=failed.text, who=context.origin.who)
+            self._parts.log.warning("command failed", reason=without_secrets(failed.text), who=context.origin.who)
 
     def _drop_late_interrupt(self) -> None:
         """Take an interrupt back that met an action at its very end, which took no notice of it."""

@@ -350,3 +350,13 @@ async def test_facts_of_the_system_are_numbers_for_programs(parts: Parts) -> Non
     assert facts["database"]["size_bytes"] > 4096
     assert facts["processes"] == []
     assert facts["clock"]["server_uptime_s"] is None
+
+
+async def test_no_password_of_a_command_stands_in_the_trace(run: Run, parts: Parts) -> None:
+    """The command is there, with the URL that it was given, but for the password in it."""
+    code, _ = await run("whoami", "sftp://bob:S3cret@host.invalid/a.zip")
+    said = [repr(record.fields) for record in parts.hub.held()]
+
+    assert code != 0
+    assert any("sftp://bob:…@host.invalid/a.zip" in text for text in said), said
+    assert not [text for text in said if "S3cret" in text]

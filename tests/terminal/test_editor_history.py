@@ -1,5 +1,6 @@
 """The history and the walk through it."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,22 @@ def held(*lines: str) -> History:
 def test_history_keeps_no_empty_line_and_no_repeat() -> None:
     """Empty lines and a line that repeats the one before are not kept."""
     assert list(held("a", "", "a", " ", "b", "a")) == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("backup verify sftp://bob:S3cret@host:22/a.zip", "backup verify sftp://bob:…@host:22/a.zip"),
+        ("repair fill 'sftp://bob:S3/cr@t@host/a b.zip'", "repair fill 'sftp://bob:…@host/a b.zip'"),
+        ("backup list ftps://host:2121/a@b", "backup list ftps://host:2121/a@b"),
+        ("bakcup plan a.zip password=S3cret yes", "bakcup plan a.zip password=… yes"),
+        ("x --target-password='S3 cret' yes", "x --target-password=… yes"),
+        ("backup plan a.zip password", "backup plan a.zip password"),
+    ],
+)
+def test_history_keeps_no_password(typed: str, kept: str) -> None:
+    """Whatever command a line was meant for, a password in a URL or behind its word is not in it any more."""
+    assert list(held(typed)) == [kept]
 
 
 def test_history_forgets_the_oldest_first() -> None:
