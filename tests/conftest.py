@@ -25,7 +25,10 @@ from typing import Self
 import pytest
 from hypothesis import settings
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests import programs
+from tests.programs import ProductProcess, run
+
+ROOT = programs.ROOT
 NAME, PASSWORD = "admin", "Secret-123"
 DEADLINE_S = 15.0
 """How long a peer waits for what must come; a test that waits so long has failed."""
@@ -191,7 +194,7 @@ class Server:
         }
         command = [sys.executable, "-m", "callisto_telnetd", "serve", "--data", str(data), "--port", "0", *arguments]
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(  # closed by stop() and kill()
+            self.process = ProductProcess(  # closed by stop() and kill()
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -249,16 +252,8 @@ class Server:
 
     def command(self, *words: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command line on the same data folder, beside the server, with ``text`` as its standard input."""
-        return subprocess.run(
-            [sys.executable, "-m", "callisto_telnetd", *words, "--data", str(self.data)],
-            input=text or "",
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-            check=False,
-            env=self.environment,
-            cwd=ROOT,
-        )
+        command = [sys.executable, "-m", "callisto_telnetd", *words, "--data", str(self.data)]
+        return run(command, given=text or "", environment=self.environment, deadline_s=DEADLINE_S)
 
     def log(self) -> str:
         """Return what the server has written to stderr."""
@@ -324,6 +319,12 @@ def held_signals() -> Iterator[None]:
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def fresh_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have each program begin as a fresh interpreter: for tests of the start itself."""
+    monkeypatch.setattr(programs, "PRELOADED", {})
 
 
 @contextlib.contextmanager

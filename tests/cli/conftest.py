@@ -21,6 +21,7 @@ import pytest
 from callisto_telnetd import cli
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.store import open_store
+from tests import programs
 from tests.conftest import DEADLINE_S, ROOT, Server, servers
 
 NOBODY = 65_534
@@ -67,16 +68,8 @@ def run_program(
     own = {key: value for key, value in os.environ.items() if not key.startswith("CALLISTO_")}
     own |= {"PYTHONDONTWRITEBYTECODE": "1", **(environment or {})}
     place = () if data is None else ("--data", str(data))
-    ended = subprocess.run(
-        [*before, sys.executable, "-m", "callisto_telnetd", *words, *place],
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
-        env=own,
-        cwd=ROOT,
-    )
+    command = [*before, sys.executable, "-m", "callisto_telnetd", *words, *place]
+    ended = programs.run(command, given=text, environment=own, deadline_s=DEADLINE_S)
     return Outcome(ended.returncode, ended.stdout, ended.stderr)
 
 

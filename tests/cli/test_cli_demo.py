@@ -21,6 +21,7 @@ from callisto_telnetd.db.tables import TABLES
 from tests.cli.conftest import Run, run_program
 from tests.conftest import DEADLINE_S, ROOT, StartServer
 from tests.hostile.conftest import SmallDisk, small_disk
+from tests.programs import ProductProcess
 
 __all__ = ["small_disk"]
 
@@ -52,7 +53,7 @@ def require_whole(data: Path) -> int:
 def filling(data: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
     """Run ``demo`` as a program of its own; the block begins when the first hundred recordings are there."""
     command = [sys.executable, "-m", "callisto_telnetd", "demo", *words, "--data", str(data)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as program:
+    with ProductProcess(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as program:
         try:
             end = time.monotonic() + DEADLINE_S
             while not (data / "media").is_dir() or len(list((data / "media").iterdir())) < 100:

@@ -29,6 +29,8 @@ from callisto_telnetd.menus.tree import Entry, Menu
 from tests.cli.conftest import Run, make_appliance, run_program, tree_of
 from tests.conftest import DEADLINE_S, NAME, PASSWORD, ROOT, Server, StartServer
 
+pytestmark = pytest.mark.usefixtures("fresh_starts")
+
 NOT_FOR_A_START = {
     "Cryptodome.Cipher.AES",
     "aioftp",

@@ -20,6 +20,7 @@ import pytest
 
 from tests.cli.conftest import Run, make_appliance, run_program, tree_of
 from tests.conftest import DEADLINE_S, ROOT, Server
+from tests.programs import ProductProcess
 
 TEXT = """\
 ; Callisto 1.0.0, edition ucm, host callisto
@@ -47,7 +48,7 @@ def file(appliance: Path) -> Iterator[Path]:
 @contextmanager
 def _program(server: Server, *words: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command beside the server; it is ended with the block, at the latest."""
-    with subprocess.Popen(
+    with ProductProcess(
         [sys.executable, "-m", "callisto_telnetd", "trace", *words, "--data", str(server.data)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

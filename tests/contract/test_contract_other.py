@@ -4,7 +4,6 @@ import re
 import signal
 import socket
 import ssl
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -19,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from callisto_telnetd.interpreter import free_signals
-from tests.conftest import DM, IAC, OFFERS, PASSWORD, PROMPT, ROOT, Peer, Server, StartServer, servers
+from tests.conftest import DM, IAC, OFFERS, PASSWORD, PROMPT, Peer, Server, StartServer, servers
+from tests.programs import run
 
 # Information and date
 
@@ -160,7 +160,7 @@ def test_a_port_that_is_taken_is_said_in_one_line(tmp_path: Path) -> None:
         other.listen()
         port = str(other.getsockname()[1])
         command = [sys.executable, "-m", "callisto_telnetd", "serve", "--data", str(tmp_path), "--port", port]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False, cwd=ROOT)
+        ended = run(command)
 
     assert (ended.returncode, ended.stdout) == (1, "")
     assert len(ended.stderr.splitlines()) == 1
@@ -291,7 +291,7 @@ def test_a_certificate_that_cannot_be_used_is_said_in_one_line(tmp_path: Path, c
     """A missing or wrong certificate ends the start with exit code 1 and one line."""
     (tmp_path / "callisto.toml").write_text(tls_settings(certificate).replace("cert.pem", "none.pem"))
     command = [sys.executable, "-m", "callisto_telnetd", "serve", "--data", str(tmp_path), "--port", "0"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False, cwd=ROOT)
+    ended = run(command)
 
     assert ended.returncode == 1
     assert len(ended.stderr.splitlines()) == 1

@@ -18,6 +18,7 @@ from callisto_telnetd.db.restore.staging import carry_over, stage
 from callisto_telnetd.db.restore.switch import making_of, new_of
 from tests.conftest import ROOT, Server
 from tests.db.restoring import AT, CHANGE, make_backup, make_folder, users_of
+from tests.programs import ProductProcess
 
 StartServer = Callable[..., Server]
 
@@ -189,7 +190,7 @@ def test_an_interrupt_without_a_server_leaves_a_begun_restore_alone(start: Start
         ("Looking at the backup", 0, f"OK {name} is"),
     ):
         words = ["backup", "restore", name, "yes", "--password-stdin", "--data", str(server.data)]
-        with subprocess.Popen(
+        with ProductProcess(
             [sys.executable, "-m", "callisto_telnetd", *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

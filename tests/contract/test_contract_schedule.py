@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import DEADLINE_S, ROOT, Peer, Server, StartServer
+from tests.conftest import DEADLINE_S, Peer, Server, StartServer
+from tests.programs import run
 
 DAILY = '[database]\ncheck = "daily 02:00"\n'
 PASSED = "database check of {} 02:00 would be passed over: it runs once, at once"
@@ -155,7 +155,7 @@ def test_a_plan_that_is_none_is_one_line(tmp_path: Path) -> None:
     """A bad plan of the check ends the start with exit code 2 and what is allowed."""
     (tmp_path / "callisto.toml").write_text('[database]\ncheck = "128,02:00"\n')
     command = [sys.executable, "-m", "callisto_telnetd", "serve", "--data", str(tmp_path), "--port", "0"]
-    refused = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False, cwd=ROOT)
+    refused = run(command)
 
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "database.check: '128,02:00' is not allowed; allowed: " in refused.stderr

@@ -24,6 +24,7 @@ from tests.contract.conftest import (
     said,
     started,
 )
+from tests.programs import ProductProcess
 
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: a close is a reset."""
@@ -251,7 +252,7 @@ def test_a_view_at_the_command_line_ends_and_the_capture_goes_on(peer: Peer, web
     """``trace attach FILE`` shows the records; Ctrl-C ends the view, and only the view, with exit 0."""
     file = started(peer, f"{web.name}")
     command = [sys.executable, "-m", "callisto_telnetd", "trace", "attach", file, "--data", str(tracing.data)]
-    with subprocess.Popen(
+    with ProductProcess(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=tracing.environment, text=True, cwd=ROOT
     ) as view:
         assert view.stdout is not None

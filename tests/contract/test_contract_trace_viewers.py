@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import DEADLINE_S, DO, ECHO, IAC, PROMPT, ROOT, Peer, Server
 from tests.contract.conftest import RECORD, Saved, Sender, begin, lines_of, said
 from tests.contract.test_contract_wire import window
+from tests.programs import ProductProcess
 
 MISSED = re.compile("-- ([0-9]{1,3}(?:,[0-9]{3})*) records? not shown --")
 
@@ -37,7 +38,7 @@ def test_all_viewers_and_the_file_have_the_same(
     begin(other, f"trace attach {file}")
     third.send(f"trace tail {web.name},{phone.name} before=1h\r\n").expect(f"hello of {phone.name}.\r\n".encode())
     command = [sys.executable, "-m", "callisto_telnetd", "trace", "attach", file, "--data", str(tracing.data)]
-    with subprocess.Popen(
+    with ProductProcess(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=tracing.environment, text=True, cwd=ROOT
     ) as program:
         assert program.stdout is not None

@@ -25,6 +25,7 @@ from tests.hostile.tracing import (
     wait_shown,
     wait_taken,
 )
+from tests.programs import ProductProcess
 
 SAID = b"<14>web-server[4711]: " + b"x" * 200
 MOST_ON_ITS_WAY = 8 << 20
@@ -144,7 +145,7 @@ def test_a_hundred_viewers_who_read_nothing_delay_nobody(start: StartServer) -> 
 def tail(server: Server, *words: str) -> subprocess.Popen[bytes]:
     """Start ``trace tail`` at the command line, into a pipe that nobody reads yet."""
     command = [sys.executable, "-m", "callisto_telnetd", "trace", "tail", *words, "--data", str(server.data)]
-    return subprocess.Popen(
+    return ProductProcess(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.conftest import DEADLINE_S, NAME, PASSWORD, ROOT, Server, servers
+from tests.programs import ProductProcess
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Web:
     def __init__(self, data: Path, *arguments: str) -> None:
         self._log = data.parent / f"{data.name}.web.log"
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = ProductProcess(
                 [sys.executable, "-m", "callisto_telnetd.web", "--data", str(data), "--port", "0", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
