@@ -183,6 +183,7 @@ def test_python_s_warnings_are_logged(hub: Hub, root_logger: logging.Logger) -> 
     bridge_libraries(open_log(hub, stream=io.StringIO()))
     with warnings.catch_warnings():
         warnings.simplefilter("always")
+        logging.captureWarnings(capture=False)  # whatever an earlier test of this process has left
         logging.captureWarnings(capture=True)
         warnings.warn("old\nways", DeprecationWarning, stacklevel=1)
         logging.captureWarnings(capture=False)
