@@ -50,6 +50,8 @@ from callisto_telnetd.work import Closing
 __all__ = ["Request", "finish_restore", "run", "run_offline", "serve"]
 
 _LOCK_S = 2.0
+_HANGUP_IGNORED = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+"""As the process was started, by nohup for one: later every ignored signal is caught for the processes it starts."""
 _WITHOUT_DATABASE = {"repair", "information", "trace"}
 """The commands that work on a folder whose database cannot be used."""
 
@@ -341,7 +343,7 @@ def _stop_signals() -> asyncio.Event:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+    if not _HANGUP_IGNORED:
         loop.add_signal_handler(signal.SIGHUP, stopped.set)
     return stopped
 

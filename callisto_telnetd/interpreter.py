@@ -16,6 +16,8 @@ from pathlib import Path
 _PACKAGE_PARENT = str(Path(__file__).resolve().parent.parent)
 _RESTORED = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 """Ignored by every Python; what starts a process gives it back their default actions (``restore_signals``)."""
+_OF_TERMINALS = frozenset({signal.SIGTTOU, signal.SIGTTIN, signal.SIGTSTP})
+"""Left as they are: where SIGTTOU is caught, the system tries a write to a terminal with ``tostop`` again for ever."""
 
 
 def module_command(module: str, *arguments: str) -> Sequence[str]:
@@ -34,9 +36,10 @@ def free_signals() -> None:
 
     A process inherits what is ignored, such as SIGHUP under nohup, and what is blocked; what is caught goes back to its
     default (POSIX, "exec"). A signal that is ignored here is therefore caught from now on, by a function that does
-    nothing. To be called right before each start of a process, in the main thread.
+    nothing; those that stop a job at its terminal stay ignored. To be called right before each start of a process, in
+    the main thread.
     """
-    for number in signal.valid_signals() - _RESTORED:
+    for number in signal.valid_signals() - _RESTORED - _OF_TERMINALS:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, _do_nothing)
             signal.siginterrupt(number, False)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import importlib
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
-from callisto_telnetd.interpreter import unavailable, uncollected
+from callisto_telnetd.interpreter import free_signals, unavailable, uncollected
 
 
 def test_the_collector_never_looks_at_what_was_imported() -> None:
@@ -47,3 +48,16 @@ def test_a_module_is_not_found_within(tmp_path: Path, monkeypatch: pytest.Monkey
         assert importlib.import_module("practice_module") is found
 
     assert sys.modules.pop("practice_module") is found
+
+
+def test_the_signals_that_stop_a_job_stay_ignored() -> None:
+    """Caught, SIGTTOU would have the system try a write to a terminal for ever; any other is caught for the others."""
+    numbers = (signal.SIGTTOU, signal.SIGTTIN, signal.SIGTSTP, signal.SIGUSR1)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        free_signals()
+
+        assert [signal.getsignal(number) is signal.SIG_IGN for number in numbers] == [True, True, True, False]
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)

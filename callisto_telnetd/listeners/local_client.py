@@ -149,11 +149,11 @@ class _Caller:
         self._asking = True
         try:
             answer = ask(question, secret)
+            self._asking = False  # in here: an interrupt just before it is still one instead of the answer
         except KeyboardInterrupt:
             self._asking = False
             self._send_stops()
         else:
-            self._asking = False
             self.send({"answer": answer})
 
     def next_frame(self) -> dict[str, Any] | None:

@@ -204,7 +204,7 @@ class Service:
                 try:
                     await self._take_turn()
                 except Exception as error:  # noqa: BLE001 - a task is a door: nobody awaits what it raises
-                    await self._pause(await self._break(error))
+                    await self._pause(await self._break_somehow(error))
         finally:
             self._idle.set()
             self._tell_start("the server stops")
@@ -223,6 +223,14 @@ class Service:
             reason = self._condition.reason
             self._tell_start(f"it was stopped ({reason})" if reason else "it was stopped")
             await self._woken.wait()
+
+    async def _break_somehow(self, error: Exception) -> float:
+        try:
+            return await self._break(error)
+        except Exception as again:  # noqa: BLE001 - else its task would end, and nobody be told
+            self._tell_start("internal error; the log tells more")
+            log_incident(self._around.log, again, service=self.name)
+            return self._around.pace.slow_s
 
     async def _break(self, error: Exception) -> float:
         """End what runs of it after an error that nobody foresaw; return the seconds until the next start."""

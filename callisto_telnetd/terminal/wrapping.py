@@ -28,6 +28,8 @@ def wrap(line: str, columns: int, is_suspect: Callable[[str], bool] = lambda _: 
     indent, start = "", 0
     while (room_end := _room_end(line, start, columns - len(indent))) < len(line):
         end = _row_end(line, start, room_end, indent, is_suspect)
+        if _leaves_suspect(line[end:], columns, is_suspect) and " " in line[start:end].strip(" "):
+            end = _row_end(line, start, end - 1, indent, is_suspect)
         yield indent + line[start:end].rstrip(" ")
         indent = indent or " " * _hang(line, columns)
         start = end
@@ -35,6 +37,11 @@ def wrap(line: str, columns: int, is_suspect: Callable[[str], bool] = lambda _: 
             start += 1
     if start < len(line) or not start:
         yield indent + line[start:]
+
+
+def _leaves_suspect(rest: str, columns: int, is_suspect: Callable[[str], bool]) -> bool:
+    """Whether what is left is one more row that must not stand alone."""
+    return len(rest) <= columns and not rest.isspace() and is_suspect(f"  {rest.lstrip(' ')}")
 
 
 def text_width(text: str) -> int:

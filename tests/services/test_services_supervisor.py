@@ -86,6 +86,11 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenHouse:
             lock = stack.enter_context(folder.lock())
             parts = await stack.enter_async_context(open_parts(load_settings(data), folder, lock))
             notices: list[str] = []
+
+            def tell(text: str) -> None:
+                notices.append(text)
+                parts.presence.notify_all(text)
+
             supervisor = Supervisor(
                 {name.replace("_", "-"): ServiceSettings(**values) for name, values in services.items()},
                 variables=parts.variables,
@@ -93,7 +98,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenHouse:
                 log=parts.log,
                 processes=parts.processes,
                 data=data,
-                tell=notices.append,
+                tell=tell,
                 pace=QUICK,
             )
             await supervisor.open()
@@ -449,6 +454,30 @@ async def test_output_that_cannot_be_traced_is_told(house: OpenHouse, monkeypatc
         view = await home.at("web", State.FAILED)
         assert view.reason == "its output cannot be traced: Too many open files"
         assert not [each for each in psutil.Process().children() if each.cmdline() == SLEEP]
+
+
+async def test_an_error_while_an_error_is_told_leaves_a_service_that_can_be_started(
+    house: OpenHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session that cannot be told of a failed service is in the log, and the service starts again when asked."""
+
+    async def fail(*_arguments: object) -> None:
+        raise RuntimeError("a bug")
+
+    def fail_to_tell(_text: str) -> None:
+        raise RuntimeError("another bug")
+
+    async with house(web={"command": SLEEP}) as home, asyncio.timeout(20):
+        await home.at("web", State.RUNNING)
+        present = home.parts.presence.enter(SYSTEM, home.parts.clock.now(), fail_to_tell, fail_to_tell)
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncio.get_running_loop(), "connect_read_pipe", fail)
+            with pytest.raises(ServiceError, match="internal error"):
+                await home.supervisor.restart("web", "test")
+        home.parts.presence.leave(present)
+        await home.supervisor.restart("web", "test")
+
+        assert home.supervisor.view("web").state is State.RUNNING
 
 
 async def test_services_start_though_orphans_cannot_be_looked_for(

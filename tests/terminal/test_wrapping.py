@@ -67,6 +67,7 @@ def test_no_row_looks_like_a_prompt_where_a_word_less_does_not() -> None:
     """A row that would end as a prompt does is broken one word earlier."""
     assert wrapped(["the disk is 50 % full by now"], 17) == ["the disk is 50", "  % full by now"]
     assert wrapped(["variables note: the rest of it"], 16) == ["variables note:", "  the rest of it"]
+    assert wrapped(["add it as the last word [yes]"], 27) == ["add it as the last", "  word [yes]"]
     assert not any(PROMPT_LIKE.search(row) for row in wrapped(["all of 100 % is > 50 % and # too"], 14))
 
 
