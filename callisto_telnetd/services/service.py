@@ -264,7 +264,7 @@ class Service:
         self._hurry = self._ending = False
         self._condition.go(State.STARTING)
         try:
-            self.settings = self.place.settle(self.settings)
+            self.settings = await self.place.settle(self.settings)
             recipe = make_recipe(self.name, self.settings, around.variables.text, around.data)
             child = await Child.start(self.name, recipe, around.hub)
         except ServiceError as error:

@@ -7,6 +7,7 @@ may listen on the port all the same (socket(7)), and the system gives it to nobo
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 from collections.abc import Callable, Sequence
@@ -15,9 +16,12 @@ from typing import Any
 from callisto_telnetd.errors import ServiceError, quoted
 from callisto_telnetd.services.recipe import address_of
 from callisto_telnetd.settings import ServiceSettings
+from callisto_telnetd.transports.daemon import in_daemon
 
 _TRIES = 10
 """How often a port is tried that is free at one address of the host and taken at another."""
+_NAME_S = 10.0
+"""How long the name of a host is looked up."""
 
 
 class WebPlace:
@@ -32,14 +36,14 @@ class WebPlace:
         self.on_listening: Callable[[str], None] = lambda _address: None
         """Is told the address once, when it listens."""
 
-    def settle(self, settings: ServiceSettings) -> ServiceSettings:
+    async def settle(self, settings: ServiceSettings) -> ServiceSettings:
         """Return the settings with the port that is listened on.
 
         Raises:
             ServiceError: no free port can be had.
         """
         if address_of(self._name, settings) and not settings.port:
-            self._reserved = ReservedPort(str(settings.host))
+            self._reserved = await reserve_port(str(settings.host))
             settings = settings.model_copy(update={"port": self._reserved.port})
         self.address = address_of(self._name, settings)
         return settings
@@ -56,22 +60,38 @@ class WebPlace:
             self._reserved.close()
 
 
+async def reserve_port(host: str) -> ReservedPort:
+    """Take a port of a host; its name is looked up beside the loop.
+
+    Raises:
+        ServiceError: the host has no address of this machine, or no port is free.
+    """
+
+    def look_up() -> list[tuple[Any, ...]]:
+        return list(socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE))
+
+    try:
+        async with asyncio.timeout(_NAME_S):
+            found = await in_daemon(look_up, "web-server-name")
+        return ReservedPort([(family, address) for family, _, _, _, address in dict.fromkeys(found)])
+    except TimeoutError:
+        reason: object = f"its name was not found within {_NAME_S:.0f} s"
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+    raise ServiceError(f"no free port can be had at {quoted(host)}: {reason}")
+
+
 class ReservedPort:
     """A port that is free at every address of a host."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, addresses: Sequence[tuple[int, Any]]) -> None:
         """Take one.
 
         Raises:
-            ServiceError: the host has no address of this machine, or no port is free.
+            OSError: an address is none of this machine, or no port is free.
         """
         self._sockets: list[socket.socket] = []
-        try:
-            found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            self.port = self._take([(family, address) for family, _, _, _, address in dict.fromkeys(found)])
-        except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise ServiceError(f"no free port can be had at {quoted(host)}: {reason}") from None
+        self.port = self._take(addresses)
 
     def _take(self, addresses: Sequence[tuple[int, Any]]) -> int:
         for left in reversed(range(_TRIES)):

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+import asyncio
 import socket
+import threading
+from typing import Any
 
 import pytest
 
 from callisto_telnetd.errors import ServiceError
-from callisto_telnetd.services.web_place import ReservedPort, WebPlace
+from callisto_telnetd.services.web_place import WebPlace, reserve_port
 from callisto_telnetd.settings import ServiceSettings
 from callisto_telnetd.web.server import bind
 
 
-def test_a_reserved_port_is_the_web_servers_alone() -> None:
+async def test_a_reserved_port_is_the_web_servers_alone() -> None:
     """Who binds with SO_REUSEADDR, as the web server does, listens on it again and again; nobody else can."""
-    reserved = ReservedPort("127.0.0.1")
+    reserved = await reserve_port("127.0.0.1")
     for _ in range(2):
         for sock in bind("127.0.0.1", reserved.port):
             assert sock.getsockname()[1] == reserved.port
@@ -25,9 +28,9 @@ def test_a_reserved_port_is_the_web_servers_alone() -> None:
         other.bind(("127.0.0.1", reserved.port))
 
 
-def test_a_free_port_is_one_at_every_address_of_the_host() -> None:
+async def test_a_free_port_is_one_at_every_address_of_the_host() -> None:
     """A name with two addresses has the same port at both."""
-    reserved = ReservedPort("localhost")
+    reserved = await reserve_port("localhost")
     sockets = bind("localhost", reserved.port)
 
     assert {sock.getsockname()[1] for sock in sockets} == {reserved.port}
@@ -36,12 +39,12 @@ def test_a_free_port_is_one_at_every_address_of_the_host() -> None:
     reserved.close()
 
 
-def test_a_host_of_no_machine_has_no_port() -> None:
+async def test_a_host_of_no_machine_has_no_port() -> None:
     """What cannot be listened on is named."""
     with pytest.raises(
         ServiceError, match=r"no free port can be had at '192\.0\.2\.1': Cannot assign requested address"
     ):
-        ReservedPort("192.0.2.1")
+        await reserve_port("192.0.2.1")
 
 
 @pytest.mark.parametrize(
@@ -53,14 +56,33 @@ def test_a_host_of_no_machine_has_no_port() -> None:
         ("coc-proxy", {"command": "proxy"}, ""),
     ],
 )
-def test_the_address_is_told_once(name: str, settings: dict[str, object], address: str) -> None:
+async def test_the_address_is_told_once(name: str, settings: dict[str, object], address: str) -> None:
     """That of the package's own web server; another program has none that is known."""
     place, told = WebPlace(name), list[str]()
     place.on_listening = told.append
     for _ in range(2):
-        place.settle(ServiceSettings.model_validate(settings))
+        await place.settle(ServiceSettings.model_validate(settings))
         place.tell()
 
     assert place.address == address
     assert told == ([address] if address else [])
     place.close()
+
+
+async def test_a_host_whose_name_takes_time_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop goes on while a resolver is asked."""
+    go_on, true = threading.Event(), socket.getaddrinfo
+    waited: list[bool] = []
+
+    def look_up(*arguments: Any, **options: Any) -> Any:
+        waited.append(go_on.wait(3))
+        return true(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    asyncio.get_running_loop().call_soon(go_on.set)
+    place = WebPlace("web-server")
+    settled = await place.settle(ServiceSettings.model_validate({"host": "127.0.0.1", "port": 0}))
+    place.close()
+
+    assert waited == [True]
+    assert settled.port
