@@ -93,7 +93,9 @@ class Lately(Generic[T]):
     def __init__(self, call: Callable[[], T], first: T) -> None:
         self._call = call
         self._value = first
-        self._reading: asyncio.Task[T] | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._stale = False
+        self._asked = self._told = 0
 
     @property
     def value(self) -> T:
@@ -102,14 +104,24 @@ class Lately(Generic[T]):
         return self._value
 
     def read_again(self) -> None:
-        """Begin to read, unless that is going on."""
+        """Begin to read; where that is going on, read once more after it."""
+        self._stale = True
         if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(self.read(), name="reading a folder")
+            self._reading = asyncio.create_task(self._read_until_fresh(), name="reading a folder")
+
+    async def _read_until_fresh(self) -> None:
+        while self._stale:
+            self._stale = False
+            await self.read()
 
     async def read(self) -> T:
         """Return what the call says now."""
-        self._value = await in_thread(self._call)
-        return self._value
+        self._asked += 1
+        asked = self._asked
+        value = await in_thread(self._call)
+        if asked > self._told:  # one that was asked later may have answered sooner
+            self._told, self._value = asked, value
+        return value
 
     async def close(self) -> None:
         """Return once nothing is read any more."""

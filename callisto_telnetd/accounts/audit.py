@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from callisto_telnetd.clock import Clock
-from callisto_telnetd.db.present import ADDED_STATE
+from callisto_telnetd.db.schema import ADDED_STATE
 from callisto_telnetd.db.store import Statement, Store
 from callisto_telnetd.errors import HeldError, StoreError
 from callisto_telnetd.origin import Origin

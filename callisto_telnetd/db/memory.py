@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from callisto_telnetd.db.doubtful_rows import quarantine, set_apart
-from callisto_telnetd.db.present import ADDED_STATE, LAST_CHANGE_STATE, Present, read_present
+from callisto_telnetd.db.present import Present, read_present
 from callisto_telnetd.db.references import mend_references
+from callisto_telnetd.db.schema import ADDED_STATE, LAST_CHANGE_STATE
 from callisto_telnetd.db.tables import HIGHEST_ID, TABLES, VARIABLES
 
 MOST_AUDIT = 100_000

@@ -26,13 +26,10 @@ from callisto_telnetd.db.format.forest import survey as survey_of
 from callisto_telnetd.db.format.page_file import PageFile
 from callisto_telnetd.db.quiet import open_quietly
 from callisto_telnetd.db.salvage.survey import survey
+from callisto_telnetd.db.schema import ADDED_STATE, LAST_CHANGE_STATE
 from callisto_telnetd.db.sieve import invalid_rows
 from callisto_telnetd.db.tables import VARIABLES, Column, Table, add_functions
 
-LAST_CHANGE_STATE = "last_change"
-"""The key under which the highest number that a change of a variable ever had is kept, where no row tells it."""
-ADDED_STATE = "audit_added"
-"""The key of the entries that were added to the audit from elsewhere: their first and last numbers, as JSON."""
 _MOST_ADDED = 100
 """Ranges of those that are remembered, the newest."""
 _BATCH = 2000

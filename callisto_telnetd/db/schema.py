@@ -21,6 +21,10 @@ from callisto_telnetd.errors import (
     named,
 )
 
+LAST_CHANGE_STATE = "last_change"
+"""The key under which the highest number that a change of a variable ever had is kept, where no row tells it."""
+ADDED_STATE = "audit_added"
+"""The key of the entries that were added to the audit from elsewhere: their first and last numbers, as JSON."""
 MOST_STATE = 200_000
 """Characters of a value that the appliance remembers: :meth:`Store.set_state` takes no more."""
 APPLICATION_ID = 0x43414C4C

@@ -15,9 +15,9 @@ from callisto_telnetd.accounts.audit import Audit
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db import memory
 from callisto_telnetd.db.memory import LOST_EVENT, Change, carry_memory, highest_given, preview
-from callisto_telnetd.db.present import LAST_CHANGE_STATE
 from callisto_telnetd.db.restore.plan import look_ahead
 from callisto_telnetd.db.salvage.repair import Order, repair
+from callisto_telnetd.db.schema import LAST_CHANGE_STATE
 from callisto_telnetd.db.store import open_store
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.trace.hub import Hub

@@ -16,9 +16,9 @@ from callisto_telnetd.db.format.page_file import PageFile
 from callisto_telnetd.db.format.records import decode, payload_of
 from callisto_telnetd.db.inspection import inspect
 from callisto_telnetd.db.memory import LOST_EVENT
-from callisto_telnetd.db.present import LAST_CHANGE_STATE
 from callisto_telnetd.db.salvage.repair import Order, repair
 from callisto_telnetd.db.salvage.report import LOST_STATE, REPAIR_STATE, RepairReport
+from callisto_telnetd.db.schema import LAST_CHANGE_STATE
 from callisto_telnetd.db.tables import TABLES
 from tests.db.damages import Damage, damage_file
 from tests.db.forms import FORMS, SIZES, Form

@@ -13,13 +13,13 @@ import pytest
 
 from callisto_telnetd.db.inspection import inspect
 from callisto_telnetd.db.own_form import other_form
-from callisto_telnetd.db.present import LAST_CHANGE_STATE
 from callisto_telnetd.db.restore.outlook import Outlook
 from callisto_telnetd.db.restore.plan import changed_settings, look_ahead
 from callisto_telnetd.db.restore.recordings import remove_unnamed
 from callisto_telnetd.db.restore.staging import carry_over, stage
 from callisto_telnetd.db.restore.switch import SETTINGS_FILE, making_of, switch, undo_of
 from callisto_telnetd.db.restore.unpacked import Unpacked
+from callisto_telnetd.db.schema import LAST_CHANGE_STATE
 from callisto_telnetd.errors import (
     CallistoError,
     DamagedDatabaseError,

@@ -391,14 +391,17 @@ async def test_a_command_says_whether_it_is_healthy(house: OpenHouse) -> None:
 
 async def test_memory_is_limited_in_a_real_process(house: OpenHouse) -> None:
     """The variable's megabytes and the headroom are the process's limit: below it lives, past it gets no memory."""
-    take = "import sys, time; held = bytearray(int(sys.argv[1]) << 20); print('has it', flush=True); time.sleep(1000)"
+    take = (
+        "import sys, time; size = sys.argv[1]; held = bytearray(int(size) << 20);"
+        " print('has', size, flush=True); time.sleep(999)"
+    )
     memory = "{gCocProxyMemory}M+64M"
     async with house(
         small={"command": [*python(take), "{gCocProxyMemory}"], "memory": memory},
         large={"command": [*python(take), "400"], "memory": memory, "restart": "never"},
     ) as home:
         small = await home.at("small", State.RUNNING)
-        await home.said("small", "has it")
+        await home.said("small", "has 256")
         large = await home.at("large", State.FAILED)
         assert small.pid is not None
         limits = Path(f"/proc/{small.pid}/limits").read_text()
@@ -411,6 +414,7 @@ async def test_memory_is_limited_in_a_real_process(house: OpenHouse) -> None:
         await home.parts.variables.assign("gCocProxyMemory", "64", SYSTEM)
         assert home.supervisor.view("small").restart_due == ("gCocProxyMemory",)
         await home.supervisor.restart("small", "test")
+        await home.said("small", "has 64")  # the limit is set before the program begins
         view = await home.at("small", State.RUNNING)
         assert view.restart_due == ()
         assert view.pid is not None

@@ -207,6 +207,9 @@ async def test_accounts_and_captures_complete(context: Context, parts: Parts) ->
     ended.stop()
     await ended.closed
     running = await parts.captures.start(CaptureRequest("bob"), [])
+    async with asyncio.timeout(10):
+        while len(await parts.captures.recent_names.read()) < 2:
+            pass
 
     assert words(context, "user passwd ") == ("bob",)
     for word in ("show", "delete", "export", "play"):

@@ -27,7 +27,6 @@ from callisto_telnetd.db.inspection import inspect
 from callisto_telnetd.db.media import Media
 from callisto_telnetd.db.memory import Change, carry_memory
 from callisto_telnetd.db.own_form import copy_in_own_form
-from callisto_telnetd.db.present import ADDED_STATE, LAST_CHANGE_STATE
 from callisto_telnetd.db.quiet import open_quietly
 from callisto_telnetd.db.restore.judgement import judge
 from callisto_telnetd.db.restore.outlook import no_room_text
@@ -45,7 +44,7 @@ from callisto_telnetd.db.restore.unpacked import Unpacked
 from callisto_telnetd.db.results import code_of
 from callisto_telnetd.db.salvage.aside import has_links
 from callisto_telnetd.db.salvage.report import LOST_STATE
-from callisto_telnetd.db.schema import migrations, statements
+from callisto_telnetd.db.schema import ADDED_STATE, LAST_CHANGE_STATE, migrations, statements
 from callisto_telnetd.db.tables import table_named
 from callisto_telnetd.errors import DamagedDatabaseError, DiskFullError, RestoreError, StoreError, quoted
 
