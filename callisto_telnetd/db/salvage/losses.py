@@ -123,9 +123,10 @@ def _most_by_ranges(connection: sqlite3.Connection, tree: Tree, forest: Forest, 
     for leaf in ranges:
         low = max(leaf.low, 1)
         (found,) = connection.execute(
-            f'SELECT (SELECT count(*) FROM main."{tree.name}" WHERE "{key}" BETWEEN ?1 AND ?2)'
-            f" + (SELECT count(DISTINCT {apart}) FROM main.quarantine WHERE origin = ?3 AND {apart} BETWEEN ?1 AND ?2)",
-            (low, leaf.high, tree.name),
+            f'SELECT (SELECT count(*) FROM main."{tree.name}" WHERE "{key}" BETWEEN :first AND :last)'
+            f" + (SELECT count(DISTINCT {apart}) FROM main.quarantine"
+            f" WHERE origin = :name AND {apart} BETWEEN :first AND :last)",
+            {"first": low, "last": leaf.high, "name": tree.name},
         ).fetchone()
         most += max(0, leaf.high - low + 1 - found)
     return most
