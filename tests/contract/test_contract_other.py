@@ -97,6 +97,8 @@ def test_repair_is_told_step_by_step(appliance: Server) -> None:
     """``repair yes`` shows each step and ends with the rows that are sound; information then knows the last check."""
     peer = appliance.log_in()
     answer = peer.run("repair yes")
+    while "system checks the database" in answer[-1]:  # for the schedule, where another test has set the clock on
+        answer = peer.run("repair yes")
     assert len(answer) >= 4
     assert re.match(r"OK database is sound, \d+ rows", answer[-1])
 
