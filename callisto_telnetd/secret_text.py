@@ -21,7 +21,9 @@ _WORD = re.compile(r"\S+")
 
 def without_secrets(line: str) -> str:
     """Return a command line as it may be kept: with ``…`` for a password in a URL or behind ``password=``."""
-    return _OPTION.sub(r"\1…", _WORD.sub(_without_url_secret, line) if "@" in line else line)
+    if "@" in line:
+        line = _WORD.sub(_without_url_secret, line)
+    return _OPTION.sub(r"\1…", line) if "=" in line else line
 
 
 def _without_url_secret(word: re.Match[str]) -> str:

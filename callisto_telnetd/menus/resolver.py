@@ -84,16 +84,19 @@ def _quoted_word(line: str, at: int) -> tuple[str, int]:
 class _Tree:
     """Where words are looked for: in the menu first, then everywhere, then in the main menu."""
 
-    __slots__ = ("everywhere", "main", "menu", "own")
+    __slots__ = ("by_name", "everywhere", "main", "menu", "own")
 
     def __init__(self, menu: Menu, everywhere: tuple[Command, ...], main: Menu) -> None:
         self.menu = menu
         self.everywhere = everywhere
         self.main = main
         self.own: tuple[Entry, ...] = (*menu.entries, *everywhere)
+        self.by_name = _by_word_and_number(self.own)
 
     def choose(self, word: str) -> Entry:
         """Return what the first word of a line means."""
+        if entry := self.by_name.get(word):  # most words are typed whole
+            return entry
         own = self.own
         if self.main is not self.menu and not word.isdigit() and not _matches(word, own):
             if found := _matches(word, self.main.entries):

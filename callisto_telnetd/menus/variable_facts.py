@@ -62,30 +62,14 @@ def row(context: Context, variable: Variable) -> Fact:
 def description(context: Context, variable: Variable) -> Fact:
     """Return all that is known of a variable."""
     variables = context.parts.variables
-    text, value = variables.text(variable.name), variables.value(variable.name)
-    default, meaning = variables.default_text(variable.name), variable.explain(value)
-    change = variables.last_change(variable.name)
-    fixed, fixed_lines = _sheet(variable)
-    data: dict[str, object] = {
-        "name": variable.name,
-        "value": data_of(variable, text),
-        "meaning": meaning,
-        "default": data_of(variable, default),
-        **fixed,
-        "last_change": change_data(context, change) if change else None,
-    }
-    lines = [
-        f"Name: {variable.name}",
-        f"Now: {_with_meaning(text, meaning)}",
-        f"Default: {default or 'blank'}",
-        *fixed_lines,
-    ]
+    value, change = variables.value(variable.name), variables.last_change(variable.name)
+    sheet, lines = _sheet(variable, variables.text(variable.name), variables.default_text(variable.name))
+    data = {**sheet, "last_change": change_data(context, change) if change else None}
     if isinstance(value, RestartPlan):
         run = _next_run(context, variable.name, value)
         data["next_run_at"] = run.isoformat() if run else None
-        lines.append(f"Next run: {format_moment(run) if run else 'none'}")
-    lines.append(f"Last change: {change_line(context, change) if change else 'none'}")
-    return Fact(data, tuple(lines))
+        lines = (*lines, f"Next run: {format_moment(run) if run else 'none'}")
+    return Fact(data, (*lines, f"Last change: {change_line(context, change) if change else 'none'}"))
 
 
 def _next_run(context: Context, name: str, plan: RestartPlan) -> datetime | None:
@@ -104,10 +88,14 @@ def _with_meaning(text: str, meaning: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _sheet(variable: Variable) -> tuple[dict[str, object], tuple[str, ...]]:
-    """Return what is always said of a variable, as data and as lines."""
-    meanings = variable.kind.meanings()
+def _sheet(variable: Variable, text: str, default: str) -> tuple[dict[str, object], tuple[str, ...]]:
+    """Return what is said of a variable that has that value whenever it has it, as data and as lines."""
+    meanings, meaning = variable.kind.meanings(), variable.explain(variable.parse(text))
     data: dict[str, object] = {
+        "name": variable.name,
+        "value": data_of(variable, text),
+        "meaning": meaning,
+        "default": data_of(variable, default),
         "help": variable.help,
         "allowed": variable.kind.allowed,
         "values": [{"allowed": allowed, "meaning": meaning} for allowed, meaning in meanings],
@@ -120,6 +108,9 @@ def _sheet(variable: Variable) -> tuple[dict[str, object], tuple[str, ...]]:
     )
     unit = [f"Unit: {data['unit']}"] if data["unit"] else []
     return data, (
+        f"Name: {variable.name}",
+        f"Now: {_with_meaning(text, meaning)}",
+        f"Default: {default or 'blank'}",
         f"Does: {variable.help}",
         f"Editions: {', '.join(variable.editions)}",
         *unit,

@@ -265,7 +265,8 @@ class Console:
                         await asyncio.sleep(0)
                         self._slice_end = self._loop.time() + _SLICE_S
                     line = _line_of(event)
-                    self.by_hand = self._browsed or self._chunks >= min(_CHUNKS_BY_HAND, len(line) + 1) > 1
+                    chunks = self._chunks
+                    self.by_hand = self._browsed or (chunks > 1 and chunks >= min(_CHUNKS_BY_HAND, len(line) + 1))
                     return line
                 if editor.stopped_short:
                     await (self.drain() if self.congested else asyncio.sleep(0))

@@ -19,7 +19,8 @@ from callisto_telnetd.trace.selection import Block
 
 _PROMPT_ENDS = ">#$%"
 _WORD_ENDS = ":]"
-_SUSPECT_ENDS = frozenset(_PROMPT_ENDS + _WORD_ENDS)
+_SUSPECT_ENDS = frozenset(_PROMPT_ENDS + _WORD_ENDS + " ")
+"""How a line ends that may look like a prompt; blanks may hide one."""
 _MAX_LINE = 64 << 10
 """Characters of a line that are shown: a record with its fields has at most about 50,000."""
 
@@ -49,7 +50,8 @@ def document_line(text: str) -> str:
 def encode_lines(lines: Sequence[str]) -> bytes:
     """Return the lines as a door sends them: clean, none like a prompt, each ended by CR LF, in UTF-8."""
     together = "".join(lines)
-    if not (together.isascii() and together.isprintable()) or any(map(_is_suspect, lines)):
+    plain = together.isascii() and together.isprintable()
+    if not plain or not _SUSPECT_ENDS.isdisjoint([line[-1:] for line in lines]):
         lines = [line_of(line) for line in lines]
     return ("\r\n".join(lines) + "\r\n").encode("utf-8", "replace")
 
@@ -65,7 +67,7 @@ def encode_block(block: Block) -> bytes:
 
 
 def _is_suspect(line: str) -> bool:
-    """Whether a line may look like a prompt, by its end; blanks of any kind may hide one (U+00A0)."""
+    """Whether a line may look like a prompt, by its end; blanks are of any kind here (U+00A0)."""
     return (last := line[-1:]) in _SUSPECT_ENDS or last.isspace()
 
 

@@ -224,7 +224,7 @@ class Session:
         completer = partial(complete, context)
         while True:
             for text in self._notices.take():
-                self.console.say(*self._fitted(f"Notice: {text}"))
+                self._say(f"Notice: {text}")
             path = context.menu.path
             prompt = f"{hostname}({'/'.join(path)})# " if path else f"{hostname}# "
             try:
@@ -278,7 +278,7 @@ class Session:
     def _fail(self, error: Exception, context: Context) -> None:
         self._drop_late_interrupt()
         failed = failure_of(error, context)
-        self.console.say(*self._fitted(f"Error: {failed.text}"))
+        self._say(f"Error: {failed.text}")
         if not isinstance(error, UsageError):
             self._parts.log.warning("command failed", reason=without_secrets(failed.text), who=context.origin.who)
 
@@ -311,10 +311,14 @@ class Session:
         elif self._document and not isinstance(answer, Done):
             self.console.say(*lines_of(answer))  # it may be copied off the screen and read back
         else:
-            self.console.say(*self._fitted(*lines_of(answer)))
+            self._say(*lines_of(answer))
+
+    def _say(self, *lines: str) -> None:
+        """Print the lines, wrapped for a person whose terminal's width is known; a script gets each as one."""
+        console = self.console
+        console.say(*(self._fitted(*lines) if console.by_hand else lines))
 
     def _fitted(self, *lines: str) -> Sequence[str]:
-        """Return the lines, wrapped for a person whose terminal's width is known; a script gets each as one."""
         columns = self.console.editor.columns if self.console.by_hand else 0
         return wrapped(lines, columns) if columns else lines
 

@@ -133,7 +133,10 @@ class Record(NamedTuple):
 def clean_fields(fields: Mapping[str, Any]) -> Mapping[str, str]:
     """Return the fields as clean, bounded text; the keys are the caller's own and clean already."""
     few = fields.items() if len(fields) <= _MAX_FIELDS else islice(fields.items(), _MAX_FIELDS)
-    kept = {key: clean(str(value), _LONG_VALUES.get(key, _MAX_VALUE)) for key, value in few}
+    kept = {key: str(value) for key, value in few}
+    together = "".join(kept.values())
+    if not (len(together) <= _MAX_VALUE and together.isascii() and together.isprintable()):  # most are plain and short
+        kept = {key: clean(value, _LONG_VALUES.get(key, _MAX_VALUE)) for key, value in kept.items()}
     if len(fields) > _MAX_FIELDS:
         kept["more"] = str(len(fields) - _MAX_FIELDS)
     return MappingProxyType(kept)  # a head, and so its fields, may be shared by many records
