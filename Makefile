@@ -9,6 +9,8 @@ DATA ?= data
 VENV := .venv
 # `make lock LOCK=--upgrade` takes the newest releases; without it, pins that still fit are kept.
 LOCK ?=
+# `make test COVERAGE=yes` counts the lines and branches too; Python 3.11 then needs a third more time for the tests.
+COVERAGE ?=
 
 BIN := $(VENV)/bin
 # A stamp names the Python that the environment was made with: another one makes it anew.
@@ -19,6 +21,7 @@ INSTALL := $(PIP) install --no-deps --require-hashes
 EDITABLE := $(PIP) install --no-deps --no-build-isolation --editable .
 COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header $(LOCK)
+COUNTING := $(if $(COVERAGE),--cov --cov-report term)
 # What the installed script and its metadata are made from.
 PROJECT := pyproject.toml callisto_telnetd/__init__.py
 
@@ -35,14 +38,14 @@ run: $(VENV)/.runtime ## Serve on HOST=127.0.0.1 PORT=2323, the web on WEB_PORT=
 	exec env CALLISTO_SERVICES__WEB_SERVER__HOST="$(HOST)" CALLISTO_SERVICES__WEB_SERVER__PORT="$(WEB_PORT)" \
 		$(BIN)/callisto-telnetd serve --host "$(HOST)" --port "$(PORT)" --data "$(DATA)"
 
-test: $(VENV)/.dev ## Run every check: format, lint, types, layers, tests with branch coverage
+test: $(VENV)/.dev ## Run every check: format, lint, types, layers, tests (COVERAGE=yes: and branch coverage)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/python -m compileall -q callisto_telnetd  # once, and not by each server that the tests start
 	@# mypy has one processor busy, and tests often wait: side by side they are done sooner. Its lines come last.
 	$(BIN)/mypy >$(VENV)/mypy.log 2>&1 & types=$$!; trap "kill $$types 2>/dev/null" INT TERM; \
-	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile --cov --cov-report term; tests=$$?; \
+	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(COUNTING); tests=$$?; \
 	wait $$types; types=$$?; cat $(VENV)/mypy.log; exit $$((tests | types))
 
 test-long: $(VENV)/.dev ## Run the tests that take minutes, and the laws with many more examples
