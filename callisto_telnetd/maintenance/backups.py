@@ -26,12 +26,13 @@ from callisto_telnetd.db.backup.manifest import LONGEST_NOTE
 from callisto_telnetd.db.doubtful import Doubtful
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.store import Store
-from callisto_telnetd.errors import BackupError, CallistoError, StoreError, UsageError, named
+from callisto_telnetd.errors import BackupError, CallistoError, DamagedDatabaseError, StoreError, UsageError, named
 from callisto_telnetd.maintenance.backup_password import require_password
 from callisto_telnetd.maintenance.database_lock import DatabaseLock
 from callisto_telnetd.maintenance.fetching import remove_unfetched
 from callisto_telnetd.maintenance.known_backups import Known, LastGood, format_state, parse_state
 from callisto_telnetd.maintenance.look_up import look_up
+from callisto_telnetd.maintenance.sound import know_damage
 from callisto_telnetd.maintenance.workshop import Progress, Workshop
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.quantities import format_bytes
@@ -333,6 +334,9 @@ class Backups:
     async def _work(self, job: str, order: dict[str, Any], told: Callable[[Progress], None]) -> dict[str, Any]:
         try:
             return await self._workshop.run(job, order, told, self._variable_fault)
+        except DamagedDatabaseError:
+            await know_damage(self._store)
+            raise
         finally:
             with suppress(OSError):  # of a worker that was killed; else there is nothing
                 remove_unfinished(self._folder.backup)

@@ -10,8 +10,8 @@ import orjson
 
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.store import Store
-from callisto_telnetd.errors import StoreError, UnfinishedError
-from callisto_telnetd.maintenance.sound import require_sound
+from callisto_telnetd.errors import DamagedDatabaseError, StoreError, UnfinishedError
+from callisto_telnetd.maintenance.sound import know_damage, require_sound
 from callisto_telnetd.maintenance.workshop import Progress, Workshop
 from callisto_telnetd.trace.logs import Log
 
@@ -39,12 +39,16 @@ async def compact(
     require_sound(store, "only a sound database can be compacted")
     began = time.monotonic()
     before = _size(store)
-    async with store.hold("compacted"):
-        require_sound(store, "only a sound database can be compacted")  # a damage that became known meanwhile
-        try:
-            await workshop.run("compact", {"file": str(store.file.absolute())}, told)
-        except UnfinishedError as error:  # the store puts it in its place when it opens the file anew
-            log.warning("compact finished late", reason=str(error))
+    try:
+        async with store.hold("compacted"):
+            require_sound(store, "only a sound database can be compacted")  # a damage that became known meanwhile
+            try:
+                await workshop.run("compact", {"file": str(store.file.absolute())}, told)
+            except UnfinishedError as error:  # the store puts it in its place when it opens the file anew
+                log.warning("compact finished late", reason=str(error))
+    except DamagedDatabaseError:
+        await know_damage(store)
+        raise
     if store.fault is not None:
         raise StoreError(f"the database was compacted, but cannot be opened: {store.fault}")
     done = Compacted(before, _size(store), round(time.monotonic() - began, 3))

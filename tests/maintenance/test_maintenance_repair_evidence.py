@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.known_damage import file_damage, identity_of, note_of
 from callisto_telnetd.db.salvage.report import RepairReport
 from callisto_telnetd.errors import StoreError
+from callisto_telnetd.maintenance.compact import compact
 from callisto_telnetd.menus.context import Parts
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.settings import Settings
@@ -179,6 +180,25 @@ async def test_a_server_writes_nothing_once_a_reading_has_failed(folder: DataFol
         assert await events(parts) == ["logged in", "repair begun", "repair ended"]
         await parts.variables.assign("gWebTimeout", "44", ADA)
     assert not note_of(folder.database).exists()
+
+
+@pytest.mark.parametrize("work", ["compact", "backup"])
+async def test_a_server_writes_nothing_once_a_worker_has_met_a_damage(folder: DataFolder, work: str) -> None:
+    """What a compact or a backup finds damaged is left as it was found, as after a reading of the server's own."""
+    await fill(folder)
+    async with appliance(folder) as parts:
+        break_page(folder.database)
+        found = digests(folder.path)
+        if work == "compact":
+            working: Awaitable[object] = compact(parts.store, parts.workshop, parts.clock, parts.log, lambda _: None)
+        else:
+            working = parts.backups.create(ADA, password=None, note="", told=lambda _: None)
+        with pytest.raises(StoreError, match=r"is damaged|is not sound"):
+            await working
+        await parts.audit.note("logged out", ADA)
+
+        assert parts.store.damage
+        assert digests(folder.path) == found
 
 
 @pytest.mark.long
