@@ -32,7 +32,7 @@ _LINE = re.compile(rf"(\S+) (\S+)\[([0-9]{{1,10}}|-)\] ({'|'.join(LEVEL_NAMES.va
 _KEY = re.compile(r'[^\s"=]+')
 _ESCAPE = re.compile(r"\\(.)")
 _MAX_FIELDS = 64
-CSV_HEAD = ("time", "process", "pid", "level", "text", "fields")
+CSV_HEAD = ("at", "process", "pid", "level", "text", "fields")
 _FORMULA = ("=", "+", "-", "@")
 
 

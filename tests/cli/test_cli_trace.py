@@ -110,7 +110,7 @@ def test_a_copied_file_is_read_where_no_appliance_is(run: Run, tmp_path: Path) -
 
     assert run("trace", "show", str(copied), data=nowhere).require(0, err="OK 8 lines of ").out == TEXT
     exported = run("trace", "export", str(copied), "format=csv", data=nowhere).require(0, err="OK ")
-    assert exported.lines[0] == "time,process,pid,level,text,fields"
+    assert exported.lines[0] == "at,process,pid,level,text,fields"
     assert tree_of(tmp_path) == before
     assert run("trace", "show", str(copied), data=make_appliance(nowhere)).out == TEXT
 
@@ -158,7 +158,7 @@ def test_an_export_in_other_forms(run: Run, appliance: Path, file: Path) -> None
     for words in (("format=csv",), ("--format", "csv")):
         exported = run("trace", "export", *words, NAME, "level=warning", data=appliance).require(0, err="2 records")
         assert exported.out == (
-            "time,process,pid,level,text,fields\n"
+            "at,process,pid,level,text,fields\n"
             "2026-01-02T03:04:05.100006+01:00,web,7,warning,full to 100 %,\n"
             "2026-01-02T03:04:05.200006+01:00,phone,,error,callisto#,\n"
         )
