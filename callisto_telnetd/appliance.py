@@ -38,6 +38,7 @@ from callisto_telnetd.menus.everywhere import EVERYWHERE
 from callisto_telnetd.menus.main import MAIN_MENU
 from callisto_telnetd.menus.resolver import Resolution, resolve
 from callisto_telnetd.origin import Origin
+from callisto_telnetd.record_rate import RecordRate
 from callisto_telnetd.secret_text import trimmed
 from callisto_telnetd.settings import Address, Settings
 from callisto_telnetd.streams import discard_stalled, error_lines_written
@@ -121,7 +122,7 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
         folder.make()
         lock = stack.enter_context(await folder.wait_for_lock(_LOCK_S))  # a command may have it for a moment
         parts = await stack.enter_async_context(open_parts(settings, folder, lock, faults_of=start_faults))
-        _install_exception_handler(parts.log)
+        _install_exception_handler(parts.log, parts.strangers)
         _raise_file_limit()
         if made := await parts.accounts.make_first(first_password or None):
             _tell_first(made)
@@ -348,10 +349,11 @@ def _stop_signals() -> asyncio.Event:
     return stopped
 
 
-def _install_exception_handler(log: Log) -> None:
+def _install_exception_handler(log: Log, rate: RecordRate) -> None:
     def handle(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        log.error("unexpected error", detail=context.get("message", ""), **({"exc_info": error} if error else {}))
+        fields = {"detail": context.get("message", ""), **({"exc_info": error} if error else {})}
+        rate.tell(log.error, "unexpected error", of=type(error).__name__, **fields)
 
     asyncio.get_running_loop().set_exception_handler(handle)
 

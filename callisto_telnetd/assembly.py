@@ -43,6 +43,7 @@ from callisto_telnetd.menus.context import Identity, Parts
 from callisto_telnetd.menus.date import CLOCK_STATE
 from callisto_telnetd.menus.trace_files import tell_deleted
 from callisto_telnetd.quantities import format_bytes
+from callisto_telnetd.record_rate import RecordRate
 from callisto_telnetd.services.processes import ProcessTable
 from callisto_telnetd.services.recipe import check_services
 from callisto_telnetd.services.scheduler import Job, Scheduler
@@ -105,7 +106,9 @@ async def open_parts(
         clock = Clock(settings.clock.mode)
         hub = Hub(clock, settings.trace.held_records, settings.trace.held_bytes)
         log = open_log(hub, settings.log.level if serving else "error", settings.log.format)
-        bridge_libraries(log)
+        strangers = RecordRate()
+        stack.callback(strangers.close)
+        bridge_libraries(log, strangers)
         catalogue = _catalogue(settings)
         _finish_interrupted(folder, log)
         store = await stack.enter_async_context(_open_store(folder, untouched=untouched))
@@ -113,7 +116,7 @@ async def open_parts(
             log.warning("a journal was rolled back into the database", reason=store.played_back)
         await asyncio.to_thread(_remove_unnamed, store, log)
         variables = _make_variables(settings, store, stack, catalogue=catalogue, clock=clock, log=log)
-        presence, audit, processes = Presence(), Audit(store, clock, log), ProcessTable()
+        presence, audit, processes = Presence(), Audit(store, clock, log, strangers), ProcessTable()
         captures = _make_captures(settings, folder, hub, stack, log=log, presence=presence)
         stack.push_async_callback(audit.close)
         accounts = _make_accounts(store, stack, audit=audit, presence=presence, clock=clock, log=log)
@@ -215,6 +218,7 @@ async def open_parts(
             hub=hub,
             captures=captures,
             log=log,
+            strangers=strangers,
             store=store,
             variables=variables,
             accounts=accounts,

@@ -20,4 +20,6 @@ class Origin:
         return f"{self.who} from {self.source} ({self.door})"
 
 
+WEB_SERVER = "web-server"
+"""Who asks for a browser that is not logged in."""
 SYSTEM = Origin(who="system", door="system", source="local")

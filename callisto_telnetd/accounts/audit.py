@@ -14,11 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
+from callisto_telnetd.accounts.gatekeeper import source_of
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.schema import ADDED_STATE
 from callisto_telnetd.db.store import Statement, Store
 from callisto_telnetd.errors import HeldError, StoreError
 from callisto_telnetd.origin import Origin
+from callisto_telnetd.record_rate import RecordRate
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.trace.sanitiser import clean
 from callisto_telnetd.work import Tasks
@@ -39,6 +41,8 @@ _TRIM_ADDED = (
 _TRIM = "DELETE FROM audit WHERE id <= (SELECT id FROM audit ORDER BY id DESC LIMIT 1 OFFSET ?)"
 MOST_WAITING = 1000
 _BATCH = 100
+DENIED = "access denied"
+"""The event of a failed log-in: who causes it may be a stranger, and causes many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +69,9 @@ class _Waiting:
 class Audit:
     """Writes and reads the audit table; keeps its last 100,000 rows, and up to a hundred more."""
 
-    def __init__(self, store: Store, clock: Clock, log: Log) -> None:
+    def __init__(self, store: Store, clock: Clock, log: Log, strangers: RecordRate) -> None:
         self._store = store
+        self._strangers = strangers
         self._clock = clock
         self._log = log
         self._waiting: deque[_Waiting] = deque()
@@ -102,14 +107,21 @@ class Audit:
 
     async def note(self, event: str, origin: Origin, detail: str = "", *, also: tuple[Statement, ...] = ()) -> None:
         """Log the event, and keep it (with ``also``) as far as the database can, also where the caller is cancelled."""
-        self._log.info(
-            event, who=origin.who, source=origin.source, door=origin.door, **({"detail": detail} if detail else {})
-        )
+        self._tell(event, origin, detail)
         entry = _Waiting(event, (*also, *self.statements(event, origin, detail)))
         if self._waiting or not self._store.usable or self._pauses:
             self._keep_waiting(entry)
             return
         await self._tasks.finish(self._write(entry))
+
+    def _tell(self, event: str, origin: Origin, detail: str) -> None:
+        fields = {"who": origin.who, "source": origin.source, "door": origin.door}
+        if detail:
+            fields["detail"] = detail
+        if event == DENIED:
+            self._strangers.tell(self._log.info, event, of=source_of(origin.source), **fields)
+        else:
+            self._log.info(event, **fields)
 
     async def _write(self, entry: _Waiting) -> None:
         try:

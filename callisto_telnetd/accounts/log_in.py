@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from callisto_telnetd.accounts.accounts import Account, Accounts
-from callisto_telnetd.accounts.audit import Audit
+from callisto_telnetd.accounts.audit import DENIED, Audit
 from callisto_telnetd.accounts.gatekeeper import Penalties, source_of
 from callisto_telnetd.origin import Origin
 
@@ -27,5 +27,5 @@ async def check_log_in(
         penalties.failed(source)
     # An unknown name may be a password typed too early: it is kept nowhere.
     known = any(other.name == name for other in accounts.all())
-    await audit.note("access denied", Origin(name if known else "unknown", door, address))
+    await audit.note(DENIED, Origin(name if known else "unknown", door, address))
     return None

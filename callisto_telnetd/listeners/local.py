@@ -22,7 +22,7 @@ from callisto_telnetd.errors import CallistoError, ListenError, UsageError, name
 from callisto_telnetd.listeners.local_client import MAX_FRAME_BYTES
 from callisto_telnetd.listeners.tcp import stop_serving
 from callisto_telnetd.menus.context import Parts, TerminalSize
-from callisto_telnetd.origin import Origin
+from callisto_telnetd.origin import WEB_SERVER, Origin
 from callisto_telnetd.terminal.command_door import CommandDoor, Err, Frame, Out, Request, run_command
 from callisto_telnetd.work import end
 
@@ -31,8 +31,6 @@ _REQUEST_S = 10.0
 _ANSWER_S = 300.0
 _CREDENTIALS = struct.Struct("3i")
 _KEYS = {"words", "json", "input", "secrets", "terminal", "size", "source", "session"}
-_WEB_SERVER = "web-server"
-"""Who asks for a browser that is not logged in."""
 
 
 class LocalListener:
@@ -177,7 +175,7 @@ class _Call:
     def _origin_of_web(self, source: str, session: int | None) -> Origin | None:
         """Return who acts in a browser: the account of its session; None where that has ended."""
         if session is None:
-            return Origin(_WEB_SERVER, "web", source)
+            return Origin(WEB_SERVER, "web", source)
         entry = self._parts.presence.find_web(session)
         return Origin(entry.origin.who, "web", source) if entry is not None else None
 

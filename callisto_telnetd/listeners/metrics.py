@@ -6,12 +6,13 @@ page at most, and nothing else. It answers ``GET /metrics`` with ``prometheus-cl
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from socket import AF_INET6, SHUT_RDWR
 from socketserver import TCPServer, ThreadingMixIn
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -22,6 +23,10 @@ from prometheus_client.registry import Collector
 from callisto_telnetd.errors import ListenError
 from callisto_telnetd.trace.metrics import Metric
 
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+_LOG = logging.getLogger("callisto.metrics")
 _PREFIX = "callisto_trace_"
 _REQUEST_S = 5.0
 _MOST_REQUESTS = 8
@@ -50,6 +55,23 @@ class _Collector(Collector):
 
     def describe(self) -> Iterator[Family]:
         return iter(())
+
+
+def _guarded(application: WSGIApplication) -> WSGIApplication:
+    """Return the application with its errors in the log, at the rate of all libraries' (``trace/logs.py``).
+
+    prometheus-client fails on what some headers say, and wsgiref would print a traceback for each such request.
+    """
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            return application(environ, start_response)
+        except Exception:  # noqa: BLE001 - the door: no request may end more than itself
+            _LOG.exception("the metrics page cannot answer a request")
+            start_response("500 Internal Server Error", [("Content-Type", "text/plain; charset=utf-8")])
+            return [b"Error: the request cannot be answered; the log tells more\n"]
+
+    return answer
 
 
 class _Handler(WSGIRequestHandler):
@@ -132,7 +154,7 @@ class MetricsPage:
         shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             self._server = make_server(
-                host, port, make_wsgi_app(registry), _Server6 if ":" in host else _Server, _Handler
+                host, port, _guarded(make_wsgi_app(registry)), _Server6 if ":" in host else _Server, _Handler
             )
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error

@@ -10,7 +10,7 @@ from asyncio import sslproto
 from collections.abc import Sequence
 from pathlib import Path
 
-from callisto_telnetd.accounts.gatekeeper import Place
+from callisto_telnetd.accounts.gatekeeper import Place, source_of
 from callisto_telnetd.errors import ListenError, PortInUseError, named, quoted
 from callisto_telnetd.listeners.telnet import TelnetProtocol
 from callisto_telnetd.menus.context import Parts
@@ -173,7 +173,10 @@ class TelnetListener:
 
     def refuse(self, address: str, reason: str) -> None:
         """Take note of a connection that was refused."""
-        self._parts.log.debug("connection refused", source=address, reason=reason)
+        parts = self._parts
+        parts.strangers.tell(
+            parts.log.debug, "connection refused", of=source_of(address), source=address, reason=reason
+        )
 
     async def close(self) -> None:
         """Take no more connections, tell the sessions, and wait for them a short while."""

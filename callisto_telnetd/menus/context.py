@@ -26,6 +26,7 @@ from callisto_telnetd.maintenance.self_check import SelfCheck
 from callisto_telnetd.maintenance.snapshots import Snapshots
 from callisto_telnetd.maintenance.workshop import Workshop
 from callisto_telnetd.origin import Origin
+from callisto_telnetd.record_rate import RecordRate
 from callisto_telnetd.services.processes import ProcessTable
 from callisto_telnetd.services.scheduler import Scheduler
 from callisto_telnetd.services.supervisor import Supervisor
@@ -68,6 +69,8 @@ class Parts:
     hub: Hub
     captures: Captures
     log: Log
+    strangers: RecordRate
+    """Tells in the log what peers cause that are not logged in."""
     store: Store
     variables: Registry
     accounts: Accounts

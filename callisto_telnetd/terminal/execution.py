@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from callisto_telnetd.accounts.gatekeeper import source_of
 from callisto_telnetd.errors import CallistoError, DeclinedError
 from callisto_telnetd.menus.answers import Answer, Done, Line, Move
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.everywhere import menu_lines
 from callisto_telnetd.menus.resolver import Resolution
 from callisto_telnetd.menus.tree import Menu
+from callisto_telnetd.origin import WEB_SERVER
 from callisto_telnetd.secret_text import without_secrets
 from callisto_telnetd.trace.logs import log_incident
 
@@ -48,7 +50,11 @@ def log_command(context: Context, resolution: Resolution) -> None:
     private = isinstance(resolution.entry, Menu) or resolution.entry.private
     words = () if private else resolution.arguments
     line = without_secrets(" ".join((resolution.path, *words)))[:_LOGGED_LINE]
-    context.parts.log.debug("command", line=line, who=context.origin.who, source=context.origin.source)
+    parts, who, source = context.parts, context.origin.who, context.origin.source
+    if who == WEB_SERVER:
+        parts.strangers.tell(parts.log.debug, "command", of=source_of(source), line=line, who=who, source=source)
+    else:
+        parts.log.debug("command", line=line, who=who, source=source)
 
 
 async def perform(context: Context, resolution: Resolution, door: Door) -> Move | Menu | None:

@@ -20,6 +20,7 @@ from typing import Any, Literal, TextIO
 import orjson
 
 from callisto_telnetd.interpreter import unavailable
+from callisto_telnetd.record_rate import RecordRate
 from callisto_telnetd.streams import LineWriter
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.records import LEVELS, Record
@@ -136,9 +137,10 @@ def log_incident(log: Log, error: BaseException, **fields: object) -> str:
 class _Bridge(logging.Handler):
     """Hands what libraries say through ``logging`` to the server's log, in the loop's thread whatever theirs is."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, rate: RecordRate) -> None:
         super().__init__(logging.WARNING)
         self._log = log
+        self._rate = rate
         self._loop, self._thread = _running_loop(), threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -151,11 +153,19 @@ class _Bridge(logging.Handler):
             text = record.getMessage()
         except (TypeError, ValueError, KeyError):  # the message does not fit its arguments
             text = str(record.msg)
-        if self._loop is None or threading.get_ident() == self._thread:
+
+        def tell(_message: str, **fields: Any) -> None:
             self._log.log(level, text, **fields)
+
+        if self._loop is None:
+            tell(text, **fields)
+            return
+        told = partial(self._rate.tell, tell, str(record.msg), of=record.name, **fields)
+        if threading.get_ident() == self._thread:
+            told()
             return
         with suppress(RuntimeError):  # the loop has ended, and the trace with it
-            self._loop.call_soon_threadsafe(partial(self._log.log, level, text, **fields))
+            self._loop.call_soon_threadsafe(told)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -165,10 +175,13 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def bridge_libraries(log: Log) -> None:
-    """Send the libraries' warnings to ``log``; telnetlib3 only from ERROR on, its TRACE level prints passwords."""
+def bridge_libraries(log: Log, rate: RecordRate) -> None:
+    """Send the libraries' warnings to ``log``; telnetlib3 only from ERROR on, its TRACE level prints passwords.
+
+    A peer may be what a library warns of, again and again: each message of a library is told at that rate.
+    """
     root = logging.getLogger()
-    root.handlers[:] = [_Bridge(log)]
+    root.handlers[:] = [_Bridge(log, rate)]
     root.setLevel(logging.WARNING)
     logging.getLogger("telnetlib3").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)

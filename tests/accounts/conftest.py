@@ -19,6 +19,7 @@ from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.store import Store, open_store
 from callisto_telnetd.origin import Origin
+from callisto_telnetd.record_rate import RecordRate
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.logs import Log, open_log
 
@@ -73,7 +74,7 @@ def rows(tmp_path: Path) -> Rows:
 @pytest.fixture
 def audit(store: Store, clock: Clock, log: Log) -> Audit:
     """The audit of the database."""
-    return Audit(store, clock, log)
+    return Audit(store, clock, log, RecordRate())
 
 
 @pytest.fixture

@@ -7,10 +7,13 @@ import pytest
 
 from callisto_telnetd.accounts import audit as audit_module
 from callisto_telnetd.accounts.audit import Audit, AuditEntry
+from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.store import Store
 from callisto_telnetd.errors import StoreError
 from callisto_telnetd.origin import Origin
+from callisto_telnetd.record_rate import RecordRate
 from callisto_telnetd.trace.hub import Hub
+from callisto_telnetd.trace.logs import Log
 
 HOSTILE = "\x1b[2J\r\nforged\u202e\u2028\udcff"
 
@@ -66,6 +69,25 @@ async def test_an_event_is_in_the_trace_too(audit: Audit, ada: Origin, hub: Hub)
         ("logged in", {"who": "ada", "source": "192.0.2.7", "door": "telnet"}),
         ("access denied", {"who": "ada", "source": "192.0.2.7", "door": "telnet", "detail": "locked"}),
     ]
+
+
+async def test_guesses_of_a_source_are_few_records_and_whole_in_the_audit(
+    store: Store, clock: Clock, log: Log, hub: Hub, rows: Rows
+) -> None:
+    """Every failed log-in is kept; the log has one a source and second, with how many it leaves out."""
+    strangers = RecordRate()
+    audit = Audit(store, clock, log, strangers)
+    for number in range(5):
+        await audit.note("access denied", Origin("unknown", "telnet", f"2001:db8::{number}"))  # one /64 is one source
+    await audit.note("access denied", Origin("unknown", "telnet", "192.0.2.7"))
+    strangers.close()
+
+    assert [(dict(each.fields)["source"], dict(each.fields).get("left_out")) for each in hub.held(0)] == [
+        ("2001:db8::0", None),
+        ("192.0.2.7", None),
+        ("2001:db8::4", "3"),
+    ]
+    assert rows("SELECT count(*) FROM audit") == [(6,)]
 
 
 async def test_a_store_that_fails_is_told_to_the_log_alone(audit: Audit, ada: Origin, store: Store, hub: Hub) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import select
 import signal
 import socket
 import ssl
@@ -221,7 +222,7 @@ def tls_settings(certificate: Path) -> str:
 def tls_server(tmp_path_factory: pytest.TempPathFactory, certificate: Path) -> Iterator[Server]:
     """A server with both listeners."""
     with servers(tmp_path_factory.mktemp("secured")) as start:
-        yield start(tls_settings(certificate), listeners=2)
+        yield start(tls_settings(certificate), listeners=2, environment={"CALLISTO_LOG__LEVEL": "debug"})
 
 
 @pytest.fixture
@@ -259,6 +260,20 @@ def test_penalties_are_shared_by_the_doors(secured: Server, tls_client: ssl.SSLC
 
     with pytest.raises(OSError, match=r"EOF|reset"):  # refused before the handshake, where no line can be said
         secured.connect(tls=tls_client, source="127.0.0.20")
+    begun = time.monotonic()
+    for number in range(100):
+        port = secured.port_of(("telnet", "telnets")[number % 2])
+        with (
+            socket.create_connection(("127.0.0.1", port), 15, ("127.0.0.20", 0)) as refused,
+            suppress(ConnectionResetError),
+        ):
+            refused.recv(200)
+    lines: list[str] = []
+    while sum(1 + int(line.partition("left_out=")[2] or "0") for line in lines) < 1 + 100:
+        select.select([], [], [], 0.01)
+        lines = [line for line in secured.log().splitlines() if " connection refused source=127.0.0.20 " in line]
+        assert time.monotonic() - begun < 15, lines
+    assert len(lines) <= 2 + (time.monotonic() - begun)  # a record a second, and those left out are counted
     assert secured.connect(tls=tls_client, source="127.0.0.2").log_in().unread == b""
 
 

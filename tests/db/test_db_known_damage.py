@@ -17,6 +17,7 @@ from callisto_telnetd.db.schema import APPLICATION_ID, migrations, statements
 from callisto_telnetd.db.store import Store, open_store
 from callisto_telnetd.errors import DamagedDatabaseError
 from callisto_telnetd.origin import SYSTEM
+from callisto_telnetd.record_rate import RecordRate
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.logs import open_log
 
@@ -29,7 +30,7 @@ async def events(store: Store) -> list[str]:
 async def test_nothing_is_written_while_a_damage_is_known(file: Path) -> None:
     """Changes are refused in one line, the audit waits in memory, all is read; found sound, it is written again."""
     async with open_store(file) as store:
-        audit = Audit(store, Clock(), open_log(Hub(Clock()), "error"))
+        audit = Audit(store, Clock(), open_log(Hub(Clock()), "error"), RecordRate())
         await audit.note("logged in", SYSTEM)
         before = file.read_bytes(), file.with_name("callisto.db-journal").read_bytes()
         await store.note_damage("page 7: cells that overlap")

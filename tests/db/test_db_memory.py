@@ -20,6 +20,7 @@ from callisto_telnetd.db.salvage.repair import Order, repair
 from callisto_telnetd.db.schema import LAST_CHANGE_STATE
 from callisto_telnetd.db.store import open_store
 from callisto_telnetd.origin import Origin
+from callisto_telnetd.record_rate import RecordRate
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.logs import open_log
 from callisto_telnetd.variables import ledger
@@ -357,7 +358,7 @@ async def test_what_a_restore_adds_goes_before_what_happened_here(
 
     clock = Clock()
     async with open_store(second) as store:
-        notes = Audit(store, clock, open_log(Hub(clock, 100, 1 << 20), "error"))
+        notes = Audit(store, clock, open_log(Hub(clock, 100, 1 << 20), "error"), RecordRate())
         for number in range(3):
             await notes.note(f"new {number}", Origin("ada", "telnet", "::1"))
         await notes.close()

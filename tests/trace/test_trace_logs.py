@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from callisto_telnetd.record_rate import RecordRate
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.logs import bridge_libraries, open_log
 from callisto_telnetd.trace.selection import Block, Filter
@@ -135,7 +136,7 @@ def test_a_stream_that_takes_nothing_stops_nobody(hub: Hub) -> None:
 def test_libraries_speak_through_the_log(hub: Hub, root_logger: logging.Logger) -> None:
     """What a library says from WARNING on is an event with the name of its logger; what it says below is not."""
     stream = io.StringIO()
-    bridge_libraries(open_log(hub, "debug", stream=stream))
+    bridge_libraries(open_log(hub, "debug", stream=stream), RecordRate())
     logging.getLogger("some.library").info("chatter")
     logging.getLogger("some.library").warning("slow: %d ms", 5)
     logging.getLogger("some.library").critical("gone")
@@ -150,7 +151,7 @@ def test_libraries_speak_through_the_log(hub: Hub, root_logger: logging.Logger) 
 def test_a_library_logs_its_exceptions_in_one_line(hub: Hub, root_logger: logging.Logger) -> None:
     """A traceback that comes through Python's logging is in the event's line."""
     stream = io.StringIO()
-    bridge_libraries(open_log(hub, stream=stream))
+    bridge_libraries(open_log(hub, stream=stream), RecordRate())
     try:
         fail(1)
     except ValueError:
@@ -162,7 +163,7 @@ def test_a_library_logs_its_exceptions_in_one_line(hub: Hub, root_logger: loggin
 
 def test_a_library_that_logs_wrongly_is_not_broken_by_the_log(hub: Hub, root_logger: logging.Logger) -> None:
     """A message that does not fit its arguments is logged as it stands, and raises nothing in the library."""
-    bridge_libraries(open_log(hub, stream=io.StringIO()))
+    bridge_libraries(open_log(hub, stream=io.StringIO()), RecordRate())
     logging.getLogger("some.library").warning("%d ms", "slow")
 
     assert [record.text for record in hub.held(0)] == ["%d ms"]
@@ -170,7 +171,7 @@ def test_a_library_that_logs_wrongly_is_not_broken_by_the_log(hub: Hub, root_log
 
 def test_the_telnet_library_is_heard_from_error_on(hub: Hub, root_logger: logging.Logger) -> None:
     """What telnetlib3 says below ERROR, its traces of what was typed above all, is not logged."""
-    bridge_libraries(open_log(hub, "debug", stream=io.StringIO()))
+    bridge_libraries(open_log(hub, "debug", stream=io.StringIO()), RecordRate())
     for name in ("telnetlib3", "telnetlib3.server"):
         logging.getLogger(name).warning("recv: password")
         logging.getLogger(name).error("broken")
@@ -180,7 +181,7 @@ def test_the_telnet_library_is_heard_from_error_on(hub: Hub, root_logger: loggin
 
 def test_python_s_warnings_are_logged(hub: Hub, root_logger: logging.Logger) -> None:
     """A warning of Python's is an event of one line, not text on stderr."""
-    bridge_libraries(open_log(hub, stream=io.StringIO()))
+    bridge_libraries(open_log(hub, stream=io.StringIO()), RecordRate())
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         logging.captureWarnings(capture=False)  # whatever an earlier test of this process has left
@@ -195,7 +196,7 @@ def test_python_s_warnings_are_logged(hub: Hub, root_logger: logging.Logger) -> 
 
 async def test_asyncio_s_own_words_are_logged(hub: Hub, root_logger: logging.Logger) -> None:
     """What asyncio says of an error that nobody took is in the log."""
-    bridge_libraries(open_log(hub, stream=io.StringIO()))
+    bridge_libraries(open_log(hub, stream=io.StringIO()), RecordRate())
     asyncio.get_running_loop().call_exception_handler({"message": "nobody took it", "exception": ValueError("why")})
 
     (record,) = hub.held(0)
@@ -203,9 +204,22 @@ async def test_asyncio_s_own_words_are_logged(hub: Hub, root_logger: logging.Log
     assert "ValueError: why" in record.fields["exception"]
 
 
+async def test_a_library_that_peers_make_warn_is_few_records(hub: Hub, root_logger: logging.Logger) -> None:
+    """A message of a library is told once a second with how many were left out, whatever it says of whom."""
+    rate = RecordRate()
+    bridge_libraries(open_log(hub, stream=io.StringIO()), rate)
+    for number in range(1000):
+        root_logger.warning("peer %d went", number)
+    root_logger.warning("another")
+    rate.close()
+
+    texts = [(record.text, dict(record.fields).get("left_out")) for record in hub.held(0)]
+    assert texts == [("peer 0 went", None), ("another", None), ("peer 999 went", "998")]
+
+
 async def test_a_library_may_speak_in_any_thread(hub: Hub, root_logger: logging.Logger) -> None:
     """What is logged in a thread becomes a record in the loop, also while somebody looks on."""
-    bridge_libraries(open_log(hub, stream=io.StringIO()))
+    bridge_libraries(open_log(hub, stream=io.StringIO()), RecordRate())
     came = asyncio.Event()
     blocks: list[Block] = []
 

@@ -222,6 +222,25 @@ def test_an_address_of_ipv6(open_page: OpenPage) -> None:
         open_page("::1", page.port)
 
 
+def test_a_request_that_the_library_fails_on_is_a_record_of_the_log(
+    open_page: OpenPage, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A header that prometheus-client cannot read is answered and logged; no traceback goes past the log to stderr."""
+    page = open_page()
+    wrong = urllib.request.Request(f"http://127.0.0.1:{page.port}/", headers={"Accept": "text/plain;version=1.a.0"})
+    with pytest.raises(urllib.error.HTTPError) as failed:
+        urllib.request.urlopen(wrong, timeout=DEADLINE_S)
+
+    assert (failed.value.code, failed.value.read()) == (
+        500,
+        b"Error: the request cannot be answered; the log tells more\n",
+    )
+    failed.value.close()
+    assert [each.getMessage() for each in caplog.records] == ["the metrics page cannot answer a request"]
+    assert capfd.readouterr().err == ""
+    assert "callisto_trace_viewers 3.0" in fetch(page)
+
+
 def test_after_its_close_nobody_is_there() -> None:
     """A closed page answers no more, and its port is free again."""
     page = MetricsPage("127.0.0.1", 0, lambda: FIGURES)
