@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import logging
@@ -28,6 +29,7 @@ from callisto_telnetd.web.sessions import WebSessions
 
 _STOP_S = 1
 """For answers that are on their way; the supervisor waits 2 s in all."""
+_TICK_S = 0.1
 _BACKLOG = 128
 _HOST, _PORT = "services.web-server.host, or --host", "services.web-server.port, or --port"
 """Where an administrator names another one: the settings of the server, or this program's own options."""
@@ -87,22 +89,31 @@ def _listen_reason(error: OSError | OverflowError, where: str) -> str:
 
 
 class _Server(uvicorn.Server):
-    """Ends with exit code 0 at SIGTERM and SIGINT, and with its parent where that is wanted."""
+    """Ends with exit code 0 at SIGTERM and SIGINT, and with its parent where that is wanted.
+
+    It ends at once where nothing is on its way, as a repair waits for that. uvicorn alone looks for a signal ten times
+    a second, and then waits a tenth of a second for its connections, also where there are none.
+    """
 
     parent: int | None = None
+    _asked: asyncio.Event
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Stop at a signal; uvicorn's own way would raise it once more at the end."""
-        before = {
-            number: signal.signal(number, lambda *_: setattr(self, "should_exit", True))
-            for number in (signal.SIGTERM, signal.SIGINT)
-        }
+        loop, self._asked = asyncio.get_running_loop(), asyncio.Event()
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        for number in numbers:
+            loop.add_signal_handler(number, self._stop)
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+    def _stop(self) -> None:
+        self.should_exit = True
+        self._asked.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Say where it listens, once it does."""
@@ -111,12 +122,33 @@ class _Server(uvicorn.Server):
             host, port = sock.getsockname()[:2]
             print(f"web-server: listening on {f'[{host}]' if ':' in host else host}:{port}", flush=True)  # noqa: T201
 
+    async def main_loop(self) -> None:
+        """Tick until it is to stop."""
+        counter = 0
+        while not await self.on_tick(counter):
+            counter += 1
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TICK_S):
+                    await self._asked.wait()
+
     async def on_tick(self, counter: int) -> bool:
         """Look after the parent, ten times a second."""
         if self.parent is not None and os.getppid() != self.parent:
             logging.getLogger("callisto.web").warning("the process that started this one has ended: stopping")
             self.should_exit = True
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the ports and the connections that wait for a request; wait only for answers that are on their way."""
+        for server in self.servers:
+            server.close()
+        for sock in sockets or ():
+            sock.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        await asyncio.sleep(0)  # those that are closed by this take themselves off
+        if self.server_state.connections or self.server_state.tasks:
+            await super().shutdown(sockets)
 
 
 class _Lines(logging.Formatter):

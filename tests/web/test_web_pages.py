@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -343,6 +344,24 @@ def test_a_signal_ends_it_within_two_seconds(web_server: Server, start_web: Star
         assert idle.recv(100)
 
         assert web.stop(number, deadline_s=2.0) == 0
+
+
+def test_it_ends_at_once_where_nothing_is_on_its_way(web_server: Server, start_web: StartWeb) -> None:
+    """A repair waits for its end: no tick, and no client that only holds a connection, takes it a tenth of a second."""
+    took_s = []
+    for _ in range(3):
+        web = start_web(web_server.data)
+        assert web.process.stdout is not None
+        with socket.create_connection(("127.0.0.1", web.port)) as idle:
+            idle.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert idle.recv(4096)
+            begun = time.monotonic()
+            web.process.send_signal(signal.SIGTERM)
+            web.process.stdout.read()
+            took_s.append(time.monotonic() - begun)
+        assert web.stop() == 0
+
+    assert min(took_s) < 0.1
 
 
 def test_a_port_that_cannot_be_had(web: Web, web_server: Server) -> None:
