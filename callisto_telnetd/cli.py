@@ -29,6 +29,7 @@ from callisto_telnetd.listeners.local_client import NoServerError, call, connect
 from callisto_telnetd.settings import Settings, default_data_folder, load_settings
 from callisto_telnetd.standard_input import read_line, read_password, read_text
 from callisto_telnetd.streams import discard, end_streams, stop_waiting
+from callisto_telnetd.trace.sanitiser import clean, clean_json
 from callisto_telnetd.whole_paths import with_whole_paths
 
 _LOCK_S = 3.0
@@ -350,13 +351,13 @@ def _print_error(line: str) -> None:
 
 
 def _error_as_json(text: str, code: int) -> str:
-    return json.dumps({"error": text, "exit": code}, ensure_ascii=False, separators=(",", ":"))
+    return clean_json(json.dumps({"error": text, "exit": code}, ensure_ascii=False, separators=(",", ":")))
 
 
 def _fail(text: str, code: int) -> int:
     """Say what is wrong, in the form that was asked for; return the exit code."""
     if "--json" not in sys.argv[1:]:
-        _print_error(f"Error: {text}")
+        _print_error(f"Error: {clean(text)}")
         return code
     try:
         _print(_error_as_json(text, code))

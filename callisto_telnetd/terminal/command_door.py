@@ -22,6 +22,7 @@ from callisto_telnetd.menus.web_door import WEB_DOOR
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.terminal.execution import failure_of, perform, show_menu
 from callisto_telnetd.terminal.rendering import document_line, json_of, line_of, lines_of, redrawn
+from callisto_telnetd.trace.sanitiser import clean
 
 MAX_WORDS = 64
 _JOINED = 64 << 10
@@ -201,7 +202,7 @@ class CommandDoor:
             raise UsageError(
                 f"{question.removesuffix(' [y/N]: ').rstrip(': ')}: nobody to ask without a terminal; {hint}"
             )
-        answer = await self.asking(question, secret)
+        answer = await self.asking(clean(question), secret)
         return answer if answer or default is None else default
 
     @contextmanager

@@ -26,6 +26,7 @@ from callisto_telnetd.terminal.editor import (
     LineTooLong,
 )
 from callisto_telnetd.terminal.rendering import encode_lines
+from callisto_telnetd.trace.sanitiser import clean
 
 _MAX_PENDING = 8 << 10
 _MAX_UNSENT = 16 << 10
@@ -312,7 +313,7 @@ class Console:
 
         try:
             answer = await self.next_line(
-                question, secret=secret, remember=False, complete=complete if choices else None
+                clean(question), secret=secret, remember=False, complete=complete if choices else None
             )
         except EndOfInputError:
             if self._ended:  # a key, Ctrl-D, has ended the row of the question already

@@ -6,6 +6,7 @@ colon or in brackets. What comes from outside and would is given a full stop at 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,11 +15,11 @@ import orjson
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, Move, Screen
 from callisto_telnetd.terminal.half_line import width_of
 from callisto_telnetd.terminal.wrapping import wrap
-from callisto_telnetd.trace.sanitiser import clean
+from callisto_telnetd.trace.sanitiser import clean, clean_json
 from callisto_telnetd.trace.selection import Block
 
-_PROMPT_ENDS = ">#$%"
-_WORD_ENDS = ":]"
+_PROMPT_ENDS = ">#$%＞＃＄％﹥﹟﹩﹪"  # noqa: RUF001 - wide and small ones look like a prompt's to a person
+_WORD_ENDS = ":]：］"  # noqa: RUF001
 _SUSPECT_ENDS = frozenset(_PROMPT_ENDS + _WORD_ENDS + " ")
 """How a line ends that may look like a prompt; blanks may hide one."""
 _MAX_LINE = 64 << 10
@@ -105,5 +106,9 @@ def lines_of(answer: Answer) -> tuple[str, ...]:
 
 
 def json_of(data: Any) -> str:
-    """Return data as one line of JSON."""
-    return orjson.dumps(data, default=str).decode()
+    """Return data as one line of JSON, in which nothing is hidden; its values are as they are kept."""
+    try:
+        document = orjson.dumps(data, default=str).decode()
+    except TypeError:  # a name whose bytes are no UTF-8
+        document = json.dumps(data, default=str, ensure_ascii=True, separators=(",", ":"))
+    return clean_json(document)

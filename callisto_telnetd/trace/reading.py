@@ -9,8 +9,6 @@ Rules:
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 from collections.abc import Mapping
@@ -23,6 +21,7 @@ import orjson
 
 from callisto_telnetd.trace.capture_file import JSON_SUFFIX
 from callisto_telnetd.trace.records import LEVEL_NAMES, LEVELS, NO_FIELDS, format_body, format_value
+from callisto_telnetd.trace.sanitiser import clean_json, is_hidden
 
 FORMATS = ("text", "jsonl", "csv")
 _MAX_LINE_BYTES = 1 << 20
@@ -33,7 +32,10 @@ _KEY = re.compile(r'[^\s"=]+')
 _ESCAPE = re.compile(r"\\(.)")
 _MAX_FIELDS = 64
 CSV_HEAD = ("at", "process", "pid", "level", "text", "fields")
-_FORMULA = ("=", "+", "-", "@")
+_FORMULA = frozenset("=+-@＝＋－＠﹦﹢﹣﹫−")  # noqa: RUF001 - spreadsheets take these for the plain ones
+_PARTS_CELLS = ";"
+"""What parts cells where the comma is the decimal sign: a formula may begin behind it."""
+_NEEDS_QUOTES = re.compile(r"[,;\"\t\r\n]|^\s|\s$")
 
 
 class Entry(NamedTuple):
@@ -127,7 +129,7 @@ def parse_json(line: str) -> Entry | None:
 
 def format_json(entry: Entry) -> str:
     """Return the record as a line of JSON Lines."""
-    return orjson.dumps(as_dict(entry)).decode()
+    return clean_json(orjson.dumps(as_dict(entry)).decode())
 
 
 def as_dict(entry: Entry) -> dict[str, Any]:
@@ -151,10 +153,28 @@ def format_csv(entry: Entry) -> str:
 
 
 def csv_line(*cells: str) -> str:
-    """Return cells as a line of CSV, without its end."""
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow([f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells])
-    return line.getvalue()
+    """Return cells as a line of CSV, without its end; :func:`_without_formula` says how they are read again."""
+    return ",".join([_quoted_cell(_without_formula(cell)) for cell in cells])
+
+
+def _without_formula(cell: str) -> str:
+    """Put a ``'`` before what a spreadsheet would take for a formula, and before a ``'``, so that it can be taken off.
+
+    A formula may stand behind blanks and what is not seen, and behind what parts cells. Whoever reads the
+    cell again takes one ``'`` off its beginning, and one from behind each ``;``.
+    """
+    return _PARTS_CELLS.join([f"'{part}" if _begins(part) else part for part in cell.split(_PARTS_CELLS)])
+
+
+def _begins(part: str) -> bool:
+    if part[:1] == "'":
+        return True
+    first = next((letter for letter in part if letter != " " and not is_hidden(letter)), "")
+    return first in _FORMULA
+
+
+def _quoted_cell(cell: str) -> str:
+    return '"' + cell.replace('"', '""') + '"' if _NEEDS_QUOTES.search(cell) else cell
 
 
 class CaptureReader:

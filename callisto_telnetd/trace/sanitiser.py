@@ -1,36 +1,41 @@
-"""The one function that cleans text from outside before it reaches a log, a file or a screen.
+"""The one function that cleans text from outside before it reaches a log, a file, a page or a screen.
 
-What can drive a terminal or forge a line is shown escaped: C0 and C1 controls and DEL (ECMA-48), the bidirectional
-controls (Unicode TR 9, "Trojan Source"), the line and paragraph separators, and surrogates of bytes that are no UTF-8.
+What can drive a terminal, forge a line or hide in one is shown as its code:
+
+* what is not printable (Unicode's C and Z categories, but for the blank): C0 and C1 controls and DEL (ECMA-48), format
+  characters such as the bidirectional controls (TR 9, "Trojan Source"), the soft hyphen, U+200B and the tags from
+  U+E0000 on, separators of lines, other kinds of space, surrogates of bytes that are no UTF-8;
+* what is printable and shows nothing: fillers (U+3164), the blank of Braille (U+2800), variation selectors.
+
+Letters of every script, combining marks and emoji stay, with what joins an emoji (U+FE0F, U+200D) between its parts.
 """
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 MAX_TEXT = 8192
 """Characters of one text that are kept; more end in ``…``."""
 
-_UNSAFE_RANGES = (
-    (0x00, 0x1F),
-    (0x7F, 0x9F),
-    (0x061C, 0x061C),
-    (0x200E, 0x200F),
-    (0x2028, 0x202E),
-    (0x2066, 0x2069),
-    (0xFEFF, 0xFEFF),
-    (0xD800, 0xDFFF),
+_SHOWS_NOTHING = (
+    r"\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    r"\U00016fe4\U0001d159\U000e0100-\U000e01ef"
 )
-"""First and last character of each."""
-
-_UNSAFE = re.compile(f"[{''.join(f'{chr(first)}-{chr(last)}' for first, last in _UNSAFE_RANGES)}]")
-
-
-_ESCAPES = {
-    code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-    for first, last in _UNSAFE_RANGES
-    for code in range(first, last + 1)
-}
+"""Printable for Python, and blank (Unicode's Default_Ignorable_Code_Point, and blank symbols)."""
+_HIDDEN = re.compile(f"[{_SHOWS_NOTHING}]")
+_PICTURE = (
+    "[\u00a9\u00ae\u203c\u2049\u2122\u2139\u2190-\u21ff\u2300-\u27bf\u2900-\u297f\u2b00-\u2bff"
+    "\u3030\u303d\u3297\u3299\U0001f000-\U0001faff]"
+)
+_JOINT = re.compile(
+    f"((?<={_PICTURE})[\ufe0e\ufe0f]"
+    "|(?<=[0-9#*])\ufe0f(?=\u20e3)"
+    f"|(?:(?<={_PICTURE})|(?<={_PICTURE}\ufe0f))\u200d(?={_PICTURE}))"
+)
+"""What makes one emoji of several characters (TR 51): it hides nothing where it stands between their pictures."""
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F)}
+_MOST_REMEMBERED = 4096
 
 
 _SHOWN_CONTROLS = bytes(0x3F if code < 0x20 or code == 0x7F else code for code in range(256))
@@ -61,6 +66,39 @@ def clean(text: str, limit: int = MAX_TEXT) -> str:
         text = text[:limit] + "…"
     if text.isascii():
         plain = text.encode("ascii")  # comparing with a translation looks at a character in under a nanosecond
-        if plain.translate(_SHOWN_CONTROLS) == plain:
-            return text
-    return text.translate(_ESCAPES) if _UNSAFE.search(text) else text  # a text of nothing else is a sender's choice
+        return text if plain.translate(_SHOWN_CONTROLS) == plain else text.translate(_ESCAPES)
+    if text.isprintable() and _HIDDEN.search(text) is None:
+        return text
+    parts = _JOINT.split(text)  # every second one is a joint
+    return "".join([part if at % 2 else "".join(map(_shown, part)) for at, part in enumerate(parts)])
+
+
+def clean_json(document: str) -> str:
+    r"""Return a line of JSON that says the same with nothing hidden in it: ``\u200b`` in its strings (RFC 8259, 7)."""
+    if document.isprintable() and (document.isascii() or _HIDDEN.search(document) is None):
+        return document
+    parts = _JOINT.split(document)
+    return "".join([part if at % 2 else "".join(map(_shown_in_json, part)) for at, part in enumerate(parts)])
+
+
+def is_hidden(letter: str) -> bool:
+    """Return whether a character is shown as its code: it is not printable, or nothing is seen of it."""
+    return not letter.isprintable() or _HIDDEN.match(letter) is not None
+
+
+@lru_cache(_MOST_REMEMBERED)
+def _shown(letter: str) -> str:
+    code = ord(letter)
+    if not is_hidden(letter):
+        return letter
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+@lru_cache(_MOST_REMEMBERED)
+def _shown_in_json(letter: str) -> str:
+    if not is_hidden(letter):
+        return letter
+    code = ord(letter)
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    return f"\\u{0xD7C0 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"

@@ -15,20 +15,30 @@ from starlette.routing import Route
 
 from callisto_telnetd import __version__
 from callisto_telnetd.listeners.local_client import NoServerError
+from callisto_telnetd.trace.sanitiser import clean
 
 _HERE = Path(__file__).parent
 _RETRY_S = 5
 
 
+def _clean(value: object) -> object:
+    """Return what a page shows of a value: of a text, nothing that is hidden; markup of our own has none."""
+    return clean(value) if type(value) is str else value
+
+
 @lru_cache(maxsize=1)
 def _templates() -> Environment:
     return Environment(
-        loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined, auto_reload=False
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        auto_reload=False,
+        finalize=_clean,
     )
 
 
 def render(template: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """Return the page that the template makes of the values; every value is escaped."""
+    """Return the page that the template makes of the values; every value is escaped, and what is hidden in it shown."""
     return HTMLResponse(_templates().get_template(template).render(version=__version__, **values), status)
 
 

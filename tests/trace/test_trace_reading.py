@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import time
 from pathlib import Path
 
@@ -229,18 +230,30 @@ def test_a_line_of_csv_is_read_by_any_program(made: Entry) -> None:
     [cells] = csv.reader(io.StringIO(line, newline=""), strict=True)
 
     assert len(cells) == len(CSV_HEAD) == 6
-    undone = [cell[1:] if cell[:2] in {"'=", "'+", "'-", "'@"} else cell for cell in cells]
+    undone = [re.sub(r"(^|;)'", r"\1", cell) for cell in cells]
     assert undone[0] == made.stamp
-    assert undone[4] in {made.text, made.text[1:]}
+    assert undone[4] == made.text
     assert cells[2] == ("" if made.pid is None else str(made.pid))
-    assert not any(cell.startswith(("=", "+", "-", "@")) for cell in cells)
+    assert not any(re.search(r"(?:^|;)[\s\u200b]*[-=+@＝＋－＠]", cell) for cell in cells)
 
 
 @pytest.mark.parametrize("formula", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "-- 5 records --"])
 def test_a_formula_is_defused(formula: str) -> None:
     """What a caller sends runs in nobody's spreadsheet."""
     assert next(csv.reader([csv_line("a", formula)])) == ["a", f"'{formula}"]
-    assert next(csv.reader([csv_line(f" {formula}", "a=b")])) == [f" {formula}", "a=b"]
+    assert next(csv.reader([csv_line("a=b", f"'{formula}")])) == ["a=b", f"''{formula}"]
+
+
+@pytest.mark.parametrize("before", [" ", "\u00a0", "\u200b", "\u3164", "\t"])
+@pytest.mark.parametrize("formula", ["=1+1", "＝1+1", "＋1", "－1", "＠SUM(A1)"])
+def test_a_formula_behind_what_is_not_seen_is_defused(before: str, formula: str) -> None:
+    """Blanks and invisible characters hide no formula, and wide signs are taken for the plain ones."""
+    assert next(csv.reader([csv_line(before + formula, formula)])) == [f"'{before}{formula}", f"'{formula}"]
+
+
+def test_a_formula_behind_a_semicolon_is_defused() -> None:
+    """Where a comma is the decimal sign, cells are parted by ``;``: the cell is in quotes, and the formula marked."""
+    assert csv_line("x;=1+1;y", "a;b") == '"x;\'=1+1;y","a;b"'
 
 
 def test_the_three_forms_of_a_record() -> None:
