@@ -130,6 +130,8 @@ class FolderWire:
 
     def _open_file(self, name: str, flags: int) -> None:
         self._file = os.open(name, flags, 0o600, dir_fd=self._descriptor)
+        if not stat.S_ISREG(os.fstat(self._file).st_mode):
+            raise TransferError(f"{self._named}: {quoted(name)} is no regular file")
 
     def _close_file(self) -> None:
         descriptor, self._file = self._file, -1

@@ -6,8 +6,9 @@ import asyncio
 import re
 import ssl
 from asyncio import StreamReader
-from collections.abc import AsyncIterator, Container
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import TypeVar
 
 import aioftp
 
@@ -24,22 +25,22 @@ from callisto_telnetd.errors import (
 from callisto_telnetd.transports.certificates import open_context, refusal
 from callisto_telnetd.transports.credentials import Credentials
 from callisto_telnetd.transports.ftp_client import FtpClient, GarbageError, PassiveRefusedError
+from callisto_telnetd.transports.listing import ListingLines
 from callisto_telnetd.transports.target import Target
 from callisto_telnetd.transports.wire import (
     BLOCK_BYTES,
-    MAX_ENTRIES,
     MAX_FILE_BYTES,
     Patience,
     RemoteFile,
     Sink,
     Source,
+    is_plain,
     name_within,
     within,
 )
 
 _MAX_NAMES_ASKED = 2000
 """Of a server without MLSD, which must be asked for each size: a round trip a name."""
-_MAX_LISTING_LINE_BYTES = 4096
 _PASSING_CODES = frozenset({"120", "421", "425", "426", "450", "451"})
 _NO_ROOM_CODES = frozenset({"452", "552"})
 _REFUSED_CODES = frozenset({"550", "553"})
@@ -47,7 +48,10 @@ _TLS_REFUSED_CODE = "522"
 """RFC 4217, section 8: a data connection's; vsftpd says it of a session that does not continue the control's."""
 _NO_FILE_CODES = frozenset({"450", "550", "553"})
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+_IS_FILE = re.compile(r"(?:^|;)type=file(?:;|$)", re.ASCII | re.IGNORECASE)
+_SIZE = re.compile(r"(?:^|;)size=([^;]*)", re.ASCII | re.IGNORECASE)
 _LOGIN_CODES = frozenset({"430", "530", "532"})
+_T = TypeVar("_T")
 
 
 @asynccontextmanager
@@ -58,8 +62,10 @@ async def open_wire(target: Target, credentials: Credentials, patience: Patience
     try:
         await wire.open()
         yield wire
-    finally:
-        await wire.close()
+    except BaseException:
+        wire.cut()  # who is refused is not waited for
+        raise
+    await wire.close()
 
 
 class FtpWire:
@@ -99,9 +105,15 @@ class FtpWire:
 
     async def close(self) -> None:
         """Say good-bye, briefly, and close."""
-        with suppress(Exception):  # nothing that matters can fail here
-            async with asyncio.timeout(self._patience.tidy_s):
-                await self._client.command("QUIT", "2xx")
+        try:
+            with suppress(Exception):  # nothing that matters can fail here
+                async with asyncio.timeout(self._patience.tidy_s):
+                    await self._client.command("QUIT", "2xx")
+        finally:
+            self.cut()
+
+    def cut(self) -> None:
+        """Close without a word."""
         self._client.cut()
 
     async def _renew(self) -> None:
@@ -117,13 +129,12 @@ class FtpWire:
         await self._renew()
         async with self._translated("listing"):
             try:
-                lines = await self._lines("MLSD")
+                folders = self._folders()
+                return await self._listing("MLSD", lambda line: _parse_facts(line, folders))
             except aioftp.StatusCodeError as error:
                 if not _is_unwilling(error.received_codes[-1]):
                     raise
                 return await self._ask_sizes(error)
-            folders = self._folders()
-            return [file for line in lines if (file := _parse_facts(line, folders)) is not None]
 
     async def write(self, name: str, source: Source, size: int) -> None:
         """Make a file of what ``source`` gives. FTP knows neither free room nor syncing: the server's word counts."""
@@ -137,9 +148,13 @@ class FtpWire:
     async def read(self, name: str, sink: Sink) -> None:
         """Hand all of a file to ``sink``."""
         await self._renew()
-        async with self._translated("reading"), self._client.transfer(f"RETR {name}") as (reader, _):
-            while block := await self._block(reader):
-                await sink(block)
+        async with (
+            self._translated("reading"),
+            self._client.transfer(f"RETR {name}") as (reader, _),
+            aclosing(self._pieces(reader)) as pieces,
+        ):
+            async for piece in pieces:
+                await sink(piece)
 
     async def rename(self, old: str, new: str) -> None:
         """Give a file its name.
@@ -157,32 +172,24 @@ class FtpWire:
         async with self._translated("deleting"):
             await self._client.command(f"DELE {name}", "2xx")
 
-    async def _lines(self, command: str) -> list[str]:
-        """Return the lines of a listing; those that are not UTF-8 or too long are left out."""
-        found: list[str] = []
-        count, rest = 0, b""
-        async with self._client.transfer(command) as (reader, _):
-            while True:
-                block = await self._block(reader)
-                *lines, rest = (rest + block).split(b"\n")
-                if rest and not block:  # the last line's end may be missing
-                    lines = [rest]
-                count += len(lines)
-                if count > MAX_ENTRIES or len(rest) > _MAX_LISTING_LINE_BYTES:
-                    raise TargetFolderError(
-                        f"the folder at {self._place} has more than {MAX_ENTRIES:,} entries, or endless names"
-                    )
-                for line in lines:
-                    with suppress(UnicodeDecodeError):
-                        found.append(line.decode().rstrip("\r"))
-                if not block:
-                    break
+    async def _listing(self, command: str, keep: Callable[[str], _T | None]) -> list[_T]:
+        """Return what ``keep`` makes of the lines of a listing; what is none of ours is dropped at once.
+
+        Raises:
+            TargetFolderError: it goes beyond the bounds.
+        """
+        found: list[_T] = []
+        lines = ListingLines(self._place)
+        async with self._client.transfer(command) as (reader, _), aclosing(self._pieces(reader)) as pieces:
+            async for piece in pieces:
+                found += filter(None, map(keep, lines.feed(piece)))
+            found += filter(None, map(keep, lines.end()))
         return found
 
     async def _ask_sizes(self, refusal: aioftp.StatusCodeError) -> list[RemoteFile]:
         """Return the files by NLST and SIZE, where MLSD was refused; names may have the folder's path (RFC 959)."""
         try:
-            lines = await self._lines("NLST")
+            lines = await self._listing("NLST", _plain_path)
         except aioftp.StatusCodeError as error:
             if not refusal.received_codes[-1].matches("50x"):
                 raise refusal from None
@@ -222,13 +229,23 @@ class FtpWire:
             return None
         return _parse_size(answer[-1])
 
-    async def _block(self, reader: StreamReader) -> bytes:
-        """Return the next block, whole but for the last one: a server that drips has no progress."""
-        async with within(self._patience.step_s, self._place, "reading"):
-            try:
-                return await reader.readexactly(BLOCK_BYTES)
-            except asyncio.IncompleteReadError as error:
-                return error.partial
+    async def _pieces(self, reader: StreamReader) -> AsyncGenerator[bytes, None]:
+        """Yield what comes as it comes, so that it is judged at once; whoever takes it closes this.
+
+        Of each ``BLOCK_BYTES`` the server may keep us waiting for ``step_s``: one that drips has no progress.
+        """
+        loop = asyncio.get_running_loop()
+        left_s, left_bytes = self._patience.step_s, BLOCK_BYTES
+        while True:
+            begun = loop.time()
+            async with within(self._patience.step_s, self._place, "reading"), asyncio.timeout(left_s):
+                piece = await reader.read(BLOCK_BYTES)
+            if not piece:
+                return
+            left_s, left_bytes = left_s - (loop.time() - begun), left_bytes - len(piece)
+            if left_bytes <= 0:
+                left_s, left_bytes = self._patience.step_s, BLOCK_BYTES
+            yield piece
 
     @asynccontextmanager
     async def _translated(self, doing: str, *, folder: bool = False) -> AsyncIterator[None]:
@@ -288,15 +305,19 @@ def _is_unwilling(code: str) -> bool:
     return code.startswith("5") and code not in _LOGIN_CODES | {_TLS_REFUSED_CODE}
 
 
+def _plain_path(line: str) -> str | None:
+    """Return a line of NLST, None for one that does not end in a plain name."""
+    return line if is_plain(line.rpartition("/")[2]) else None
+
+
 def _parse_facts(line: str, folders: Container[str]) -> RemoteFile | None:
     """Return the file of a line of MLSD, ``type=file;size=12; name`` (RFC 3659, section 7), None for anything else."""
     facts, space, path = line.partition(" ")
-    name = name_within(path, folders)
-    found = {key.lower(): value for key, _, value in (fact.partition("=") for fact in facts.split(";"))}
-    size = _parse_size(found.get("size", ""))
-    if not space or found.get("type", "").lower() != "file" or size is None or name is None:
+    name, size = name_within(path, folders), _SIZE.search(facts)
+    if not space or size is None or name is None or not _IS_FILE.search(facts):
         return None
-    return RemoteFile(name, size)
+    size_bytes = _parse_size(size[1])
+    return None if size_bytes is None else RemoteFile(name, size_bytes)
 
 
 def _parse_size(text: str) -> int | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TypeVar, cast
 
@@ -26,6 +26,7 @@ from asyncssh.constants import (
     FILEXFER_TYPE_SPECIAL,
     FILEXFER_TYPE_SYMLINK,
     FILEXFER_TYPE_UNKNOWN,
+    FXP_NAME,
 )
 from asyncssh.packet import PacketDecodeError, SSHPacket
 from asyncssh.sftp import SFTPClientHandler
@@ -38,11 +39,13 @@ from callisto_telnetd.errors import (
     quoted,
 )
 from callisto_telnetd.transports.credentials import Credentials
+from callisto_telnetd.transports.listing import too_much
 from callisto_telnetd.transports.ssh import open_ssh, translated
 from callisto_telnetd.transports.target import Target
 from callisto_telnetd.transports.wire import (
     MAX_ENTRIES,
     MAX_FILE_BYTES,
+    MAX_LISTING_BYTES,
     Patience,
     RemoteFile,
     Sink,
@@ -55,6 +58,11 @@ _SFTP_VERSION = 3
 _REQUEST_BYTES = 32 * 1024
 """Of one read or write: what every server takes (draft-ietf-secsh-filexfer-02, section 3)."""
 _MAX_PACKET_BYTES = 256 * 1024
+_NAMES = bytes([FXP_NAME])
+_MAX_NAMES_A_PACKET = 2048
+"""OpenSSH sends 100. Each becomes objects of most of a KiB before anybody can count them."""
+_EMPTY_COUNTS_AS = 100
+"""Of names, an answer of a listing that has none."""
 _OWNER_ONLY = asyncssh.SFTPAttrs(permissions=0o600)
 _WINDOW = 32
 """Requests on their way at once: 1 MiB, which fills 20 MB/s at a round trip of 50 ms."""
@@ -81,7 +89,7 @@ async def open_wire(target: Target, credentials: Credentials, patience: Patience
             await channel.start()
         receiving = asyncio.create_task(channel.recv_packets())
         try:
-            yield SftpWire(asyncssh.SFTPClient(channel, None, "strict"), target, patience)
+            yield SftpWire(channel, target, patience)
         finally:
             receiving.cancel()
             await asyncio.wait([receiving])
@@ -90,47 +98,62 @@ async def open_wire(target: Target, credentials: Credentials, patience: Patience
 class SftpWire:
     """A folder behind SFTP, as a :class:`~callisto_telnetd.transports.wire.Wire`."""
 
-    def __init__(self, client: asyncssh.SFTPClient, target: Target, patience: Patience) -> None:
-        self._client = client
+    def __init__(self, channel: _Channel, target: Target, patience: Patience) -> None:
+        self._channel = channel
+        self._client = asyncssh.SFTPClient(channel, None, "strict")
         self._place = target.place
         self._folder = (target.folder or ".").encode()
         self._patience = patience
 
     async def files(self) -> list[RemoteFile]:
         """Return the regular files with plain names."""
-        found, unsure, count = [], [], 0
+        found: list[RemoteFile] = []
+        unsure: list[tuple[str, int | None]] = []
         async with translated(self._place, "listing", folder=True):
-            entries = cast("AsyncGenerator[asyncssh.SFTPName, None]", self._client.scandir(self._folder))
+            async with self._step("listing"):
+                handle = await self._channel.opendir(self._folder)
+            seconds = self._patience.brief_s
             try:
-                while True:
-                    async with self._step("listing"):
-                        entry = await anext(entries)
-                    count += 1
-                    if count > MAX_ENTRIES:
-                        raise TargetFolderError(
-                            f"the folder at {self._place} has more than {MAX_ENTRIES:,} entries: take one for copies"
-                        )
-                    if (name := self._name_of(entry)) is None:
-                        continue
-                    kind = _kind_of(entry)
-                    if kind == FILEXFER_TYPE_UNKNOWN or entry.attrs.size is None:
-                        unsure.append((name, entry.attrs))
-                    elif kind == FILEXFER_TYPE_REGULAR and entry.attrs.size <= MAX_FILE_BYTES:
-                        found.append(RemoteFile(name, entry.attrs.size))
-            except StopAsyncIteration:
-                return found + await self._look_at(unsure)
+                await self._list(handle, found, unsure)
+                seconds = self._patience.tidy_s
             finally:
-                with suppress(asyncssh.Error, OSError, TransferError):
-                    async with self._step("listing"):
-                        await entries.aclose()
+                with suppress(asyncssh.Error, OSError, TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await self._channel.close(handle)
+            return found + await self._look_at(unsure)
 
-    async def _look_at(self, unsure: list[tuple[str, asyncssh.SFTPAttrs]]) -> list[RemoteFile]:
+    async def _list(self, handle: bytes, found: list[RemoteFile], unsure: list[tuple[str, int | None]]) -> None:
+        """Gather the files of a folder that is open, and apart the entries that do not say what they are, or how large.
+
+        Raises:
+            TargetFolderError: the listing goes beyond the bounds.
+        """
+        count, before, at_end = 0, self._channel.received_bytes, False
+        while not at_end:
+            try:
+                async with self._step("listing"):
+                    entries, at_end = await self._channel.readdir(handle)
+            except asyncssh.SFTPEOFError:
+                return
+            count += len(entries) or _EMPTY_COUNTS_AS  # or it could go on for ever
+            if count > MAX_ENTRIES or self._channel.received_bytes - before > MAX_LISTING_BYTES:
+                raise too_much(self._place)
+            for entry in entries:
+                if (name := self._name_of(entry)) is None:
+                    continue
+                kind, size = _kind_of(entry), entry.attrs.size
+                if kind == FILEXFER_TYPE_UNKNOWN or size is None:
+                    unsure.append((name, size))
+                elif kind == FILEXFER_TYPE_REGULAR and size <= MAX_FILE_BYTES:
+                    found.append(RemoteFile(name, size))
+
+    async def _look_at(self, unsure: list[tuple[str, int | None]]) -> list[RemoteFile]:
         """Return the files among entries of a listing that did not say what they are, or how large."""
         if len(unsure) > _MAX_NAMES_ASKED:
             raise TargetFolderError(f"the folder at {self._place} has more than {_MAX_NAMES_ASKED:,} entries")
         found, tells = [], True
         for name, listed in unsure:
-            kind, size = FILEXFER_TYPE_UNKNOWN, listed.size
+            kind, size = FILEXFER_TYPE_UNKNOWN, listed
             if tells or size is None:
                 try:
                     async with self._step("listing"):
@@ -185,7 +208,7 @@ class SftpWire:
                 raise
             finally:
                 await self._drop(pending)
-                await self._let_go(file)
+                await self._let_go(file, self._patience.brief_s)
 
     async def read(self, name: str, sink: Sink) -> None:
         """Hand all of a file to ``sink``; several reads are on their way at once."""
@@ -193,6 +216,7 @@ class SftpWire:
         async with translated(self._place, "reading"):
             async with self._step("opening a file"):
                 file = await self._client.open(self._path(name), "rb", block_size=0, encoding=None)
+            seconds = self._patience.brief_s
             try:
                 offset, ended = 0, False
                 while not ended:
@@ -203,9 +227,10 @@ class SftpWire:
                     if block:
                         await sink(block)
                     ended = len(block) < _REQUEST_BYTES
+                seconds = self._patience.tidy_s
             finally:
                 await self._drop(pending)
-                await self._let_go(file)
+                await self._let_go(file, seconds)
 
     async def rename(self, old: str, new: str) -> None:
         """Give a file its name: SFTP's own rename, which refuses a name that is taken (the POSIX one does not)."""
@@ -269,10 +294,10 @@ class SftpWire:
         async with within(self._patience.settle_s, self._place, "closing a file"):
             await file.close()
 
-    async def _let_go(self, file: asyncssh.SFTPClientFile) -> None:
+    async def _let_go(self, file: asyncssh.SFTPClientFile, seconds: float) -> None:
         """Close a file that nothing depends on any more; closing twice does nothing."""
         with suppress(asyncssh.Error, OSError, TimeoutError):
-            async with asyncio.timeout(self._patience.tidy_s):
+            async with asyncio.timeout(seconds):
                 await file.close()
 
     def _step(self, doing: str) -> AbstractAsyncContextManager[None]:
@@ -280,7 +305,9 @@ class SftpWire:
 
 
 class _Channel(SFTPClientHandler):
-    """asyncssh's side of an SFTP session, with a smaller bound on packets."""
+    """asyncssh's side of an SFTP session, with smaller bounds on packets, and a count of what they hold."""
+
+    received_bytes = 0
 
     async def recv_packet(self) -> SSHPacket:
         """Receive one packet."""
@@ -289,7 +316,11 @@ class _Channel(SFTPClientHandler):
         length = int.from_bytes(await self._reader.readexactly(4), "big")
         if length > _MAX_PACKET_BYTES:
             raise asyncssh.SFTPBadMessage("a packet is longer than 256 KiB")
-        return SSHPacket(await self._reader.readexactly(length))
+        packet = await self._reader.readexactly(length)
+        if packet[:1] == _NAMES and int.from_bytes(packet[5:9], "big") > _MAX_NAMES_A_PACKET:
+            raise asyncssh.SFTPBadMessage(f"a packet has more than {_MAX_NAMES_A_PACKET:,} names")
+        self.received_bytes += length
+        return SSHPacket(packet)
 
 
 def _kind_of(entry: asyncssh.SFTPName) -> int:

@@ -20,6 +20,8 @@ BLOCK_BYTES = 256 * 1024
 """What is read and handed on at a time. One block within ``step_s``, so slower than 4 KiB/s counts as no progress."""
 MAX_ENTRIES = 10_000
 """Of a folder: copies of 27 years, a day each. Beyond, it is somebody else's folder, and listing it is no use."""
+MAX_LISTING_BYTES = 3 << 20
+"""Of a whole listing: so many entries of 300 bytes, as the wordiest of servers have them."""
 MAX_FILE_BYTES = 1 << 50
 MAX_NAME_BYTES = 255
 
@@ -51,6 +53,8 @@ class Patience:
     """For one log-in of FTPS: servers refuse data connections once its TLS session is too old (ProFTPD: 30 minutes)."""
     tidy_s: float = 5.0
     """For taking away what a try that failed has left, and for good manners in closing."""
+    brief_s: float = 0.1
+    """For good manners where the server has shown that it has none."""
 
 
 @dataclass(frozen=True, slots=True)
