@@ -2,13 +2,14 @@
 
 Rules:
 * ``Host`` is there and is a host; HTTP/1.0, as monitors speak it, may be without one (RFC 9112, section 3.2).
-* A request that may change something comes from a page of this server: browsers say so in ``Sec-Fetch-Site``, those
-  that do not in ``Origin``, which is then the ``Host``. One without either is refused.
+* A request that may change something comes from a page of this server: browsers say so in ``Sec-Fetch-Site`` and in
+  ``Origin``, which is then the ``Host``. Each of them that is there must say so, once; one without either is refused.
 * Every answer forbids scripts, frames, foreign hosts and guesses of its type; caches keep the style sheet alone.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
@@ -43,14 +44,20 @@ def is_host(text: str) -> bool:
 
 def is_own(headers: Headers) -> bool:
     """Whether a request that may change something comes from a page of this server."""
-    site = headers.get("sec-fetch-site")
-    if site is not None:
-        return site in {"same-origin", "none"}
+    sites, origins = headers.getlist("sec-fetch-site"), headers.getlist("origin")
+    if not (sites or origins) or len(sites) > 1 or len(origins) > 1:
+        return False
+    own_origins = all(_is_own_origin(each, headers.get("host", "")) for each in origins)
+    return own_origins and all(each in {"same-origin", "none"} for each in sites)
+
+
+def _is_own_origin(text: str, host: str) -> bool:
     try:
-        origin = urlsplit(headers.get("origin", ""))
+        origin = urlsplit(text)
     except ValueError:
         return False
-    return origin.scheme in {"http", "https"} and bool(origin.netloc) and origin.netloc == headers.get("host")
+    port = {"http": ":80", "https": ":443"}.get(origin.scheme)  # what a proxy may write, and no browser does
+    return port is not None and bool(origin.netloc) and origin.netloc == host.removesuffix(port)
 
 
 def refusal_of(method: str, headers: Headers, version: str = "1.1") -> str:
@@ -92,6 +99,10 @@ class Guard:
             await self._app(scope, receive, send_guarded)
         except ClientDisconnect:
             return  # nobody is left to be told
+        except asyncio.CancelledError:
+            if not started:  # uvicorn's own answer would lack the headers
+                await PlainTextResponse("Error: the web server stops\n", 503)(scope, receive, send_guarded)
+            raise
         except Exception:
             incident = secrets.token_hex(4)
             LOG.exception("unexpected error, incident %s", incident)

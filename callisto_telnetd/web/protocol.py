@@ -5,6 +5,8 @@ Rules:
   again, until its head and body are there. Bytes that trickle in re-arm nothing. It is told so (408) and closed.
 * An answer has ``ANSWER_S`` until it is made, and as long again until it is taken; then its connection is cut off.
 * A head has at most ``MAX_HEAD_BYTES``, a request in all ``MAX_REQUEST_BYTES``, read at most ``_READ_BYTES`` at a time.
+* What is no request, or could be read as two (``framing.py``), is told so (400) and closed; the parser never sees it.
+* What is answered here has the headers that every answer has.
 * At most ``MOST_CONNECTIONS`` are open, and ``MOST_PER_SOURCE`` of one address, other than this machine's own: some are
   kept for that one, and it may have all.
   One too many is told so (503) and closed.
@@ -14,16 +16,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from callisto_telnetd.web.framing import Framing
+from callisto_telnetd.web.guard import HEADERS
+
 REQUEST_S = 10.0
 ANSWER_S = 30.0
 KEEP_ALIVE_S = 5
-MAX_HEAD_BYTES = 8 << 10
 MAX_REQUEST_BYTES = 64 << 10
 """Past it a client is cut off; what is too large for its page was answered long before."""
 MOST_CONNECTIONS = 128
@@ -83,6 +88,9 @@ class BoundedProtocol(H11Protocol):
         self._received = False
         """Whether the deadline that runs is that of the answer: the request is there."""
         self._request_bytes = 0
+        self._framing = Framing()
+        self._unsound = ""
+        """What is wrong with what has come behind the last sound byte; nothing more is read then."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a place, or refuse."""
@@ -111,10 +119,35 @@ class BoundedProtocol(H11Protocol):
         if self._request_bytes > MAX_REQUEST_BYTES:
             self.transport.abort()
             return
+        if self._unsound:
+            return
         if self._deadline is None:
             self._arm(self._request_s, self._expire_request)
-        super().data_received(data)
+        sound, self._unsound = self._framing.follow(data)
+        if sound:
+            super().data_received(data[:sound])
+        if self._unsound:
+            self._tell_unsound()
         self._look()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what the parser does not take."""
+        self._unsound = self._unsound or "this is no request, or its Host is not there exactly once"
+        self._tell_unsound()
+
+    def _tell_unsound(self) -> None:
+        """Refuse, once the requests before are answered, and close."""
+        ours, theirs = self.conn.our_state, self.conn.their_state
+        if self.transport.is_closing() or theirs in {h11.MUST_CLOSE, h11.CLOSED}:
+            return  # it closes with its answer, and what comes behind is none of it
+        if theirs is h11.DONE and ours is not h11.DONE:
+            return  # told by on_response_complete
+        if ours in {h11.IDLE, h11.SEND_RESPONSE}:
+            self._refuse(400, self._unsound)
+        elif ours is h11.DONE:  # its answer is sent already
+            self.transport.close()
+        else:
+            self.transport.abort()
 
     def on_response_complete(self) -> None:
         """Begin anew; where the client has sent ahead, the next request is begun already."""
@@ -122,6 +155,8 @@ class BoundedProtocol(H11Protocol):
             self._disarm()
             self._request_bytes = 0
         super().on_response_complete()
+        if self._unsound:
+            self._tell_unsound()
         if self.transport.is_closing():
             self._arm_end()
         elif self._deadline is None and (self.conn.trailing_data[0] or self.conn.their_state is not h11.IDLE):
@@ -169,13 +204,16 @@ class BoundedProtocol(H11Protocol):
             self.transport.abort()
 
     def _refuse(self, status: int, reason: str) -> None:
-        """Say why, and close; a client that does not read is cut off."""
+        """Say why, and close; a client that does not read is cut off, and a page that is being made is not sent."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         text = f"Error: {reason}\n"
-        head = (
-            f"HTTP/1.1 {status} {'Request Timeout' if status == 408 else 'Service Unavailable'}\r\n"
-            f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(text)}\r\n"
-            "Cache-Control: no-store\r\nConnection: close\r\n\r\n"
-        )
-        self.transport.write((head + text).encode())
+        fields = {"Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(text)), **HEADERS}
+        head = [
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+            *(f"{name}: {value}" for name, value in fields.items()),
+        ]
+        self.transport.write("\r\n".join([*head, "Connection: close", "", text]).encode())
         self.transport.close()
         self._arm_end()

@@ -23,8 +23,9 @@ from callisto_telnetd.errors import ListenError
 from callisto_telnetd.listeners.local_client import NoServerError
 from callisto_telnetd.web import health, login, pages
 from callisto_telnetd.web.appliance import Appliance
+from callisto_telnetd.web.framing import MAX_HEAD_BYTES
 from callisto_telnetd.web.guard import Guard
-from callisto_telnetd.web.protocol import KEEP_ALIVE_S, MAX_HEAD_BYTES, BoundedProtocol, ConnectionPlaces
+from callisto_telnetd.web.protocol import KEEP_ALIVE_S, BoundedProtocol, ConnectionPlaces
 from callisto_telnetd.web.sessions import WebSessions
 
 _STOP_S = 1

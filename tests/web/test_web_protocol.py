@@ -13,9 +13,12 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from callisto_telnetd.web import protocol
+from callisto_telnetd.web.framing import MAX_HEAD_BYTES
+from callisto_telnetd.web.guard import HEADERS, Guard
 from callisto_telnetd.web.protocol import BoundedProtocol, ConnectionPlaces, place_source
 from tests.conftest import DEADLINE_S
 
@@ -44,7 +47,7 @@ async def serving(places: ConnectionPlaces, request_s: float = 10.0, keep_alive_
     """Serve three small pages, and give a function that connects to them."""
     routes = [Route("/", _answer), Route("/read", _read, methods=["POST"]), Route("/large", _large)]
     config = uvicorn.Config(Starlette(routes=routes), ws="none", lifespan="off", log_config=None, access_log=False)
-    config.h11_max_incomplete_event_size = protocol.MAX_HEAD_BYTES
+    config.h11_max_incomplete_event_size = MAX_HEAD_BYTES
     config.timeout_keep_alive = keep_alive_s
     config.load()
     state = ServerState()
@@ -77,6 +80,11 @@ async def _rest(reader: asyncio.StreamReader) -> bytes:
             return b""
 
 
+def _missing(answer: bytes) -> list[str]:
+    """Return the headers of every answer that this one lacks."""
+    return [name for name, value in HEADERS.items() if f"\r\n{name}: {value}\r\n" not in answer.decode()]
+
+
 @pytest.mark.parametrize(
     "begun", [b"", b"GET / HT", HEAD[:-2], b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc"]
 )
@@ -85,8 +93,10 @@ async def test_a_request_that_is_late_is_told_and_closed(begun: bytes) -> None:
     async with serving(ConnectionPlaces(), request_s=0.1) as connect:
         reader, writer = await connect()
         writer.write(begun)
+        answer = await _rest(reader)
 
-        assert (await _rest(reader)).startswith(b"HTTP/1.1 408 ")
+        assert answer.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+        assert _missing(answer) == []
 
 
 async def test_trickling_bytes_prolong_nothing() -> None:
@@ -138,6 +148,55 @@ async def test_an_endless_body_is_cut_off() -> None:
         await _rest(reader)
 
 
+async def test_a_body_that_turns_out_ambiguous_is_refused_alone() -> None:
+    """The page that waits for the body says nothing: one answer comes, 400, and the connection ends."""
+    async with serving(ConnectionPlaces()) as connect:
+        reader, writer = await connect()
+        writer.write(b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+        writer.write(b"2\nxx\r\n0\r\n\r\n")
+        answer = await _rest(reader)
+
+        assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert answer.count(b"HTTP/") == 1
+        assert _missing(answer) == []
+
+
+async def test_what_stands_behind_the_last_request_is_nothing() -> None:
+    """A request that ends its connection is answered, whatever comes after it, in its segment and later."""
+    async with serving(ConnectionPlaces()) as connect:
+        reader, writer = await connect()
+        writer.write(HEAD[:-2] + b"Connection: close\r\n\r\nrubbish\n\n")
+        writer.write(b"more\n\n")
+        answer = await _rest(reader)
+
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.count(b"HTTP/") == 1
+
+
+async def test_a_page_that_is_cut_off_is_told_with_all_headers() -> None:
+    """Where the web server ends while a page is being made, its browser gets 503, and the headers too."""
+    sent: list[Message] = []
+
+    async def wait(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        await asyncio.Event().wait()
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/", "headers": [(b"host", b"localhost")]}
+    page = asyncio.ensure_future(Guard(wait)(scope, receive, send))
+    await asyncio.sleep(0)
+    page.cancel()
+    await asyncio.wait([page])
+
+    assert page.cancelled()
+    assert sent[0]["status"] == 503
+    assert {name.lower().encode() for name in HEADERS} <= {name.lower() for name, _ in sent[0]["headers"]}
+
+
 async def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that is not taken in time ends the connection and gives its place back."""
     monkeypatch.setattr(protocol, "ANSWER_S", 0.2)
@@ -164,7 +223,9 @@ async def test_too_many_connections_are_told() -> None:
             writer.write(HEAD)
             await reader.readuntil(b"hello")
         refused, _ = await connect()
-        assert (await _rest(refused)).startswith(b"HTTP/1.1 503 ")
+        answer = await _rest(refused)
+        assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        assert _missing(answer) == []
 
         held[0][1].write(HEAD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         await _rest(held[0][0])
