@@ -27,6 +27,7 @@ from callisto_telnetd.errors import (
     FolderError,
     ListenError,
     NoApplianceError,
+    OwnershipError,
     PortInUseError,
     SettingsError,
     StoreError,
@@ -38,9 +39,10 @@ from callisto_telnetd.menus.everywhere import EVERYWHERE
 from callisto_telnetd.menus.main import MAIN_MENU
 from callisto_telnetd.menus.resolver import Resolution, resolve
 from callisto_telnetd.origin import Origin
+from callisto_telnetd.ownership import require_own_file
 from callisto_telnetd.record_rate import RecordRate
 from callisto_telnetd.secret_text import trimmed
-from callisto_telnetd.settings import Address, Settings
+from callisto_telnetd.settings import Address, BackupSettings, Settings, TlsSettings
 from callisto_telnetd.streams import discard_stalled, error_lines_written
 from callisto_telnetd.terminal.command_door import CommandDoor, Out, Request, run_command
 from callisto_telnetd.terminal.session import SessionLimits
@@ -65,6 +67,15 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(work)
 
 
+def require_own(data: Path) -> None:
+    """Refuse a data folder that somebody else may write to: a server believes the commands that are named there.
+
+    Raises:
+        OwnershipError: names the folder, what is wrong and the command that mends it.
+    """
+    DataFolder(data).require_own(serving=True)
+
+
 async def finish_restore(data: Path) -> None:
     """Finish a restore that a crash interrupted, before the settings are read: they are a part of it.
 
@@ -84,15 +95,26 @@ def start_faults(settings: Settings) -> list[str]:
     wanted: list[Callable[[], object]] = [partial(require_settings, settings)]
     wanted.append(partial(_require_port, telnet.host, telnet.port, "telnet.port"))
     if telnet.tls:
+        wanted.append(partial(_require_own_keys, telnet.tls))
         wanted.append(partial(open_tls, telnet.tls.certificate, telnet.tls.key))
         wanted.append(partial(_require_port, telnet.host, telnet.tls.port, "telnet.tls.port"))
     faults = []
     for require in wanted:
         try:
             require()
-        except (SettingsError, ListenError) as error:
+        except (SettingsError, OwnershipError, ListenError) as error:
             faults.append(str(error))
     return list(dict.fromkeys(faults))
+
+
+def _require_own_keys(tls: TlsSettings) -> None:
+    """Refuse a key that somebody else could have put there: whoever has it reads along.
+
+    Raises:
+        OwnershipError: names the file, what is wrong and the command that mends it.
+    """
+    require_own_file(tls.certificate, "telnet.tls.certificate")
+    require_own_file(tls.key, "telnet.tls.key")
 
 
 def _require_port(host: str, port: int, setting: str) -> None:
@@ -201,6 +223,7 @@ def _take_ports(settings: Settings, stack: AsyncExitStack) -> list[tuple[ssl.SSL
     telnet = settings.telnet
     wanted: list[tuple[ssl.SSLContext | None, int]] = [(None, telnet.port)]
     if telnet.tls:
+        _require_own_keys(telnet.tls)
         wanted.append((open_tls(telnet.tls.certificate, telnet.tls.key), telnet.tls.port))
     doors = []
     for context, port in wanted:
@@ -254,7 +277,10 @@ async def _run_on(
         door: Where the answers go.
         missing: For a new appliance: the folders that are not there yet, the innermost first.
     """
+    folder.require_own(serving=False)
     folder.make()
+    if folder.is_of_other:  # root does his work there, and none of that user's
+        settings = settings.model_copy(update={"backup": BackupSettings()})
     kept = missing is None
     try:
         with folder.lock() as lock:

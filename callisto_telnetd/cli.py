@@ -124,6 +124,7 @@ def serve(
 
     stop_waiting()
     folder = data or context.obj.data or default_data_folder()
+    appliance.require_own(folder)
     _finish_restore(folder)
     telnet = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
     settings = load_settings(folder, config or context.obj.config, {"telnet": telnet} if telnet else {})

@@ -46,6 +46,10 @@ class SettingsError(UsageError):
     """A wrong key or value in the settings; names file, key and what is allowed."""
 
 
+class OwnershipError(UsageError):
+    """A file or a folder that names commands may be written to by somebody else; nothing of it was taken."""
+
+
 class UnknownVariableError(UsageError):
     """No system variable has that name."""
 

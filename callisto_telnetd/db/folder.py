@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from callisto_telnetd.errors import FolderError, FolderInUseError, named
+from callisto_telnetd.ownership import require_own
 
 _LOCK_LOOK_S = 0.05
 _SIGNS = ("callisto.db", "callisto.db.new", "restore.new", "accounts.json", "damaged")
@@ -101,13 +102,38 @@ class DataFolder:
             room = _SOCKET_PATH_BYTES - len("/run/control.sock")
             raise FolderError(f"data folder {named(self.path)}: its path is longer than {room} bytes")
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for above in reversed(self.path.parents):
+                above.mkdir(mode=0o755, exist_ok=True)  # Path's own way leaves those above to the umask alone
+            self.path.mkdir(mode=0o700, exist_ok=True)
             for part in self._parts:
                 part.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise FolderError(f"data folder {named(self.path)} cannot be used: {error.strerror}") from None
         if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
             raise FolderError(f"data folder {named(self.path)} cannot be written to: permission denied")
+
+    def require_own(self, *, serving: bool) -> None:
+        """Refuse a folder in which somebody else could have named commands, or could end processes.
+
+        Args:
+            serving: Whether a server is to run what is named there. A command of root's may work in the folder of
+                another user, who then is trusted with what is in it; it runs nothing that is named there.
+
+        Raises:
+            OwnershipError: names the folder, what is wrong and the command that mends it.
+        """
+        owners = () if serving or not self.is_of_other else (self.path.stat().st_uid,)
+        require_own(self.path, "data folder", owners)
+        for part in (self.control_socket.parent, self.backup, self.backup / "undo"):
+            require_own(part, "folder", owners)
+
+    @property
+    def is_of_other(self) -> bool:
+        """Whether the folder belongs to neither root nor this process's user; one that is not there does not."""
+        try:
+            return self.path.stat().st_uid not in {0, os.geteuid()}
+        except OSError:
+            return False
 
     def unmake(self, made: Sequence[Path]) -> None:
         """Take away an appliance in which nothing has been kept yet, with the folders that were made for it.

@@ -10,7 +10,9 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -129,6 +131,9 @@ def _prepare(file: Path, *, make: bool) -> None:
     if not make and is_missing(file):
         raise DamagedDatabaseError(f"database {named(file)} is lost: it is not there, or empty")
     require_openable(file)
+    if make and not file.exists():  # else SQLite makes it, and the umask says who may look into it
+        with suppress(OSError):  # SQLite says what is wrong
+            os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _try_to_open(file: Path) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from callisto_telnetd.db.durable import sync
 from callisto_telnetd.errors import FolderError, named
+from callisto_telnetd.ownership import fault_of
 from callisto_telnetd.secret_text import BOM
 
 
@@ -67,7 +68,8 @@ class PrivateFile:
         descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as stream:
             status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            owners = (self.path.parent.stat().st_uid,)  # root works in the folder of a server's user, too
+            if not stat.S_ISREG(status.st_mode) or fault_of(status, owners):
                 raise FolderError(f"{named(self.path)} is no file that its owner alone may write to")
             content = stream.read(self._most_bytes + 1)
         if len(content) > self._most_bytes:

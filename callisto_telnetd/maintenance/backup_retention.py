@@ -10,7 +10,6 @@ from callisto_telnetd.db.backup.folder import host_of_name, parse_name
 from callisto_telnetd.errors import CallistoError
 from callisto_telnetd.maintenance.backup_schedules import BackupSchedule
 from callisto_telnetd.maintenance.backups import Backups
-from callisto_telnetd.maintenance.look_up import look_up
 from callisto_telnetd.maintenance.retention import Dated, surplus
 from callisto_telnetd.origin import SYSTEM
 from callisto_telnetd.trace.logs import Log
@@ -22,9 +21,8 @@ from callisto_telnetd.transports.wire import RemoteFile, parted_name
 class Retention:
     """Removes what schedules do not keep any more."""
 
-    def __init__(self, backups: Backups, folder: Path, host: str, clock: Clock, log: Log) -> None:
+    def __init__(self, backups: Backups, host: str, clock: Clock, log: Log) -> None:
         self._backups = backups
-        self._folder = folder
         self._host = host
         self._clock = clock
         self._log = log
@@ -42,7 +40,7 @@ class Retention:
 
     async def _retain_there(self, schedule: BackupSchedule, good: Collection[str]) -> int:
         """Remove at the target what the schedule does not keep; return how many files went."""
-        if schedule.keep.everything or await self._is_here(schedule):
+        if schedule.keep.everything:
             return 0
         gone: list[str] = []
         async with open_transport(schedule.place, credentials_of(schedule)) as transport:
@@ -78,13 +76,6 @@ class Retention:
         """Return the names of what has arrived of ours in part alone."""
         whole = [(file.name, parted_name(file.name)) for file in files]
         return [name for name, of in whole if of is not None and self._own([RemoteFile(of, 0)])]
-
-    async def _is_here(self, schedule: BackupSchedule) -> bool:
-        """Whether the target is the very folder in which archives are made."""
-        target = schedule.place
-        if target.scheme != "file":
-            return False
-        return await look_up(target.folder, lambda: Path(target.folder).resolve() == self._folder.resolve())
 
 
 def credentials_of(schedule: BackupSchedule) -> Credentials:

@@ -22,12 +22,13 @@ from callisto_telnetd.accounts.audit import Audit
 from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.doubtful import Doubtful
-from callisto_telnetd.errors import BackupScheduleError, CallistoError, FolderError, TransferError, quoted
+from callisto_telnetd.errors import BackupScheduleError, CallistoError, FolderError, TargetError, TransferError, quoted
 from callisto_telnetd.maintenance.alarm import Alarm
 from callisto_telnetd.maintenance.backup_retention import Retention, credentials_of
 from callisto_telnetd.maintenance.backup_schedules import MOST_SCHEDULES, BackupSchedule, Outcome, ScheduleFile
 from callisto_telnetd.maintenance.backup_trial import prove, remove_trials
 from callisto_telnetd.maintenance.backups import Backups, require_no_doubtful
+from callisto_telnetd.maintenance.own_target import require_outside
 from callisto_telnetd.maintenance.workshop import Progress
 from callisto_telnetd.origin import SYSTEM, Origin
 from callisto_telnetd.services.scheduler import Job, Scheduler
@@ -75,7 +76,7 @@ class BackupRuns:
         self._running: dict[str, Outcome] = {}
         """What is kept of each run that is under way, for the next server."""
         self._writing = asyncio.Lock()
-        self._retention = Retention(around.backups, around.folder, around.host, around.clock, around.log)
+        self._retention = Retention(around.backups, around.host, around.clock, around.log)
         self._tasks = Tasks()
         """Changes of what is kept: each goes on to its end, whoever has asked for it and is gone."""
         self._telling: asyncio.Task[None] | None = None
@@ -143,8 +144,10 @@ class BackupRuns:
 
         Raises:
             BackupScheduleError: there is one of that name, or there are too many.
+            TargetError: the target is within the data folder.
             FolderError: it cannot be kept.
         """
+        await self.require_target(schedule.place)
         await self._tasks.finish(self._add(schedule, origin))
 
     def require_free(self, name: str) -> None:
@@ -159,6 +162,14 @@ class BackupRuns:
             )
         if len(self._schedules) >= MOST_SCHEDULES:
             raise BackupScheduleError(f"there are {MOST_SCHEDULES} schedules, the most; nothing was changed")
+
+    async def require_target(self, target: Target) -> None:
+        """Check that copies may go there.
+
+        Raises:
+            TargetError: it is within the data folder.
+        """
+        await require_outside(self._around.folder.parent, target)
 
     async def _add(self, schedule: BackupSchedule, origin: Origin) -> None:
         async with self._writing:
@@ -222,9 +233,11 @@ class BackupRuns:
             BackupError: no backup could be made, or it would not be a good one.
             HostKeyUnknownError: an SFTP server's key was never accepted; has the fingerprint.
             TransferError: why it would not work.
+            TargetError: the target is within the data folder.
             FolderError: the small file cannot be made here.
         """
         schedule = self.require(name)
+        await self.require_target(schedule.place)
         await prove(schedule.place, credentials_of(schedule), self._around.folder, self._around.host)
         await self._around.backups.prove(_revealed(schedule.password), told)
 
@@ -301,6 +314,7 @@ class BackupRuns:
         name, doubtful = str(made["file"]), Doubtful.from_data(made["doubtful"])
         arrived = {each: outcome.archive for each, outcome in self._outcomes.items() if outcome.archive}
         try:
+            await self.require_target(target)  # of an older schedule, or a link that leads elsewhere since
             delivery = await deliver(
                 target,
                 credentials_of(schedule),
@@ -309,7 +323,7 @@ class BackupRuns:
                 lambda step, done, of: told(Progress(step, done, of)),
                 pause=around.pause,
             )
-        except TransferError:  # night after night, perhaps: this disk is not to fill up
+        except (TransferError, TargetError):  # night after night, perhaps: this disk is not to fill up
             await self._retention.retain_here(schedule, {name, *arrived.values()})
             raise
         await around.backups.note_delivery(name, str(target))

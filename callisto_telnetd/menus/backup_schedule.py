@@ -47,8 +47,9 @@ async def add(context: Context, words: list[str]) -> AsyncGenerator[Answer, None
         **{key.replace("-", "_"): parse_whole(options[key], key, 0, MOST_KEPT) for key in _KEEP if key in options},
     )
     # What is wrong with the line is said before anything is asked for.
-    make(target_password=SecretStr("?") if "target-password" in flags else None, password=None)
+    tried = make(target_password=SecretStr("?") if "target-password" in flags else None, password=None)
     context.parts.backup_runs.require_free(named)
+    await context.parts.backup_runs.require_target(tried.place)
     ask = context.dialogue.ask
     target_password = await ask("Password at the target: ", secret=True) if "target-password" in flags else None
     if "password" in flags and context.dialogue.asks_a_person:

@@ -19,13 +19,14 @@ import signal
 import subprocess
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, Self
 
 from callisto_telnetd.errors import ServiceError, quoted
 from callisto_telnetd.interpreter import free_signals
 from callisto_telnetd.services.recipe import MARKER, Recipe
-from callisto_telnetd.services.strays import Known, end_all, find_marked, members, start_ticks
+from callisto_telnetd.services.strays import Known, end_all, find_marked, is_marker_of, members, start_ticks
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.process_output import ProcessOutput
 from callisto_telnetd.work import ended
@@ -34,6 +35,8 @@ _LOOK_S = 0.02
 _KILL_S = 2.0
 _OUTPUT_S = 1.0
 _UMASK = 0o022
+_CHECK = "-check-"
+"""Behind the marker of a service it is that of its check: no service's name ends in a hyphen."""
 _LIMITED = ("/bin/sh", "-c", 'ulimit -d "$1" && shift && exec "$@"', "sh")
 """Sets RLIMIT_DATA, in KiB (POSIX, "Shell Command Language", exec; ``ulimit -d``), then runs the words behind it."""
 
@@ -197,7 +200,8 @@ class Child:
     def _left(self) -> list[Known]:
         """Return what is left of the group, of the session, and of those that carry the marker."""
         uids = {os.geteuid()} | ({self.recipe.account.uid} if self.recipe.account else set())
-        marked = find_marked(self.recipe.environment[MARKER], uids, whole=True)
+        own = self.recipe.environment[MARKER]
+        marked = find_marked(lambda marker: marker == own, uids)
         return list(dict.fromkeys([*members(self.pid, self.pid), *marked]))
 
     async def _close_output(self) -> None:
@@ -217,7 +221,7 @@ async def run_check(recipe: Recipe, timeout_s: float) -> int | None:
     Raises:
         ServiceError: the system refuses; says why.
     """
-    environment = {**recipe.environment, MARKER: f"{recipe.environment[MARKER]}:check"}
+    environment = {**recipe.environment, MARKER: f"{recipe.environment[MARKER]}{_CHECK}"}
     recipe = replace(recipe, environment=environment)
     child = Child.adopt(spawn(recipe, traced=False), recipe)
     try:
@@ -232,7 +236,7 @@ async def run_check(recipe: Recipe, timeout_s: float) -> int | None:
 
 def orphans_of(data: Path, recorded: list[Known], uids: set[int]) -> list[Known]:
     """Return what an earlier server of this data folder has left running: what is written down, and what is marked."""
-    found = dict.fromkeys(find_marked(f"{data}:", uids, whole=False))
+    found = dict.fromkeys(find_marked(partial(is_marker_of, data), uids))
     for known in recorded:
         if start_ticks(known.pid) == known.ticks:  # its number is still its own, and so is its group's
             found |= dict.fromkeys([known, *members(known.pid, known.pid)])

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
+import stat
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -24,11 +26,13 @@ from typing import Any
 
 import orjson
 
+from callisto_telnetd.ownership import fault_of
 from callisto_telnetd.services.recipe import MARKER
 
 _PROC = Path("/proc")
 _MOST_ENVIRONMENT = 4 << 20
 _MOST_RECORD = 64 << 10
+_MARKED_NAME = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
 _ROUNDS = 20
 _LOOK_S = 0.02
 _KILL_S = 2.0
@@ -61,28 +65,36 @@ def _pids() -> list[int]:
     return [int(name) for name in os.listdir(_PROC) if name.isdigit()]  # noqa: PTH208 - a Path for each is not needed
 
 
-def find_marked(marker: str, uids: Collection[int], *, whole: bool) -> list[Known]:
-    """Return the processes of these users that carry the marker, the ``whole`` of it or one that begins with it."""
+def find_marked(fits: Callable[[str], bool], uids: Collection[int]) -> list[Known]:
+    """Return the processes of these users whose marker fits."""
     found = []
     for pid in _pids():
-        if pid != os.getpid() and _carries(pid, marker, uids, whole=whole):
+        if pid != os.getpid() and any(fits(marker) for marker in _markers_of(pid, uids)):
             ticks = start_ticks(pid)
             if ticks is not None and pid not in _ancestors():
                 found.append(Known(pid, ticks))
     return found
 
 
-def _carries(pid: int, marker: str, uids: Collection[int], *, whole: bool) -> bool:
-    folder = _PROC / str(pid)
+def is_marker_of(data: Path, marker: str) -> bool:
+    """Whether a marker is one of that data folder's: all before its last colon, for a folder may hold colons too."""
+    folder, _, name = marker.rpartition(":")
+    return folder == str(data) and _MARKED_NAME.fullmatch(name) is not None
+
+
+def _markers_of(pid: int, uids: Collection[int]) -> list[str]:
+    folder, beginning = _PROC / str(pid), os.fsencode(f"{MARKER}=")
     try:
         if folder.stat().st_uid not in uids:
-            return False
+            return []
         with (folder / "environ").open("rb") as stream:
-            environment = b"\0" + stream.read(_MOST_ENVIRONMENT)
+            environment = stream.read(_MOST_ENVIRONMENT)
     except OSError:  # it has ended, or it is not ours to look at
-        return False
-    wanted = os.fsencode(f"\0{MARKER}={marker}") + (b"\0" if whole else b"")
-    return wanted in environment + b"\0"
+        return []
+    if beginning not in environment:
+        return []
+    each = environment.split(b"\0")
+    return [os.fsdecode(value.removeprefix(beginning)) for value in each if value.startswith(beginning)]
 
 
 def _ancestors() -> set[int]:
@@ -154,16 +166,21 @@ class Ledger:
     """The file that says which processes the server has started, for the next server to end should this one die."""
 
     def __init__(self, file: Path) -> None:
+        self.refused = ""
+        """Why the last :meth:`read` did not believe the file; blank where it did."""
         self._file = file
         self._boot = boot_id()
         self._running: dict[str, Known] = {}
         self._writing = threading.Lock()
 
     def read(self) -> list[Known]:
-        """Return the processes that were written down and still run; a file that cannot be understood holds none."""
+        """Return the processes that were written down and still run.
+
+        A file that cannot be understood holds none, and neither does one that somebody else could have written: it
+        would name processes of his choice, and this server ends what it names.
+        """
         try:
-            with self._file.open("rb") as stream:
-                kept = orjson.loads(stream.read(_MOST_RECORD))
+            kept = orjson.loads(self._content())
         except (OSError, orjson.JSONDecodeError):
             return []
         if not isinstance(kept, Mapping) or kept.get("boot") != self._boot:
@@ -196,8 +213,19 @@ class Ledger:
         # Renamed into place, so a reader finds it whole; not synced, since after a power cut nothing runs any more
         services = [{"name": name, "pid": each.pid, "ticks": each.ticks} for name, each in self._running.items()]
         new = self._file.with_name(f"{self._file.name}.new")
-        new.write_bytes(orjson.dumps({"boot": self._boot, "services": services}))
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(orjson.dumps({"boot": self._boot, "services": services}))
         new.rename(self._file)
+
+    def _content(self) -> bytes:
+        # Not blocking: in the place of the file might be a pipe
+        descriptor = os.open(self._file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as stream:
+            status = os.fstat(descriptor)
+            self.refused = fault_of(status) if stat.S_ISREG(status.st_mode) else "is no file"
+            return b"" if self.refused else stream.read(_MOST_RECORD)
 
 
 def _parse(service: Any) -> Known | None:

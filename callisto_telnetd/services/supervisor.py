@@ -141,6 +141,8 @@ class Supervisor:
 
     async def _end_orphans(self) -> None:
         recorded = await asyncio.to_thread(self._ledger.read)
+        if self._ledger.refused:
+            self._log.warning("what run/services.json says is not used", reason=f"it {self._ledger.refused}")
         uids = {os.geteuid()} | {uid for service in self._services.values() for uid in _uids(service.settings.user)}
         ended = await asyncio.to_thread(end_all, lambda: orphans_of(self._data, recorded, uids), _ORPHAN_GRACE_S)
         if ended:

@@ -2,7 +2,7 @@
 
 from callisto_telnetd.settings.fields import Address, Section
 from callisto_telnetd.settings.loading import default_data_folder, load_settings
-from callisto_telnetd.settings.models import SETTINGS_FILE, DatabaseSettings, Settings
+from callisto_telnetd.settings.models import SETTINGS_FILE, BackupSettings, DatabaseSettings, Settings, TlsSettings
 from callisto_telnetd.settings.services import COC_PROXY, WEB_SERVER, HealthSettings, ServiceSettings
 
 __all__ = [
@@ -10,11 +10,13 @@ __all__ = [
     "SETTINGS_FILE",
     "WEB_SERVER",
     "Address",
+    "BackupSettings",
     "DatabaseSettings",
     "HealthSettings",
     "Section",
     "ServiceSettings",
     "Settings",
+    "TlsSettings",
     "default_data_folder",
     "load_settings",
 ]

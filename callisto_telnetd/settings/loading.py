@@ -19,6 +19,7 @@ from pydantic_settings import EnvSettingsSource
 from pydantic_settings import SettingsError as SourceError
 
 from callisto_telnetd.errors import FolderError, SettingsError, listed, named, quoted
+from callisto_telnetd.ownership import refuse, require_own_file
 from callisto_telnetd.secret_text import trimmed
 from callisto_telnetd.settings.models import ENVIRONMENT_PREFIX, SETTINGS_FILE, Settings, merge
 from callisto_telnetd.settings.services import WEB_SERVER
@@ -48,9 +49,12 @@ def load_settings(data: Path, config: Path | None = None, flags: Mapping[str, An
 
     Raises:
         SettingsError: names the place, the key and what is allowed.
+        OwnershipError: somebody else may have written the file; says which command mends that.
         FolderError: the data folder's own settings cannot be read.
     """
     file = config or data / SETTINGS_FILE
+    if config is not None:
+        require_own_file(config, "settings")
     sources = [(_shown(file), _read_file(file, needed=config is not None)), ("environment", _read_environment())]
     sources.append(("command line", dict(flags or {})))
     merged: dict[str, Any] = {}
@@ -90,7 +94,13 @@ def _shown(file: Path) -> str:
 
 def _read_file(file: Path, *, needed: bool) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
+        with file.open("rb") as stream:
+            # A file of the data folder may be its owner's: whether he is believed is judged by the folder itself.
+            owners = (file.parent.stat().st_uid,) if not needed else ()
+            refuse(file, "settings", os.fstat(stream.fileno()), owners)
+            if file.is_symlink():
+                require_own_file(Path(os.path.realpath(file)), "settings")
+            return tomllib.loads(stream.read().decode("utf-8-sig"))
     except FileNotFoundError:
         if needed:
             raise SettingsError(f"{_shown(file)}: no such settings file") from None

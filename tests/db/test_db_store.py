@@ -266,12 +266,23 @@ async def test_a_database_that_cannot_be_made_is_our_error(tmp_path: Path) -> No
             pass
 
 
-async def test_a_start_that_fails_leaves_no_thread_behind(file: Path) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+async def test_a_start_that_fails_leaves_no_thread_behind() -> None:
     """Where the file's permissions cannot be set the error is ours, and nothing keeps the process from ending."""
     before = set(threading.enumerate())
-    with pytest.raises(StoreError, match="No such file or directory"):
-        async with open_store(Path(":memory:")):  # SQLite opens it, but there is no file
+    with TemporaryDirectory() as folder:  # that another user may enter
+        file = Path(folder) / "callisto.db"
+        async with open_store(file):
             pass
+        for path, mode in ((file.parent, 0o777), (file, 0o666), (Path(f"{file}-journal"), 0o666)):
+            path.chmod(mode)
+        os.seteuid(65_534)
+        try:
+            with pytest.raises(StoreError, match="Operation not permitted"):
+                async with open_store(file):
+                    pass
+        finally:
+            os.seteuid(0)
 
     left = {each for each in set(threading.enumerate()) - before if not each.name.startswith("asyncio_")}
     for thread in left:  # the loop's own pool apart

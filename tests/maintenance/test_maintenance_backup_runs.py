@@ -204,17 +204,6 @@ async def test_a_copy_that_went_is_listed_no_more(parts: Parts, target: Path) ->
     assert listed == {made[0]: "", made[1]: f"file://{target}", made[2]: f"file://{target}"}
 
 
-async def test_a_target_that_is_the_folder_of_backups_keeps_those_made_by_hand(parts: Parts) -> None:
-    """Nothing is taken there, and what somebody has made by hand stays."""
-    by_hand = await parts.backups.create(SYSTEM, password=None, note="", told=lambda _progress: None)
-    await parts.backup_runs.add(schedule(parts.folder.backup.absolute(), keep_last=1), SYSTEM)
-    for hours in (24, 25):
-        move(parts, hours)
-        last = (await parts.backup_runs.run("nightly", SYSTEM)).archive
-
-    assert sorted(parts.backups.names()) == sorted([by_hand["file"], last])
-
-
 async def test_a_target_that_fails_does_not_fill_this_disk(parts: Parts, target: Path) -> None:
     """Night after night no more stay here than the schedule says, and the last one that arrived."""
     await parts.backup_runs.add(schedule(target, keep_last=2), SYSTEM)

@@ -566,7 +566,8 @@ async def test_orphans_are_ended_and_nobody_else(house: OpenHouse, tmp_path: Pat
 
     marked, written = leave(f"{data}:gone"), leave(None)
     foreign, reused, plain_one = leave(f"{data}2:box"), leave(None), leave(None)
-    left = [marked, written, foreign, reused, plain_one]
+    inner, odd = leave(f"{data}:b:box"), leave(f"{data}:BOX")  # a folder may hold a colon, a service's name may not
+    left = [marked, written, foreign, reused, plain_one, inner, odd]
     try:
         ledger = (
             f'{{"boot":"{boot_id()}","services":[{{"name":"a","pid":{written.pid},"ticks":{start_ticks(written.pid)}}},'
@@ -577,11 +578,42 @@ async def test_orphans_are_ended_and_nobody_else(house: OpenHouse, tmp_path: Pat
             await home.at("box", State.RUNNING)
 
             assert [marked.wait(5), written.wait(5)] == [-15, -15]
-            assert all(each.poll() is None for each in (foreign, reused, plain_one))
+            assert all(each.poll() is None for each in (foreign, reused, plain_one, inner, odd))
     finally:
         for each in left:
             each.kill()
             each.wait()
+
+
+@pytest.mark.parametrize("spoilt", ["mode", "owner", "link"])
+async def test_a_record_that_others_could_have_written_ends_nothing(
+    house: OpenHouse, tmp_path: Path, spoilt: str
+) -> None:
+    """It would have the server end processes of somebody else's choice; a warning says why it is not used."""
+    run = tmp_path / "data" / "run"
+    run.mkdir(parents=True)
+    plain = {name: value for name, value in os.environ.items() if name != "CALLISTO_SERVICE"}
+    chosen = subprocess.Popen(SLEEP, env=plain, start_new_session=True)
+    try:
+        entry = f'{{"name":"a","pid":{chosen.pid},"ticks":{start_ticks(chosen.pid)}}}'
+        file = run / "services.json"
+        file.write_text(f'{{"boot":"{boot_id()}","services":[{entry}]}}')
+        if spoilt == "mode":
+            file.chmod(0o666)
+        elif spoilt == "owner":
+            os.chown(file, 65_534, -1)
+        else:
+            file.symlink_to(file.rename(tmp_path / "elsewhere"))
+        async with house(box={"command": SLEEP}) as home:
+            await home.at("box", State.RUNNING)
+
+            assert chosen.poll() is None
+            said = [record.text for record in home.parts.hub.held() if "services.json" in record.text]
+            assert len(said) == (spoilt != "link")
+            assert (file.lstat().st_mode & 0o7777, file.lstat().st_uid) == (0o600, os.geteuid())
+    finally:
+        chosen.kill()
+        chosen.wait()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"boot": 1}', '{"boot":"x","services":[]}', "\0" * 100])
