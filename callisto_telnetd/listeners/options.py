@@ -2,6 +2,8 @@
 
 * Five options are known: ECHO and SGA are offered, NAWS and TERMINAL-TYPE asked for, BINARY agreed to; the rest is
   refused. Requests are answered by RFC 1143's rules: once, no loops.
+* Answers are never longer than what they answer: option 255, which would be written as two bytes, gets none, and the
+  terminal's type is asked for once the client's own commands have been longer than the answers by that much.
 * Of what a client sends in an option only the window's size and the terminal's type are taken, bounded.
 * What telnetlib3 keeps of other options, and of sub-negotiations without end, is kept nowhere here.
 """
@@ -24,6 +26,7 @@ _LOCAL = frozenset({ECHO, SGA, BINARY})
 _REMOTE = frozenset({NAWS, TTYPE, SGA, BINARY})
 """Options that the client may perform."""
 _OPTION_COMMANDS = frozenset({DO, DONT, WILL, WONT})
+_SEND_TYPE = IAC + SB + TTYPE + SEND + IAC + SE
 
 
 class _FewOptions(Option):
@@ -54,19 +57,37 @@ class TelnetOptions(TelnetWriter):
         self.local_option = _FewOptions("local_option", self.log, on_change=self._check_waiters)
         self.remote_option = _FewOptions("remote_option", self.log, on_change=self._check_waiters)
         self._sb_buffer = _Subnegotiation()
-        self._asked_type = False
+        self._budget = 0
+        """By how many bytes the client's commands have been longer than the answers to them."""
+        self._wants_type = self._asked_type = False
+        self._after_255 = False
 
     def feed_byte(self, byte: bytes) -> bool:
-        """Take one byte of a Telnet command; mend two cases that telnetlib3 takes for text or for another command."""
+        """Take one byte of a Telnet command, and return whether it is text."""
+        is_text = self._take(byte)
+        if not is_text:
+            self._budget += 1
+            if self._wants_type and self._budget >= len(_SEND_TYPE):
+                self._wants_type, self._asked_type = False, True
+                self.send_iac(_SEND_TYPE)
+        return is_text
+
+    def _take(self, byte: bytes) -> bool:
+        """Take one byte; mend two cases that telnetlib3 takes for text or for another command."""
+        after_255, self._after_255 = self._after_255, self._after_255 and byte == IAC and not self.iac_received
         if not self.iac_received and self.cmd_received in _OPTION_COMMANDS and byte == IAC:
-            command, self.cmd_received = self.cmd_received, False  # option 255 (RFC 861), which nobody has
-            if command in (DO, WILL):
-                self.send_iac(IAC + (WONT if command == DO else DONT) + (IAC + IAC))
+            self.cmd_received = (IAC, IAC)  # as after any option; this one (RFC 861) nobody has
+            self._after_255 = True
             return False
         if self.iac_received and not self.cmd_received and not self._is_command(byte):
             self.iac_received = False
-            return False
+            return after_255  # option 255 may be written as two bytes, like a 255 of text: then this one is text
         return super().feed_byte(byte)
+
+    def send_iac(self, buf: bytes) -> None:
+        """Send an answer."""
+        self._budget -= len(buf)
+        super().send_iac(buf)
 
     def _is_command(self, byte: bytes) -> bool:
         return byte in _OPTION_COMMANDS or byte in {IAC, SB} or byte in self._iac_callback
@@ -75,7 +96,7 @@ class TelnetOptions(TelnetWriter):
         """Send our four offers at once; nothing waits for the answers."""
         for command, option in ((WILL, ECHO), (WILL, SGA), (DO, NAWS), (DO, TTYPE)):
             self.pending_option[command + option] = True
-        self.send_iac(b"".join((IAC + WILL + ECHO, IAC + WILL + SGA, IAC + DO + NAWS, IAC + DO + TTYPE)))
+        super().send_iac(b"".join((IAC + WILL + ECHO, IAC + WILL + SGA, IAC + DO + NAWS, IAC + DO + TTYPE)))
 
     @property
     def drops_until_command(self) -> bool:
@@ -118,15 +139,16 @@ class TelnetOptions(TelnetWriter):
         if not self.remote_option.enabled(opt) and not self.pending_option.enabled(DO + opt):
             self.send_iac(IAC + DO + opt)
         self.remote_option[opt] = True
-        if opt == TTYPE and not self._asked_type:
-            self._asked_type = True
-            self.send_iac(IAC + SB + TTYPE + SEND + IAC + SE)
+        if opt == TTYPE:
+            self._wants_type = not self._asked_type
 
     def handle_wont(self, opt: bytes) -> None:
         """Take note that the client does not perform an option."""
         if self.remote_option.enabled(opt):
             self.send_iac(IAC + DONT + opt)
         self.remote_option[opt] = False
+        if opt == TTYPE:
+            self._wants_type = False
 
     def handle_subnegotiation(self, buf: collections.deque[bytes]) -> None:
         """Take window size (RFC 1073) and terminal type (RFC 1091) where agreed; drop the rest unread."""

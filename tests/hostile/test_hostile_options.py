@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ from callisto_telnetd.accounts.gatekeeper import Gatekeeper, Place
 from callisto_telnetd.listeners.telnet import Host, TelnetProtocol
 from callisto_telnetd.terminal.console import Console, Flusher, Wire
 from callisto_telnetd.terminal.session import Session
-from tests.conftest import AYT, DO, DONT, IAC, NAWS, OFFERS, SB, SE, TTYPE, WILL, WONT
+from tests.conftest import AYT, DO, DONT, ECHO, IAC, NAWS, OFFERS, SB, SE, SGA, TTYPE, WILL, WONT
 
 _COMMANDS = [IAC + bytes([code]) for code in range(236, 256)]
 _REQUESTS = [IAC + verb + bytes([option]) for verb in (DO, DONT, WILL, WONT) for option in range(256)]
@@ -163,6 +164,9 @@ def feed(protocol: TelnetProtocol, data: bytes) -> None:
 @given(stream=streams, cuts=st.lists(st.integers(0, 400), max_size=12))
 @example(stream=IAC + SB + IAC + SE + IAC + SB + b"x" * 5000 + IAC + DO + IAC + SE, cuts=[])
 @example(stream=IAC + SB + TTYPE + b"\0" + b"x" * 62 + IAC, cuts=[64, 65, 66])
+@example(stream=(IAC + DO + IAC + IAC + WILL + IAC) * 20, cuts=[])
+@example(stream=IAC + WILL + TTYPE, cuts=[])
+@example(stream=IAC + WONT + TTYPE + IAC + WILL + TTYPE, cuts=[])
 @settings(max_examples=300)
 def test_any_bytes_keep_state_bounded_and_answers_short(stream: bytes, cuts: list[int]) -> None:
     """Whatever comes however cut, nothing raises, little is kept, and answers are no longer than questions."""
@@ -178,9 +182,8 @@ def test_any_bytes_keep_state_bounded_and_answers_short(stream: bytes, cuts: lis
         assert len(protocol.terminal_type) <= _BOUND
         assert protocol.console.editor.columns == 0 or 20 <= protocol.console.editor.columns <= 500
         assert protocol.rows == 0 or 5 <= protocol.rows <= 200
-        asked_type = len(IAC + SB + TTYPE + b"\x01" + IAC + SE)
         there = wire.sent.count(b"[callisto: yes]") * len(b"\r\n[callisto: yes]\r\n")
-        assert len(wire.sent) - there <= len(stream) + asked_type
+        assert len(wire.sent) - there <= len(stream)
 
     with swallowed() as lines:
         run(scene)
@@ -217,6 +220,45 @@ def test_a_flood_of_all_requests_is_answered_once_each() -> None:
             sizes.append((len(wire.sent), len(protocol._options.pending_option)))
         assert sizes[1] == sizes[2]
         assert sizes[1][0] <= 2 * 3 * 256
+
+    run(scene)
+
+
+@pytest.mark.parametrize("verb", [DO, DONT, WILL, WONT])
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        (IAC + b"a", b"a"),
+        (IAC + IAC + b"a", b"a"),
+        (IAC + b"a" + IAC + b"\x01b", b"ab"),
+        (IAC + IAC + DO + ECHO + b"a", b"a"),
+        (IAC + b"\r\n", b"\r\n"),
+    ],
+)
+@pytest.mark.parametrize("step", [1, 99])
+def test_option_255_has_no_answer_and_eats_no_letter(verb: bytes, written: bytes, text: bytes, step: int) -> None:
+    """It would be answered with more bytes than it has; the text behind it is text, written with one 255 or two."""
+
+    def scene(protocol: TelnetProtocol, wire: Memory) -> None:
+        sent = IAC + verb + written
+        for at in range(0, len(sent), step):
+            feed(protocol, sent[at : at + step])
+        assert cast("Hearing", protocol.console).heard == text
+        assert wire.sent == b""
+
+    run(scene, Hearing)
+
+
+def test_the_terminal_type_is_asked_for_within_the_budget() -> None:
+    """What a client has sent is at least as long as all answers, the question for its terminal's type among them."""
+
+    def scene(protocol: TelnetProtocol, wire: Memory) -> None:
+        feed(protocol, IAC + WILL + TTYPE)
+        assert wire.sent == b""
+        feed(protocol, IAC + DO + SGA)
+        assert wire.sent == IAC + SB + TTYPE + b"\x01" + IAC + SE
+        feed(protocol, IAC + WONT + TTYPE + IAC + WILL + TTYPE + IAC + DO + ECHO)
+        assert wire.sent[6:] == IAC + DONT + TTYPE + IAC + DO + TTYPE
 
     run(scene)
 
