@@ -173,6 +173,7 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
         stack.push_async_callback(parts.repairs.close)  # before the services: it would start them again
         stack.push_async_callback(parts.restores.close)
         _notify("READY=1")
+        parts.clock.recent_zones.read_again()
         if parts.store.fault is None:  # else everybody is told already
             parts.self_check.start()
         parts.schedule.start()

@@ -104,6 +104,7 @@ async def open_parts(
     """
     async with Closing() as stack:
         clock = Clock(settings.clock.mode)
+        stack.push_async_callback(clock.recent_zones.close)
         hub = Hub(clock, settings.trace.held_records, settings.trace.held_bytes)
         log = open_log(hub, settings.log.level if serving else "error", settings.log.format)
         strangers = RecordRate()

@@ -15,7 +15,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, tzinfo
@@ -26,6 +26,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from callisto_telnetd.errors import ClockError, UsageError, quoted
+from callisto_telnetd.work import Lately
 
 _YEARS = range(2000, 2100)
 _MAX_OFFSET_S = 2**32
@@ -121,11 +122,13 @@ class Clock:
         self._read = read
         self._write = write or _set_system_clock
         self._chosen_zone = ""
-        self._zone = _load_zone(system_zone_name()) or UTC
+        self._zone = self._system_zone = _load_zone(system_zone_name()) or UTC
         self._offset_s = 0.0
         self._synced_with: str | None = None
         self._synced_at: float | None = None
         self._observers: list[Callable[[], None]] = []
+        self.recent_zones: Lately[Sequence[str]] = Lately(_zones, ())
+        """The names of all zones, for Tab; none before they were read for the first time."""
         self.restore(ClockState(zone=zone, offset_s=offset_s))
 
     def time(self) -> float:
@@ -198,7 +201,7 @@ class Clock:
         """Be again as :meth:`state` has told it: a blank zone is the system's, whatever was chosen since."""
         self.restore(state)
         if not state.zone:
-            self._zone, self._chosen_zone = _load_zone(system_zone_name()) or UTC, ""
+            self._zone, self._chosen_zone = self._system_zone, ""
             self._tell()
 
     def move_to(self, moment: datetime) -> None:

@@ -20,6 +20,9 @@ from typing import Any, Generic, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_REMEMBERED_S = 1.0
+"""How long what a disk has said is taken for true by those who must not wait for it."""
+
 
 class Tasks:
     """The tasks of one room."""
@@ -85,7 +88,7 @@ async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 
 
 class Lately(Generic[T]):
-    """What a call in a thread has returned last: told at once, and read anew behind that.
+    """What a call in a thread has returned last: told at once, and read anew behind that, at most once a second.
 
     For whoever must not wait for a disk, such as Tab; the call raises nothing.
     """
@@ -96,11 +99,13 @@ class Lately(Generic[T]):
         self._reading: asyncio.Task[None] | None = None
         self._stale = False
         self._asked = self._told = 0
+        self._read_at = -_REMEMBERED_S
 
     @property
     def value(self) -> T:
-        """What was read last; it is being read again."""
-        self.read_again()
+        """What was read last; where that is a second ago, it is being read again."""
+        if asyncio.get_running_loop().time() - self._read_at >= _REMEMBERED_S:
+            self.read_again()
         return self._value
 
     def read_again(self) -> None:
@@ -118,6 +123,7 @@ class Lately(Generic[T]):
         """Return what the call says now."""
         self._asked += 1
         asked = self._asked
+        self._read_at = asyncio.get_running_loop().time()
         value = await in_thread(self._call)
         if asked > self._told:  # one that was asked later may have answered sooner
             self._told, self._value = asked, value

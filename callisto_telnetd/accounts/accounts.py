@@ -22,7 +22,7 @@ from callisto_telnetd.db.store import Statement, Store
 from callisto_telnetd.errors import AccountError, DiskFullError, FolderError, StoreError, quoted
 from callisto_telnetd.origin import SYSTEM, Origin
 from callisto_telnetd.trace.logs import Log
-from callisto_telnetd.work import Tasks
+from callisto_telnetd.work import Tasks, in_thread
 
 FIRST_NAME = "admin"
 GENERATED_STATE = "generated-password"
@@ -104,7 +104,7 @@ class Accounts:
             row[0]: Account(row[0], row[1], row[2], Access(row[3], row[4], row[5]) if row[3] else None) for row in rows
         }
         known = {} if self.replaced and read else self._accounts
-        true = known or ({} if read else self._filed_accounts())
+        true = known or ({} if read else await self._filed_accounts())
         self._accounts = await self._put_right(read, true) if true else read
         self.replaced = False
         self._file_changes()
@@ -116,19 +116,17 @@ class Accounts:
         self._accounts = {each.name: each for each in accounts}
         self._file_changes()
 
-    def load_file(self) -> None:
+    async def load_file(self) -> None:
         """Take the accounts from the account file, where the database cannot be read; none where that is no help."""
-        self._accounts = self._filed_accounts()
+        self._accounts = await self._filed_accounts()
 
-    def _filed_accounts(self) -> dict[str, Account]:
-        return {each.name: Account(each.name, each.password_hash, each.created_at) for each in self._read_file()}
-
-    def _read_file(self) -> list[FiledAccount]:
+    async def _filed_accounts(self) -> dict[str, Account]:
         try:
-            return self._file.read()
+            filed = await in_thread(self._file.read)
         except FolderError as error:
             self._log.error("account file not used", reason=str(error))
-            return []
+            return {}
+        return {each.name: Account(each.name, each.password_hash, each.created_at) for each in filed}
 
     async def _put_right(self, read: dict[str, Account], true: dict[str, Account]) -> dict[str, Account]:
         """Bring the database in line with the true accounts, as far as it can be, and return them.

@@ -105,7 +105,7 @@ async def _open(file: Path) -> aiosqlite.Connection:
         raise StoreError(f"database {named(file)} cannot be opened: {code_of(error)}") from None
     try:
         await _require_ours(connection, file)
-        file.chmod(0o600)
+        await in_thread(file.chmod, 0o600)
         for pragma in _PRAGMAS:
             await connection.execute(pragma)
         await _migrate(connection, damage)

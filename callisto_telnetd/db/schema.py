@@ -10,6 +10,8 @@ import os
 import re
 import sqlite3
 import stat
+from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -42,8 +44,9 @@ _APPLICATION_ID_AT = 68
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 
 
-def migrations() -> dict[int, str]:
-    """Return the SQL that leads to each version from the one before it."""
+@cache
+def migrations() -> Mapping[int, str]:
+    """Return the SQL that leads to each version from the one before it; read once."""
     folder = resources.files(__package__) / "migrations"
     files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
     return {int(file.name[:4]): file.read_text(encoding="utf-8") for file in files}

@@ -309,7 +309,7 @@ class Store:
                     " changed; 'repair' helps"
                 )
             if grows:
-                require_reserve(self.file.parent)
+                await in_thread(require_reserve, self.file.parent)
             ids: list[int] = []
             try:
                 await connection.execute("BEGIN IMMEDIATE")

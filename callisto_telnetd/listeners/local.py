@@ -42,6 +42,8 @@ class LocalListener:
         self._server: asyncio.Server | None = None
         self._callers: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._names: dict[int, str] = {}
+        """Those who may call, by their user id."""
 
     async def open(self) -> None:
         """Listen; a socket that a killed server left behind is replaced (the folder's lock says it is nobody's).
@@ -54,6 +56,7 @@ class LocalListener:
             self._path.unlink(missing_ok=True)
             listening.bind(str(self._path))
             self._path.chmod(0o600)  # before it listens: nobody is let in meanwhile, and no umask of a process changes
+            self._names = {uid: _name_of(uid) for uid in (0, os.geteuid())}  # now: a call must not wait for a disk
             self._server = await asyncio.start_unix_server(
                 self._serve, sock=listening, limit=MAX_FRAME_BYTES, start_serving=False
             )
@@ -82,7 +85,7 @@ class LocalListener:
         try:
             if len(self._callers) > _MOST_CALLERS:
                 writer.write(_frame({"err": "Error: too many commands at once; try again"}, {"exit": 1}))
-            elif (who := _caller(writer)) is None:
+            elif (who := self._names.get(_user_of(writer))) is None:
                 writer.write(
                     _frame({"err": "Error: only the owner of the data folder may use this socket"}, {"exit": 1})
                 )
@@ -95,12 +98,14 @@ class LocalListener:
             writer.close()
 
 
-def _caller(writer: asyncio.StreamWriter) -> str | None:
-    """Return the name of the system's user at the other end; None if he is neither the owner nor root."""
+def _user_of(writer: asyncio.StreamWriter) -> int:
+    """Return the id of the system's user at the other end."""
     connection: socket.socket = writer.get_extra_info("socket")
     _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-    if uid not in (0, os.geteuid()):
-        return None
+    return int(uid)
+
+
+def _name_of(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

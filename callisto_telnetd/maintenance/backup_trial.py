@@ -47,7 +47,7 @@ async def prove(target: Target, credentials: Credentials, folder: Path, host: st
             await transport.delete(remote)
     finally:
         with suppress(OSError):
-            trial.unlink(missing_ok=True)
+            await in_thread(trial.unlink, missing_ok=True)
 
 
 def remove_trials(folder: Path) -> None:

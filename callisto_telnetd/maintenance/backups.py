@@ -27,6 +27,7 @@ from callisto_telnetd.db.doubtful import Doubtful
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.store import Store
 from callisto_telnetd.errors import BackupError, CallistoError, DamagedDatabaseError, StoreError, UsageError, named
+from callisto_telnetd.maintenance.archives_here import Listed, is_protected, list_archives
 from callisto_telnetd.maintenance.backup_password import require_password
 from callisto_telnetd.maintenance.database_lock import DatabaseLock
 from callisto_telnetd.maintenance.fetching import remove_unfetched
@@ -56,20 +57,6 @@ class Identified:
     edition: str
     host: str
     serial: str
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """An archive of the folder."""
-
-    path: Path
-    at: datetime
-    """By its name; in the zone of the appliance's clock."""
-    age_s: float
-    size_bytes: int
-    protected: bool | None
-    """Whether a password protects it; None for what is no archive inside."""
-    known: Known
 
 
 class Backups:
@@ -168,7 +155,7 @@ class Backups:
             UsageError: something else works on the whole database, or the password is outside the rule.
             CallistoError: it cannot be made; nothing was changed.
         """
-        order = self._order(password, note, patient=patient)
+        order = await self._order(password, note, patient=patient)
         async with self._one_at_a_time.held(origin.who, "makes a backup"):
             made = await self._work("backup", order, told)
             version, verified = self._identified.product_version, self._clock.now().isoformat()
@@ -191,12 +178,12 @@ class Backups:
             BackupError: rows of the database are doubtful.
             CallistoError: it could not be made.
         """
-        order = self._order(password, "", patient=True)
+        order = await self._order(password, "", patient=True)
         async with self._one_at_a_time.held("system", "proves a backup"):
             doubtful = Doubtful.from_data(await self._work("backup proof", order, told))
         require_no_doubtful(doubtful, "a backup can be made")
 
-    def _order(self, password: str | None, note: str, *, patient: bool) -> dict[str, Any]:
+    async def _order(self, password: str | None, note: str, *, patient: bool) -> dict[str, Any]:
         """Return the worker's order for an archive; raises as :meth:`create`."""
         if password is not None:
             password = composed(password)
@@ -212,7 +199,7 @@ class Backups:
             "live": str(self._store.file.absolute()),
             "media": str(self._folder.media.absolute()),
             "folder": str(self._folder.backup.absolute()),
-            "settings": str(self._settings.resolve()) if self._settings.is_file() else "",
+            "settings": await in_thread(_resolved, self._settings),
             "password": password,
             "note": note,
             "at": self._clock.now().isoformat(),
@@ -225,15 +212,7 @@ class Backups:
             BackupError: the folder cannot be read.
         """
         known = {} if self._store.fault is not None else (await self._state())[0]
-        now = self._clock.now()
-        listed = []
-        for each in await in_thread(archives, self._folder.backup):
-            at = each.at.replace(tzinfo=now.tzinfo)
-            age_s = max(0.0, (now - at).total_seconds())
-            protected = await in_thread(_protected, each.path)
-            mine = known.get(each.path.name, Known())
-            listed.append(Listed(each.path, at, age_s, each.size_bytes, protected, mine))
-        return listed
+        return await in_thread(list_archives, self._folder.backup, known, self._clock.now())
 
     def names(self) -> Sequence[str]:
         """Return the names of the archives, the newest first; none where the folder cannot be read."""
@@ -265,7 +244,7 @@ class Backups:
 
     async def is_protected(self, name: str) -> bool:
         """Say whether a password protects an archive, by its first bytes; raises as :meth:`require`."""
-        return await look_up(name, lambda: _is_protected(find(self._folder.backup, name)))
+        return await look_up(name, lambda: is_protected(find(self._folder.backup, name)))
 
     async def verify(
         self, origin: Origin, name: str, *, password: str | None, told: Callable[[Progress], None]
@@ -339,7 +318,7 @@ class Backups:
             raise
         finally:
             with suppress(OSError):  # of a worker that was killed; else there is nothing
-                remove_unfinished(self._folder.backup)
+                await in_thread(remove_unfinished, self._folder.backup)
 
     def _variable_fault(self, name_and_text: Sequence[str]) -> str | None:
         name, text = name_and_text
@@ -389,14 +368,6 @@ def _count_of(doubtful: Doubtful) -> str:
     return str(doubtful.count) if doubtful else ""
 
 
-def _is_protected(path: Path) -> bool:
-    from callisto_telnetd.db.backup.reader import is_protected  # noqa: PLC0415 - with its ciphers slow to import
-
-    return is_protected(path)
-
-
-def _protected(path: Path) -> bool | None:
-    try:
-        return _is_protected(path)
-    except BackupError:
-        return None
+def _resolved(settings: Path) -> str:
+    """Return the whole path of the settings file, blank where there is none."""
+    return str(settings.resolve()) if settings.is_file() else ""

@@ -14,6 +14,7 @@ from callisto_telnetd.errors import DamagedDatabaseError, StoreError, Unfinished
 from callisto_telnetd.maintenance.sound import know_damage, require_sound
 from callisto_telnetd.maintenance.workshop import Progress, Workshop
 from callisto_telnetd.trace.logs import Log
+from callisto_telnetd.work import in_thread
 
 COMPACT_STATE = "last_compact"
 """The key under which the last compact's time and sizes are kept in the database."""
@@ -38,7 +39,7 @@ async def compact(
     """
     require_sound(store, "only a sound database can be compacted")
     began = time.monotonic()
-    before = _size(store)
+    before = await in_thread(_size, store)
     try:
         async with store.hold("compacted"):
             require_sound(store, "only a sound database can be compacted")  # a damage that became known meanwhile
@@ -51,7 +52,7 @@ async def compact(
         raise
     if store.fault is not None:
         raise StoreError(f"the database was compacted, but cannot be opened: {store.fault}")
-    done = Compacted(before, _size(store), round(time.monotonic() - began, 3))
+    done = Compacted(before, await in_thread(_size, store), round(time.monotonic() - began, 3))
     at = clock.now().isoformat(timespec="seconds")
     value = {"at": at, "before_bytes": done.before_bytes, "after_bytes": done.after_bytes}
     try:

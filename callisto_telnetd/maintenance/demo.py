@@ -101,7 +101,7 @@ class Demo:
                 f" {HIGHEST_NUMBER}: {len(free)}"
             )
         self.numbers = free[: self.order.users]
-        self._require_room()
+        await in_thread(self._require_room)
 
     def _require_room(self) -> None:
         order = self.order

@@ -43,7 +43,7 @@ async def fetch(
     if not is_plain(name) or name.startswith((".", "database-")) or name == _UNDO:
         raise BackupError(f"{quoted(name)} is no name that a backup may have here; nothing was fetched")
     final = folder / name
-    if os.path.lexists(final):
+    if await in_thread(os.path.lexists, final):
         raise BackupError(f"{name} is here already; name it without its URL; nothing was fetched")
     making = folder / f"{_PREFIX}{secrets.token_hex(8)}.zip"
     try:
@@ -56,7 +56,7 @@ async def fetch(
         raise BackupError(f"{named(final)} cannot be made: {error.strerror}") from None
     finally:
         with suppress(OSError):
-            making.unlink(missing_ok=True)
+            await in_thread(making.unlink, missing_ok=True)
 
 
 def remove_unfetched(folder: Path) -> None:

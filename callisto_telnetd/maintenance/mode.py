@@ -80,7 +80,7 @@ class MaintenanceMode:
             self._begin(self._store.fault)
         if not self._loaded:
             self._variables.take_defaults()
-            self._accounts.load_file()
+            await self._accounts.load_file()
 
     async def reload(self) -> None:
         """Read everything anew from a database that can be used again, or has become another; the mode then ends.

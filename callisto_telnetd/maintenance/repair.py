@@ -152,7 +152,7 @@ class Repairs:
         around = self._around
         untouched, played_back = around.store.untouched, around.store.played_back
         if faults:
-            require_room(around.folder.database, backup)  # before anything stops
+            await in_thread(require_room, around.folder.database, backup)  # before anything stops
         by = {"who": origin.who, "door": origin.door, "source": origin.source}
         given = await given_numbers(around.store, around.audit, around.variables)
         run.told(Progress("Stopping services", 0, 0))

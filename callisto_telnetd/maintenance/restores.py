@@ -158,7 +158,7 @@ class Restores:
     async def faults_of_present_settings(self) -> Sequence[str]:
         """Return why a restore of a backup that is made now would refuse its settings, a line each."""
         file = self._around.folder.path / SETTINGS_FILE
-        if self._settings_elsewhere is not None or not file.is_file():
+        if self._settings_elsewhere is not None or not await asyncio.to_thread(file.is_file):
             return ()
         return await asyncio.to_thread(self._settings_faults, file)
 
@@ -336,7 +336,7 @@ class Restores:
     async def _counts(self, mark: str) -> bool:
         """Whether the new state counts although its worker failed, or was killed: it is past the point of no return."""
         live = self._around.folder.database
-        if new_of(live).exists():
+        if await in_thread(new_of(live).exists):
             return True
         past = await in_thread(read_past, live)
         return past is not None and past.mark == mark
@@ -364,7 +364,7 @@ class Restores:
         """Put back what gave way; return the error that says so."""
         around = self._around
         reason = str(why).removesuffix("; nothing was changed")
-        if new_of(around.folder.database).exists():
+        if await in_thread(new_of(around.folder.database).exists):
             return UnfinishedError(f"the restore is not finished: {reason}; the next start of the server finishes it")
         around.log.error("the restored state cannot be used", reason=reason)
         async with around.store.hold("restored"):

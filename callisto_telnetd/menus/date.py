@@ -13,6 +13,7 @@ from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.tree import Command, Menu
 from callisto_telnetd.quantities import counted
 from callisto_telnetd.services.time_server import measure_offset
+from callisto_telnetd.work import in_thread
 
 _PREVIEW_USAGE = "date preview [YYYY-MM-DD] [HH:MM[:SS]], or zone NAME, or sync"
 CLOCK_STATE = "clock"
@@ -68,7 +69,7 @@ async def preview(context: Context, words: list[str]) -> AsyncGenerator[Answer, 
     clock = context.parts.clock
     if words[:1] == ["zone"]:
         require_count(words, 2, 2, _PREVIEW_USAGE)
-        after = clock.now_in(words[1])
+        after = await in_thread(clock.now_in, words[1])
     elif words[:1] == ["sync"]:
         require_count(words, 1, 1, _PREVIEW_USAGE)
         measured = await measure_offset(context.parts.variables.text("gTimeServer"))
@@ -113,7 +114,7 @@ async def set_zone(context: Context, words: list[str]) -> AsyncGenerator[Answer,
     """Set the zone of the appliance's clock."""
     require_count(words, 1, 1, "date zone NAME")
     clock = context.parts.clock
-    yield _effects(context, clock.now_in(words[0]))
+    yield _effects(context, await in_thread(clock.now_in, words[0]))
     before = clock.zone_name
     await _change(context, lambda: clock.use_zone(words[0]), "zone set", f"{words[0]} (was {before})", moves=False)
     yield Fact(_clock_fact(context).data, ())
@@ -194,12 +195,12 @@ async def _keep(context: Context, before: ClockState, event: str, detail: str, *
 
 
 def _complete_zone(context: Context, words: Sequence[str]) -> Sequence[str]:
-    return () if words else context.parts.clock.zones()
+    return () if words else context.parts.clock.recent_zones.value
 
 
 def _complete_preview(context: Context, words: Sequence[str]) -> Sequence[str]:
     if words:
-        return context.parts.clock.zones() if words[-1] == "zone" else ()
+        return context.parts.clock.recent_zones.value if words[-1] == "zone" else ()
     return ("zone", "sync")
 
 

@@ -19,7 +19,8 @@ from callisto_telnetd.menus.services import state_text
 from callisto_telnetd.menus.tree import Command
 from callisto_telnetd.quantities import counted, format_bytes, format_duration
 from callisto_telnetd.services.processes import ProcessRow
-from callisto_telnetd.services.system import SystemFacts, system_facts
+from callisto_telnetd.services.system import SystemFacts, disk_facts, system_facts
+from callisto_telnetd.work import in_thread
 
 
 async def show_information(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -34,7 +35,7 @@ async def show_information(context: Context, words: list[str]) -> AsyncGenerator
 
 async def read_sections(context: Context) -> list[Section]:
     """Return all that can be said of the appliance now."""
-    facts = system_facts(context.parts.folder.path)
+    facts = system_facts(await in_thread(disk_facts, context.parts.folder.path))
     return [
         _product(context, facts),
         _time(context, facts),

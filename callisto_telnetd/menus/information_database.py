@@ -33,7 +33,7 @@ async def database_section(context: Context) -> Section:
     store = context.parts.store
     rows = [Row("File", store.file.name, {"file": store.file.name})]
     try:
-        size = store.file.stat().st_size
+        size = (await in_thread(store.file.stat)).st_size
         rows.append(Row("Size", format_bytes(size), {"size_bytes": size}))
         schema = await store.schema_version()
         rows.append(Row("Schema", str(schema), {"schema": schema}))

@@ -12,7 +12,7 @@ from typing import Any
 
 from callisto_telnetd.db.salvage.report import RepairReport
 from callisto_telnetd.errors import UsageError
-from callisto_telnetd.maintenance.backups import Listed
+from callisto_telnetd.maintenance.archives_here import Listed
 from callisto_telnetd.maintenance.fill import Lost, Source, counts_text
 from callisto_telnetd.maintenance.snapshots import Snapshot, age_text
 from callisto_telnetd.maintenance.unpacking import Unpacking

@@ -41,10 +41,11 @@ def table(
     context: Context, columns: Sequence[Column], rows: Sequence[tuple[Mapping[str, Any], Sequence[str]]]
 ) -> Iterator[Line | Fact]:
     """Yield the heading, where columns have titles and there are rows, and a fact a row: its data, and its cells."""
-    heading, *lines = table_lines(columns, [cells for _, cells in rows], columns_of(context))
+    lines = _lines(columns, [cells for _, cells in rows], columns_of(context))
+    heading = next(lines)
     if heading and rows:
         yield Line(heading)
-    for (data, _), line in zip(rows, lines, strict=True):
+    for (data, _), line in zip(rows, lines, strict=True):  # made one by one: there may be thousands
         yield Fact(data, (line,))
 
 
@@ -56,6 +57,11 @@ def table_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]], room: 
         rows: A cell a column.
         room: Characters of a line on the terminal; None where not known: the columns then have their usual widths.
     """
+    return list(_lines(columns, rows, room))
+
+
+def _lines(columns: Sequence[Column], rows: Sequence[Sequence[str]], room: int | None) -> Iterator[str]:
+    """Yield what :func:`table_lines` returns."""
     cells = [[column.title for column in columns], *rows]
     widths = [column.width for column in columns]
     kept = list(range(len(columns)))
@@ -63,7 +69,8 @@ def table_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]], room: 
         widths = [max(len(row[at]) for row in cells) for at in kept]
         while _needed(columns, widths, kept) > room and (going := [at for at in kept if columns[at].rank]):
             kept.remove(min(going, key=lambda at: columns[at].rank))
-    return ["".join(_joined(columns, widths, kept, row))[columns[kept[0]].gap :].rstrip(" ") for row in cells]
+    for row in cells:
+        yield "".join(_joined(columns, widths, kept, row))[columns[kept[0]].gap :].rstrip(" ")
 
 
 def _needed(columns: Sequence[Column], widths: Sequence[int], kept: Sequence[int]) -> int:

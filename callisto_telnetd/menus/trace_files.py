@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, tzinfo
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from callisto_telnetd.accounts.presence import Presence
 from callisto_telnetd.errors import TraceError, UnknownTraceError, listed, quoted
@@ -17,6 +19,7 @@ from callisto_telnetd.menus.table import Column, table
 from callisto_telnetd.menus.trace_words import FILTER_OPTIONS, parse_filter, parse_speed, take_filter_options
 from callisto_telnetd.quantities import counted, format_bytes, format_duration
 from callisto_telnetd.trace.capture_folder import DeletedFile
+from callisto_telnetd.trace.captures import Captures
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.trace.reading import (
     CSV_HEAD,
@@ -38,20 +41,21 @@ _FILES = (Column("", 36), Column("", 10, right=True, rank=2), Column("", 19, gap
 async def list_files(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Yield the captures on disk, oldest first."""
     require_count(words, 0, 0, "trace list")
-    captures = context.parts.captures
-    files = await asyncio.to_thread(captures.folder.files)
-    rows = []
-    for file in files:
-        if captures.runs(file):
-            state = "running"
-        else:
-            state = await asyncio.to_thread(captures.folder.state_of, file.name)
-        at = datetime.fromisoformat(file.started).replace(tzinfo=context.parts.clock.zone).isoformat()
-        data = {"file": file.name, "size_bytes": file.size_bytes, "at": at, "state": state}
-        rows.append((data, (file.name, format_bytes(file.size_bytes), file.started, state)))
+    rows = await in_thread(partial(_rows, context.parts.captures, context.parts.clock.zone))
     for answer in table(context, _FILES, rows):
         yield answer
-    yield Done(counted(len(files), "trace file"))
+    yield Done(counted(len(rows), "trace file"))
+
+
+def _rows(captures: Captures, zone: tzinfo) -> list[tuple[dict[str, Any], Sequence[str]]]:
+    """Return facts and cells of each file; reads the end of each, so it is a thread's work."""
+    rows: list[tuple[dict[str, Any], Sequence[str]]] = []
+    for file in captures.folder.files():
+        state = "running" if captures.runs(file) else captures.folder.state_of(file.name)
+        at = datetime.fromisoformat(file.started).replace(tzinfo=zone).isoformat()
+        data = {"file": file.name, "size_bytes": file.size_bytes, "at": at, "state": state}
+        rows.append((data, (file.name, format_bytes(file.size_bytes), file.started, state)))
+    return rows
 
 
 def tell_deleted(log: Log, presence: Presence, files: Sequence[DeletedFile]) -> None:
@@ -99,7 +103,7 @@ def _path_of(context: Context, name: str) -> Path:
 
 @asynccontextmanager
 async def _open(context: Context, name: str) -> AsyncIterator[CaptureReader]:
-    path = _path_of(context, name)
+    path = await in_thread(_path_of, context, name)
     try:
         reader = await asyncio.to_thread(CaptureReader, path)
     except OSError as error:
@@ -192,7 +196,7 @@ async def delete_file(context: Context, words: list[str]) -> AsyncGenerator[Answ
     plain, confirmed = take_yes(words)
     require_count(plain, 1, 1, "trace delete FILE [yes]")
     captures = context.parts.captures
-    path = captures.folder.find(plain[0])
+    path = await in_thread(captures.folder.find, plain[0])
     await context.confirm(f"Delete {path.name}", confirmed=confirmed)
     await captures.delete(path.name)
     context.parts.log.info("trace deleted", file=path.name, who=context.origin.who, source=context.origin.source)

@@ -84,20 +84,16 @@ class SystemFacts:
     """The interfaces that are up and have an address; loopback only where it is alone."""
 
 
-def system_facts(folder: Path) -> SystemFacts:
-    """Return the facts of this machine, with the disk that ``folder`` is on; takes a few milliseconds.
-
-    Raises:
-        FolderError: the folder is missing, or cannot be read.
-    """
+def system_facts(disk: DiskFacts) -> SystemFacts:
+    """Return the facts of this machine beside those of a disk; takes a few milliseconds, and waits for no disk."""
     return SystemFacts(
         host_name=socket.gethostname(),
-        operating_system=_operating_system(),
+        operating_system=_OPERATING_SYSTEM,
         kernel=f"{platform.system()} {platform.release()}",
         uptime_s=_uptime_s(),
         processor=_processor(),
         memory=_memory(),
-        disk=_disk(folder),
+        disk=disk,
         network=_network(),
     )
 
@@ -133,7 +129,12 @@ def _memory() -> MemoryFacts:
     return MemoryFacts(memory.total, memory.available, memory.percent)
 
 
-def _disk(folder: Path) -> DiskFacts:
+def disk_facts(folder: Path) -> DiskFacts:
+    """Return the facts of the disk that a folder is on; waits for it.
+
+    Raises:
+        FolderError: the folder is missing, or cannot be read.
+    """
     try:
         usage = psutil.disk_usage(str(folder))
     except OSError as error:
@@ -171,6 +172,10 @@ def _operating_system() -> str:
         return platform.freedesktop_os_release()["PRETTY_NAME"]
     except OSError:
         return platform.system()
+
+
+_OPERATING_SYSTEM = _operating_system()
+"""Read once, before the first session waits for a disk."""
 
 
 def _uptime_s() -> float:

@@ -6,6 +6,7 @@ number, and the caller is told the number.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +22,8 @@ from callisto_telnetd.secret_text import without_secrets
 from callisto_telnetd.trace.logs import log_incident
 
 _LOGGED_LINE = 200
+_TURN_S = 0.005
+"""How long a command may show answers until others have their turn: a listing may have thousands."""
 
 
 class Door(Protocol):
@@ -68,6 +71,8 @@ async def perform(context: Context, resolution: Resolution, door: Door) -> Move 
         return resolution.entry if isinstance(resolution.entry, Menu) else None
     move: Move | None = None
     answers = resolution.run(context, resolution.arguments)
+    loop = asyncio.get_running_loop()
+    turn_ends = loop.time() + _TURN_S
     try:
         async for answer in answers:
             if isinstance(answer, Move):
@@ -76,6 +81,9 @@ async def perform(context: Context, resolution: Resolution, door: Door) -> Move 
             door.show(answer)
             if door.congested:
                 await door.drain()
+            if loop.time() > turn_ends:
+                await asyncio.sleep(0)
+                turn_ends = loop.time() + _TURN_S
     except DeclinedError as declined:
         door.show(Done(str(declined)))
     except BaseException:

@@ -24,7 +24,7 @@ from callisto_telnetd.trace.capture_folder import CaptureFolder, DeletedFile, Fo
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.viewers import Viewer
 from callisto_telnetd.trace.writer import Writer
-from callisto_telnetd.work import Lately
+from callisto_telnetd.work import Lately, in_thread
 
 MOST_RUNNING = 256
 _MOST_NAMED = 5
@@ -189,7 +189,8 @@ class Captures:
             try:
                 await self._keep_budget()
             except TraceError as error:  # without its folder none can go on; any other trouble may pass
-                for capture in self.running if not self.folder.path.is_dir() else ():
+                is_there = await self.writer.call(self.folder.path.is_dir)
+                for capture in () if is_there else self.running:
                     capture.stop(str(error), Ending.FAILED)
             for capture in self.running:
                 capture.look_at_disk()
@@ -253,7 +254,7 @@ class Captures:
         Raises:
             TraceError: there is none, its capture runs, or it cannot be deleted.
         """
-        self.folder.find(name)
+        await in_thread(self.folder.find, name)
         match = FILE_NAME.fullmatch(name)
         if match and match["stem"] in self._open_stems:
             raise TraceError(f"{name} is running; stop it first")

@@ -22,6 +22,7 @@ from callisto_telnetd.errors import TraceError, named
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.trace.syslog import MAX_DATAGRAM, SyslogParser
+from callisto_telnetd.work import Tasks, in_thread
 
 _AT_ONCE = 64
 _SMALL_BYTES = 1 << 10
@@ -56,6 +57,8 @@ class DatagramInput:
         self._place: tuple[int, int] | None = None
         """Device and inode of a Unix socket: what stands at its path may be another program's by now."""
         self._timer: asyncio.TimerHandle | None = None
+        self._looking = Tasks()
+        self._closed = False
         self._reading = False
         self.fault = "not open"
         """Why nothing comes in; blank where it is open."""
@@ -93,10 +96,17 @@ class DatagramInput:
     def open(self) -> None:
         """Open the socket now or, where that cannot be, as soon as it can."""
         self._hub.add_input(self)
-        self._try()
+        self._plan_look()
+        try:
+            bound = self._bind()
+        except TraceError as error:
+            self._note_fault(str(error))
+        else:
+            self._take(bound, _place_of(bound))
 
     def close(self) -> None:
         """Read what has come already, and close the socket."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         self._hub.remove_input(self)
@@ -105,19 +115,36 @@ class DatagramInput:
                 break
         self._drop_socket(remove=True)
 
-    def _try(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(_LOOK_S, self._try)
-        if self._socket is not None:
-            if _place_of(self._socket) == self._place:
-                return
-            self._drop_socket(remove=False)
-            self._note_fault("its socket was removed")
+    def _plan_look(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_LOOK_S, lambda: self._looking.begin(self._look()))
+
+    async def _look(self) -> None:
+        """Find out in a thread whether the socket still stands at its path, and make it anew where it does not."""
         try:
-            self._socket = self._bind()
+            if (opened := self._socket) is not None:
+                is_there = await in_thread(_place_of, opened) == self._place
+                if is_there or self._closed:
+                    return
+                if self._socket is opened:
+                    self._drop_socket(remove=False)
+                    self._note_fault("its socket was removed")
+            bound, place = await in_thread(self._bind_again)
+            if self._closed:
+                bound.close()
+            else:
+                self._take(bound, place)
         except TraceError as error:
             self._note_fault(str(error))
-            return
-        self._place = _place_of(self._socket)
+        finally:
+            if not self._closed:
+                self._plan_look()
+
+    def _bind_again(self) -> tuple[socket.socket, tuple[int, int] | None]:
+        bound = self._bind()
+        return bound, _place_of(bound)
+
+    def _take(self, bound: socket.socket, place: tuple[int, int] | None) -> None:
+        self._socket, self._place = bound, place
         if self.faults:
             self._log.info("trace input is open again", input=self.name)
         self.fault = ""

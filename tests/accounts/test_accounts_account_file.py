@@ -133,7 +133,7 @@ async def test_without_a_database_the_file_lets_administrators_in(
     """The accounts of the file can log in, cannot be changed, and no first account is made beside them."""
     await accounts.add("ada", "Secret-123", ada)
     store.give_up(StoreError("the database is damaged"))
-    accounts.load_file()
+    await accounts.load_file()
 
     known = await accounts.check("ada", "Secret-123")
     assert known is not None

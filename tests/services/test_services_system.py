@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from callisto_telnetd.errors import FolderError
-from callisto_telnetd.services.system import system_facts
+from callisto_telnetd.services.system import disk_facts, system_facts
 
 
 def test_the_facts_of_this_machine(tmp_path: Path) -> None:
     """Every number is there, in its range, and agrees with what the system says by other ways."""
-    facts = system_facts(tmp_path)
+    facts = system_facts(disk_facts(tmp_path))
     disk = os.statvfs(tmp_path)
 
     assert facts.host_name == os.uname().nodename
@@ -34,7 +34,7 @@ def test_the_facts_of_this_machine(tmp_path: Path) -> None:
 
 def test_loopback_is_shown_only_where_it_is_alone(tmp_path: Path) -> None:
     """The interfaces shown have addresses, and are all outward ones or all loopback."""
-    network = system_facts(tmp_path).network
+    network = system_facts(disk_facts(tmp_path)).network
     loopback = {ip_interface(address).is_loopback for interface in network for address in interface.addresses}
 
     assert len(loopback) <= 1
@@ -43,7 +43,7 @@ def test_loopback_is_shown_only_where_it_is_alone(tmp_path: Path) -> None:
 
 def test_facts_are_plain_values(tmp_path: Path) -> None:
     """The facts go to JSON as they are."""
-    facts = asdict(system_facts(tmp_path))
+    facts = asdict(system_facts(disk_facts(tmp_path)))
 
     assert json.loads(json.dumps(facts))["disk"] == facts["disk"]
 
@@ -51,6 +51,6 @@ def test_facts_are_plain_values(tmp_path: Path) -> None:
 def test_a_missing_folder(tmp_path: Path) -> None:
     """A data folder that is not there is an error that names it."""
     with pytest.raises(FolderError) as refusal:
-        system_facts(tmp_path / "gone")
+        disk_facts(tmp_path / "gone")
 
     assert str(refusal.value) == f"{tmp_path}/gone: No such file or directory"

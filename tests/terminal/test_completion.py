@@ -45,6 +45,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
     folder.make()
     with folder.lock() as lock:
         async with open_parts(Settings(), folder, lock, serving=False) as parts:
+            await parts.clock.recent_zones.read()
             yield parts
     root.handlers[:], root.level, library.level = before
     logging.captureWarnings(capture=False)

@@ -54,6 +54,12 @@ def make(hub: Hub, log: Log) -> Iterator[Callable[..., DatagramInput]]:
 Make = Callable[..., DatagramInput]
 
 
+async def look(source: DatagramInput, moment: FakeMoment) -> None:
+    """Let the time pass until the input looks at its socket, and wait for what it does then."""
+    await moment.go_on(5.01)
+    await source._looking.ended()
+
+
 class Sender:
     """A program that sends to the socket, and never waits."""
 
@@ -265,14 +271,14 @@ async def test_a_socket_that_another_program_has_is_left_to_it(
         source = make(lambda: bind_path(path))
         source.open()
         for _ in range(3):
-            await moment.go_on(5.01)
+            await look(source, moment)
         reason = f"'{path}' is in use by another program"
         assert (source.fault, source.faults) == (reason, 4)
         assert log_of(hub) == [("trace input failed", reason)]
         with Sender(path) as sender:
             sender.send("still his")
         assert other.recv(100) == b"still his"
-    await moment.go_on(5.01)
+    await look(source, moment)
 
     assert source.fault == ""
     assert log_of(hub)[1:] == [("trace input is open again", "")]
@@ -315,10 +321,10 @@ async def test_a_removed_socket_is_made_anew(hub: Hub, make: Make, path: Path, m
     """Whoever removes it is heard of, the input opens again, and senders find it."""
     source = make(lambda: bind_path(path))
     source.open()
-    await moment.go_on(5.01)
+    await look(source, moment)
     assert source.faults == 0
     path.unlink()
-    await moment.go_on(5.01)
+    await look(source, moment)
     assert (source.fault, source.faults) == ("", 1)
     with Sender(path) as sender:
         sender.send("<14>a: x")
@@ -338,7 +344,7 @@ async def test_a_socket_that_another_put_in_its_place_is_not_removed(
     path.unlink()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.bind(str(path))
-        await moment.go_on(5.01)
+        await look(source, moment)
         assert source.fault == f"'{path}' is in use by another program"
         source.close()
         assert path.exists()
@@ -425,7 +431,7 @@ async def test_a_udp_port_that_is_taken_is_a_fault(hub: Hub, make: Make, moment:
         source = make(lambda: bind_udp("127.0.0.1", port), "udp")
         source.open()
         assert source.fault == f"udp 127.0.0.1:{port} cannot be had: Address already in use"
-    await moment.go_on(5.01)
+    await look(source, moment)
 
     assert source.fault == ""
     source.close()
