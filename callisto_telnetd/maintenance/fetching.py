@@ -6,8 +6,11 @@ import os
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
+from callisto_telnetd.db.backup.folder import HEAD_BYTES, begins_as_archive, ends_as_archive
 from callisto_telnetd.db.durable import sync
 from callisto_telnetd.errors import BackupError, named, quoted
 from callisto_telnetd.maintenance.workshop import Progress
@@ -26,7 +29,10 @@ _RESERVE_BYTES = 16 << 20
 async def fetch(
     folder: Path, target: Target, credentials: Credentials, name: str, told: Callable[[Progress], None]
 ) -> None:
-    """Bring an archive into the folder, whole or not at all; what is in it is not looked at yet.
+    """Bring an archive into the folder, whole or not at all.
+
+    Its first and its last bytes are looked at: what a target sends in the place of a backup does not stay, and takes no
+    name here.
 
     Args:
         folder: Of the archives here.
@@ -36,7 +42,7 @@ async def fetch(
         told: Told how far it has come.
 
     Raises:
-        BackupError: the name is none that a file here may have, or taken here by another file.
+        BackupError: the name is none that a file here may have, or taken here by another file; or it is no backup.
         HostKeyUnknownError: the key of an SFTP server was never accepted; has the fingerprint.
         TransferError: it cannot be fetched.
     """
@@ -50,7 +56,12 @@ async def fetch(
         disk = await in_thread(os.statvfs, folder)
         most = max(0, disk.f_bavail * disk.f_frsize - _RESERVE_BYTES)
         async with open_transport(target, credentials) as transport:
-            await transport.download(name, making, most, lambda step, done, of: told(Progress(step, done, of)))
+            judge = partial(_require_head, name, target)
+            await transport.download(
+                name, making, most, lambda step, done, of: told(Progress(step, done, of)), (HEAD_BYTES, judge)
+            )
+        if not await in_thread(ends_as_archive, making):
+            _refuse(name, target)
         await in_thread(_put, making, final)
     except OSError as error:
         raise BackupError(f"{named(final)} cannot be made: {error.strerror}") from None
@@ -67,6 +78,15 @@ def remove_unfetched(folder: Path) -> None:
     """
     for path in folder.glob(f"{_PREFIX}*.zip"):
         path.unlink(missing_ok=True)
+
+
+def _require_head(name: str, target: Target, head: bytes) -> None:
+    if not begins_as_archive(head):
+        _refuse(name, target)
+
+
+def _refuse(name: str, target: Target) -> NoReturn:
+    raise BackupError(f"{quoted(name)} at {target} is no backup of Callisto's, or is cut off; nothing of it was kept")
 
 
 def _put(making: Path, final: Path) -> None:

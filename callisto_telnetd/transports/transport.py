@@ -16,7 +16,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -25,20 +25,18 @@ from pydantic import SecretStr
 from callisto_telnetd.errors import (
     LoginDeniedError,
     NameTakenError,
-    NoRoomError,
     NotListedError,
     TargetFolderError,
     TransferError,
     TransferInterruptedError,
     UsageError,
-    named,
     quoted,
 )
 from callisto_telnetd.secret_text import composed
 from callisto_telnetd.transports.credentials import Credentials
+from callisto_telnetd.transports.local_files import Head, Incoming, Moved, Outgoing, create, reading
 from callisto_telnetd.transports.target import Target
 from callisto_telnetd.transports.wire import (
-    BLOCK_BYTES,
     Patience,
     RemoteFile,
     Tell,
@@ -60,14 +58,6 @@ _WIRES = {"sftp": "sftp", "ftps": "ftp", "ftp": "ftp", "file": "folder"}
 _OpenWire = Callable[[Target, Credentials, Patience], AbstractAsyncContextManager[Wire]]
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """A file that was moved whole."""
-
-    size: int
-    sha256: str
-
-
 class Transport(Protocol):
     """A target that is open: what callers may ask of it. One operation at a time."""
 
@@ -79,7 +69,7 @@ class Transport(Protocol):
         """Put a file there under a new name, checked; see the head of this module."""
         ...
 
-    async def download(self, name: str, local: Path, most_bytes: int, told: Tell) -> Moved:
+    async def download(self, name: str, local: Path, most_bytes: int, told: Tell, head: Head | None = None) -> Moved:
         """Get a file into a new one here (mode 0600), which is removed where that fails."""
         ...
 
@@ -160,7 +150,7 @@ class WiredTransport:
                 f"{quoted(name)} cannot be sent: a name has letters, digits, . _ - and at most 200 of them"
             )
         with ExitStack() as opened:
-            source = await in_thread(opened.enter_context, _reading(local))
+            source = await in_thread(opened.enter_context, reading(local))
             async with self._whole("upload"):
                 present = await self._wire.files()
                 if any(file.name == name for file in present):
@@ -173,7 +163,7 @@ class WiredTransport:
                     raise NotListedError(f"{self._place} takes files, but does not list them: {name} is there unseen")
                 return moved
 
-    async def download(self, name: str, local: Path, most_bytes: int, told: Tell) -> Moved:
+    async def download(self, name: str, local: Path, most_bytes: int, told: Tell, head: Head | None = None) -> Moved:
         """Get a file into a new one here (mode 0600), synced; where that fails, the new file is removed.
 
         Args:
@@ -181,6 +171,8 @@ class WiredTransport:
             local: must not exist.
             most_bytes: what is larger, or becomes so on its way, is refused.
             told: is told of the bytes that are here.
+            head: how many of its first bytes decide whether the rest is wanted, and who judges them: what that raises
+                ends the download, with nothing written.
 
         Raises:
             TransferError: no such file, too large, refused, or this disk cannot take it.
@@ -190,9 +182,9 @@ class WiredTransport:
             size = await self._size_of(name)
             if size > most_bytes:
                 raise TransferError(f"{quoted(name)} has {size:,} bytes, and there is room for {most_bytes:,} here")
-            descriptor = _create(local)
+            descriptor = create(local)
             try:
-                moved = await self._fetch(name, descriptor, local, size, told)
+                moved = await self._fetch(name, Incoming(local, descriptor, head), size, told)
                 await in_thread(lambda: os.fsync(descriptor))
             except BaseException:
                 local.unlink(missing_ok=True)
@@ -212,7 +204,7 @@ class WiredTransport:
         async with self._whole("deletion"):
             await self._wire.delete(name)
 
-    async def _put(self, source: _LocalFile, name: str, told: Tell) -> Moved:
+    async def _put(self, source: Outgoing, name: str, told: Tell) -> Moved:
         part = part_name(name, secrets.token_hex(8))
         try:
             told(SENDING, 0, source.size)
@@ -232,7 +224,7 @@ class WiredTransport:
             raise
         return moved
 
-    async def _compare(self, source: _LocalFile, name: str, told: Tell) -> Moved:
+    async def _compare(self, source: Outgoing, name: str, told: Tell) -> Moved:
         while await source.next(lambda _done: None):
             pass
         moved = source.moved()
@@ -265,26 +257,22 @@ class WiredTransport:
                 return file.size
         raise TargetFolderError(f"{self._place} has no file {quoted(name)} in that folder")
 
-    async def _fetch(self, name: str, descriptor: int, local: Path, size: int, told: Tell) -> Moved:
-        digest, done = hashlib.sha256(), 0
+    async def _fetch(self, name: str, landing: Incoming, size: int, told: Tell) -> Moved:
+        done = 0
 
         async def take(block: bytes) -> None:
             nonlocal done
             done += len(block)
             if done > size:
                 raise _TooLongError(f"{quoted(name)} has grown while it was fetched")
-            try:
-                await in_thread(lambda: _write(descriptor, block))
-            except OSError as error:
-                raise NoRoomError(f"{named(local)} cannot be written: {error.strerror}") from error
-            digest.update(block)
+            await landing.take(block)
             told(FETCHING, done, size)
 
         told(FETCHING, 0, size)
         await self._wire.read(name, take)
         if done != size:
             raise TransferInterruptedError(f"{self._place} has sent {done:,} of the {size:,} bytes of {quoted(name)}")
-        return Moved(done, digest.hexdigest())
+        return Moved(done, await landing.end())
 
     def _whole(self, doing: str) -> AbstractAsyncContextManager[None]:
         return within(self._patience.whole_s, self._place, doing)
@@ -292,69 +280,3 @@ class WiredTransport:
 
 class _TooLongError(TransferError):
     """More came than there should be."""
-
-
-class _LocalFile:
-    """A file of ours on its way out: read in a thread, hashed and counted as it goes."""
-
-    def __init__(self, local: Path, descriptor: int, size: int) -> None:
-        self.size = size
-        self._local = local
-        self._descriptor = descriptor
-        self._digest = hashlib.sha256()
-        self._done = 0
-
-    async def next(self, told: Callable[[int], None]) -> bytes:
-        """Return the next block, an empty one at the end."""
-        try:
-            block = await in_thread(self._read)
-        except OSError as error:
-            raise TransferError(f"{named(self._local)} cannot be read: {error.strerror}") from error
-        self._done += len(block)
-        told(self._done)
-        return block
-
-    def moved(self) -> Moved:
-        """Return size and hash of what was given.
-
-        Raises:
-            TransferError: the file was changed meanwhile.
-        """
-        if self._done != self.size:
-            raise TransferError(f"{named(self._local)} was changed while it was sent; nothing was kept of it there")
-        return Moved(self._done, self._digest.hexdigest())
-
-    def _read(self) -> bytes:
-        block = os.read(self._descriptor, min(BLOCK_BYTES, self.size - self._done))
-        self._digest.update(block)
-        return block
-
-
-class _reading:  # noqa: N801 - a context manager that is read as a verb
-    """Opens a regular file of ours for :class:`_LocalFile`."""
-
-    def __init__(self, local: Path) -> None:
-        self._local = local
-
-    def __enter__(self) -> _LocalFile:
-        try:
-            self._file = self._local.open("rb", buffering=0)
-        except OSError as error:
-            raise TransferError(f"{named(self._local)} cannot be read: {error.strerror}") from error
-        return _LocalFile(self._local, self._file.fileno(), os.fstat(self._file.fileno()).st_size)
-
-    def __exit__(self, *_exception: object) -> None:
-        self._file.close()
-
-
-def _create(local: Path) -> int:
-    try:
-        return os.open(local, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise TransferError(f"{named(local)} cannot be made: {error.strerror}") from error
-
-
-def _write(descriptor: int, block: bytes) -> None:
-    rest = memoryview(block)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]

@@ -20,10 +20,14 @@ import asyncssh
 import pytest
 from pydantic import SecretStr
 
-from callisto_telnetd.errors import TargetFolderError, TransferError
+from callisto_telnetd.db.backup.folder import archives
+from callisto_telnetd.db.backup.manifest import DATABASE
+from callisto_telnetd.errors import BackupError, TargetFolderError, TransferError
+from callisto_telnetd.maintenance.fetching import fetch
 from callisto_telnetd.transports.credentials import Credentials
 from callisto_telnetd.transports.target import Target
 from callisto_telnetd.transports.transport import Transport, open_transport
+from tests.db.archives import Forger
 from tests.transports.authorities import Authority
 from tests.transports.scripts import LOGGED_IN
 from tests.transports.sites import (
@@ -338,3 +342,44 @@ async def test_a_pipe_at_a_folder_is_no_file_to_read(tmp_path: Path) -> None:
         assert await transport.list() == []
         with pytest.raises(TransferError, match="no regular file"):
             await transport._wire.read("a.zip", lambda block: asyncio.sleep(0))  # type: ignore[attr-defined]
+
+
+RUBBISH = {
+    "five bytes": b"12345",
+    "nothing": b"",
+    "a page": b"<html>" * 100,
+    "another ZIP file": b"PK\3\4" + bytes(26) + b"mimetype.json" + bytes(1000),
+    "an archive without its end": Forger().add_manifest(b"a database").add(DATABASE, b"a database").end()[:-200],
+}
+
+
+@pytest.mark.parametrize("rubbish", RUBBISH)
+async def test_rubbish_from_a_target_takes_no_name_here(rubbish: str, tmp_path: Path) -> None:
+    """What is no backup is refused, is not listed, and does not keep the right one from being fetched."""
+    there, here, name = tmp_path / "there", tmp_path / "here", "callisto-a-20261123-101500.zip"
+    there.mkdir()
+    here.mkdir()
+    target = Target("file", "", "", 0, str(there))
+    (there / name).write_bytes(RUBBISH[rubbish])
+
+    with pytest.raises(BackupError, match=f"'{name}' at file://.* is no backup of Callisto's.* nothing of it was kept"):
+        await fetch(here, target, Credentials(), name, lambda _progress: None)
+
+    assert list(here.iterdir()) == []
+    assert archives(here) == []
+    Forger().add_manifest(b"a database").add(DATABASE, b"a database").write(there / name)
+    await fetch(here, target, Credentials(), name, lambda _progress: None)
+    assert [each.path.name for each in archives(here)] == [name]
+
+
+async def test_rubbish_is_refused_by_its_first_bytes(tmp_path: Path) -> None:
+    """A target that announces a gigabyte is not listened to once its beginning is none of a backup."""
+    server = HostileFtp(lambda: iter([bytes(64)]), b"type=file;size=1073741824; a.zip\r\n")
+
+    async with scripted_server(server) as port:
+        target = Target("ftp", USER, SERVER_ADDRESS, port, "/")
+        with pytest.raises(BackupError, match="is no backup"):
+            await fetch(tmp_path, target, Credentials(), "a.zip", lambda _progress: None)
+
+    assert time.monotonic() - server.sent_at < AT_ONCE_S
+    assert list(tmp_path.iterdir()) == []

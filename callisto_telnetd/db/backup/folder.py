@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from callisto_telnetd.db.backup.manifest import MANIFEST
+from callisto_telnetd.db.backup.zip_records import LOCAL_BYTES
 from callisto_telnetd.db.durable import sync
 from callisto_telnetd.errors import BackupError, UnknownBackupError, named, quoted
 
@@ -24,6 +26,8 @@ _LEFT_OVER = tuple(name + end for name in (MAKING, MAKING_DATABASE, LOOKING_DATA
 _SEAL = re.compile(rb"callisto-backup [1-9]\d* salt=[0-9a-f]{32} seal=[0-9a-f]{64}\Z")
 _LONGEST_SEAL = 200
 """Bytes at the end of an archive that its seal is among (``seal.py``)."""
+HEAD_BYTES = LOCAL_BYTES + len(MANIFEST)
+"""At the beginning of an archive: what shows that it may be one."""
 _MOST_OF_A_NAME = 1000
 MOST_LISTED = 10_000
 
@@ -161,10 +165,17 @@ def _elsewhere(name: str) -> Path:
     return path
 
 
+def begins_as_archive(head: bytes) -> bool:
+    """Whether the first :data:`HEAD_BYTES` of a file are those of an archive: its manifest is its first member."""
+    return head[:4] == b"PK\3\4" and head[LOCAL_BYTES:HEAD_BYTES] == MANIFEST.encode()
+
+
 def _is_renamed(path: Path) -> bool:
-    """Whether the last bytes of a file are an archive's seal."""
-    if path.name.startswith("."):
-        return False
+    return not path.name.startswith(".") and ends_as_archive(path)
+
+
+def ends_as_archive(path: Path) -> bool:
+    """Whether the last bytes of a regular file are an archive's seal, right or wrong."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from callisto_telnetd.db.backup.cipher import CODE_BYTES, HEAD_BYTES, SALT_BYTES, Decryption, keys_of
+from callisto_telnetd.db.backup.folder import HEAD_BYTES as ARCHIVE_HEAD_BYTES
+from callisto_telnetd.db.backup.folder import begins_as_archive
 from callisto_telnetd.db.backup.manifest import (
     MANIFEST,
     MOST_MANIFEST_BYTES,
@@ -321,7 +323,7 @@ def _fitting(descriptor: int, password: str | None) -> str | None:
 
 def _begins_protected(descriptor: int) -> bool:
     """Say whether the first member is encrypted; it has to be the manifest."""
-    head = os.pread(descriptor, LOCAL_BYTES + len(MANIFEST), 0)
-    if len(head) < LOCAL_BYTES + len(MANIFEST) or head[:4] != b"PK\3\4" or not head.endswith(MANIFEST.encode()):
+    head = os.pread(descriptor, ARCHIVE_HEAD_BYTES, 0)
+    if not begins_as_archive(head):
         refuse_foreign()
     return bool(head[6] & 1)
