@@ -283,10 +283,11 @@ def _make_variables(
 def _make_captures(
     settings: Settings, folder: DataFolder, hub: Hub, stack: AsyncExitStack, *, log: Log, presence: Presence
 ) -> Captures:
-    captures = Captures(hub, folder.trace, free_bytes=settings.trace.free, budget_bytes=settings.trace.budget)
+    own = settings.trace
+    captures = Captures(hub, folder.trace, free_bytes=own.free, budget_bytes=own.budget, most_files=own.files)
     captures.on_deleted = partial(tell_deleted, log, presence)
-    if settings.trace.size > settings.trace.budget:
-        sizes = {"size": format_bytes(settings.trace.size), "budget": format_bytes(settings.trace.budget)}
+    if own.size > own.budget:
+        sizes = {"size": format_bytes(own.size), "budget": format_bytes(own.budget)}
         log.warning(
             "trace.size is larger than trace.budget: a trace ends at the budget, unless size= is given", **sizes
         )

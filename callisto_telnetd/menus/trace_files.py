@@ -52,7 +52,10 @@ def _rows(captures: Captures, zone: tzinfo) -> list[tuple[dict[str, Any], Sequen
     rows: list[tuple[dict[str, Any], Sequence[str]]] = []
     for file in captures.folder.files():
         state = "running" if captures.runs(file) else captures.folder.state_of(file.name)
-        at = datetime.fromisoformat(file.started).replace(tzinfo=zone).isoformat()
+        try:
+            at = datetime.fromisoformat(file.started).replace(tzinfo=zone).isoformat()
+        except ValueError:  # a file of somebody else's, whose name only looks like a time
+            at = None
         data = {"file": file.name, "size_bytes": file.size_bytes, "at": at, "state": state}
         rows.append((data, (file.name, format_bytes(file.size_bytes), file.started, state)))
     return rows
@@ -60,12 +63,22 @@ def _rows(captures: Captures, zone: tzinfo) -> list[tuple[dict[str, Any], Sequen
 
 def tell_deleted(log: Log, presence: Presence, files: Sequence[DeletedFile]) -> None:
     """Log which files the budget has taken, and show a notice to those who made them."""
-    log.info("trace files deleted for the budget", files=", ".join(file.name for file in files))
-    for who in {file.who: None for file in files if file.who}:
-        names = [file.name for file in files if file.who == who]
-        more = [f"{len(names) - _MOST_NAMED} more"] if len(names) > _MOST_NAMED else []
-        told = listed([*names[:_MOST_NAMED], *more], "and")
-        presence.tell(who, f"{counted(len(names), 'trace file')} deleted, because trace.budget is used up: {told}")
+    for for_number, event, reason in (
+        (False, "trace files deleted for the budget", "trace.budget is used up"),
+        (True, "trace files deleted for their number", "there were more than trace.files"),
+    ):
+        gone = [file for file in files if file.for_number == for_number]
+        if gone:
+            log.info(event, files=", ".join(_first_of([file.name for file in gone], _MOST_LOGGED)))
+        for who in {file.who: None for file in gone if file.who}:
+            names = [file.name for file in gone if file.who == who]
+            told = listed(_first_of(names, _MOST_NAMED), "and")
+            presence.tell(who, f"{counted(len(names), 'trace file')} deleted, because {reason}: {told}")
+
+
+def _first_of(names: list[str], most: int) -> list[str]:
+    """Return the first names, and how many more there are."""
+    return [*names[:most], *([f"{len(names) - most} more"] if len(names) > most else [])]
 
 
 async def _named_or_newest(context: Context, words: Sequence[str]) -> str:
@@ -84,6 +97,7 @@ async def _named_or_newest(context: Context, words: Sequence[str]) -> str:
 
 _MOST_NAMED = 3
 """In a notice."""
+_MOST_LOGGED = 100
 _LONGEST_PAUSE_S = 60.0
 """Between two records that are shown again: a clock that was set forward would make one of years."""
 

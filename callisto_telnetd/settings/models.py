@@ -73,6 +73,7 @@ class TraceSettings(Section):
     size: Size = Field(10 << 20, ge=1 << 10, le=1 << 40, description="default bound of one capture, 1k to 1024G")
     free: Size = Field(16 << 20, ge=0, le=1 << 40, description="free disk below which captures stop, 0 to 1024G")
     budget: Size = Field(256 << 20, ge=1 << 20, le=1 << 40, description="size of all trace files, 1M to 1024G")
+    files: int = Field(10_000, ge=1000, le=1_000_000, description="number of all trace files, 1000 to 1000000")
     udp: ListenAddress | None = Field(
         None, description="address and port that take syslog by UDP, such as 127.0.0.1:514"
     )

@@ -146,6 +146,11 @@ class Capture:
         return min(self._taken_bytes, request.part_bytes * request.keep) if request.part_bytes else self._taken_bytes
 
     @property
+    def parts(self) -> int:
+        """How many files it has."""
+        return self._file.parts
+
+    @property
     def written(self) -> int:
         """Records on file."""
         return self._file.records

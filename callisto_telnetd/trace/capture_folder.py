@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from callisto_telnetd.errors import TraceError, UnknownTraceError, named, quoted
 from callisto_telnetd.trace.capture_file import FILE_NAME, JSON_SUFFIX, comment_line
@@ -20,6 +21,8 @@ _TAIL_BYTES = 1024
 _ENDS = {"ended: ": "ended", "continued in ": "continued"}
 _BY = re.compile(rb'^(?:; |\{"comment":")by ([!-~]{1,64}) from ', re.MULTILINE)
 _HEAD_BYTES = 4096
+_MOST_AT_ONCE = 1000
+"""Files that one look deletes: what captures wait to write comes between two of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,20 @@ class DeletedFile:
     name: str
     who: str
     """By whom it was made, as its header tells; blank where it does not."""
+    for_number: bool = False
+    """Whether it has gone because there were too many files, not because they were too large."""
+
+
+class Room(NamedTuple):
+    """What a look at the budget has found, and done."""
+
+    size_bytes: int
+    """Of the files that are left and count."""
+    files: int
+    """How many those are."""
+    deleted: list[DeletedFile]
+    unfinished: bool = False
+    """Whether more is to go at the next look, which is due at once."""
 
 
 class CaptureFolder:
@@ -121,36 +138,36 @@ class CaptureFolder:
             raise TraceError(f"{name} cannot be deleted: {error.strerror}") from None
 
     def make_room(
-        self, budget_bytes: int, running: Collection[str], spared: Collection[str] = ()
-    ) -> tuple[int, list[DeletedFile]]:
+        self, budget_bytes: int, most_files: int, running: Collection[str], spared: Collection[str] = ()
+    ) -> Room:
         """Delete the files written longest ago until the folder is within its budget.
 
         Args:
             budget_bytes: What all files may have together.
+            most_files: How many there may be.
             running: Stems of the captures that run; theirs stay.
             spared: Stems of captures whose files stay too, and do not count.
-
-        Returns:
-            The bytes that are left, and what was deleted.
 
         Raises:
             TraceError: the folder cannot be read.
         """
         files = [file for file in self.files() if file.stem not in spared]
-        size_bytes = sum(file.size_bytes for file in files)
-        deleted = []
+        size_bytes, count = sum(file.size_bytes for file in files), len(files)
+        deleted: list[DeletedFile] = []
         for file in sorted(files, key=lambda file: file.changed_at):
-            if size_bytes <= budget_bytes:
+            if size_bytes <= budget_bytes and count <= most_files:
                 break
+            if len(deleted) == _MOST_AT_ONCE:
+                return Room(size_bytes, count, deleted, unfinished=True)
             if file.stem not in running:
                 who = self._maker_of(file.name)
                 try:
                     (self.path / file.name).unlink()
                 except OSError:
                     continue
-                size_bytes -= file.size_bytes
-                deleted.append(DeletedFile(file.name, who))
-        return size_bytes, deleted
+                deleted.append(DeletedFile(file.name, who, for_number=size_bytes <= budget_bytes))
+                size_bytes, count = size_bytes - file.size_bytes, count - 1
+        return Room(size_bytes, count, deleted)
 
     def _maker_of(self, name: str) -> str:
         try:

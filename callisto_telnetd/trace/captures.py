@@ -43,7 +43,7 @@ _CLOSE_S = 2.0
 class Captures:
     """All captures: those that run, and the folder."""
 
-    def __init__(self, hub: Hub, folder: Path, *, free_bytes: int, budget_bytes: int) -> None:
+    def __init__(self, hub: Hub, folder: Path, *, free_bytes: int, budget_bytes: int, most_files: int = 10_000) -> None:
         """Begin with none.
 
         Args:
@@ -51,11 +51,13 @@ class Captures:
             folder: Where the files go.
             free_bytes: Of disk, below which no capture starts and those that run stop.
             budget_bytes: What all files may have together.
+            most_files: How many there may be; running captures alone must not need more.
         """
         self._hub = hub
         self.folder = CaptureFolder(folder)
         self._free_bytes = free_bytes
         self.budget_bytes = budget_bytes
+        self.most_files = most_files
         self.writer = Writer(lambda full: hub.hold_back(full=full), self._note_written)
         self._running: dict[str, Capture] = {}
         self._open_stems: set[str] = set()
@@ -187,7 +189,8 @@ class Captures:
         """While captures run, and once more behind the last, keep the folder within its budget."""
         while True:
             try:
-                await self._keep_budget()
+                while await self._keep_budget():
+                    pass
             except TraceError as error:  # without its folder none can go on; any other trouble may pass
                 is_there = await self.writer.call(self.folder.path.is_dir)
                 for capture in () if is_there else self.running:
@@ -201,18 +204,28 @@ class Captures:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._grown.wait(), _LOOK_S)
 
-    async def _keep_budget(self) -> None:
+    async def _keep_budget(self) -> bool:
+        """Look at the folder once; return whether more is to go than one look takes."""
         now = asyncio.get_running_loop().time()
         spared = {self._spared} if now < self._spared_until else frozenset[str]()
         most = self.budget_bytes + _TRAILER_BYTES
-        size, deleted = await self.writer.call(lambda: self.folder.make_room(most, self._open_stems, spared))
-        if deleted:
-            self.deleted += len(deleted)
-            self.on_deleted(deleted)
-        if size > most and self._running:
-            largest = max(self.running, key=lambda capture: capture.kept_bytes)
-            self._spared, self._spared_until = largest.stem, now + _SPARED_S
-            largest.stop(f"the budget of all trace files, {format_bytes(self.budget_bytes)}, is used up", Ending.DISK)
+        room = await self.writer.call(lambda: self.folder.make_room(most, self.most_files, self._open_stems, spared))
+        if room.deleted:
+            self.deleted += len(room.deleted)
+            self.on_deleted(room.deleted)
+        if room.unfinished or not self._running:
+            return room.unfinished
+        ending, reason = None, ""
+        if room.size_bytes > most:
+            ending = max(self.running, key=lambda capture: capture.kept_bytes)
+            reason = f"the budget of all trace files, {format_bytes(self.budget_bytes)}, is used up"
+        elif room.files > self.most_files:
+            ending = max(self.running, key=lambda capture: capture.parts)
+            reason = f"there are as many trace files as there may be, {self.most_files:,}"
+        if ending is not None:
+            self._spared, self._spared_until = ending.stem, now + _SPARED_S
+            ending.stop(reason, Ending.DISK)
+        return False
 
     # By name
 

@@ -380,6 +380,7 @@ def test_the_figures_are_data(run: Run, own_server: Server) -> None:
         ('metrics = "127.0.0.1:99999"', {}, "trace.metrics: '127.0.0.1:99999' is not allowed"),
         ('metrics = "[::1]"', {}, "such as 127.0.0.1:9464"),
         ("budget = 1024", {}, "trace.budget: '1024' is not allowed; allowed: size of all trace files, 1M to 1024G"),
+        ("files = 10", {}, "trace.files: '10' is not allowed; allowed: number of all trace files, 1000 to 1000000"),
         ("", {"CALLISTO_TRACE__UDP": "nowhere"}, "environment: trace.udp: 'nowhere' is not allowed"),
         ("", {"CALLISTO_TRACE__COLOUR": "red"}, "environment: 'trace.colour' is no setting"),
     ],

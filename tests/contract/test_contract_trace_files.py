@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import time
 
 import pytest
 
-from tests.conftest import Peer, Server, StartServer
+from tests.conftest import NAME, Peer, Server, StartServer
 from tests.contract.conftest import RECORD, Saved, Sender, begin, lines_of, said, started
 from tests.hostile.tracing import wait_shown
 
@@ -71,7 +72,7 @@ def test_a_small_budget_and_files_that_are_not_named(start: StartServer) -> None
 
     A file that has reached the budget stays; the one that goes for the next is told to whoever made it.
     """
-    server = start('[trace]\nbudget = "1M"\n')
+    server = start('[trace]\nbudget = "1M"\nfiles = 1000\n')
     peer = server.log_in()
     assert "WARNING trace.size is larger than trace.budget: a trace ends at the budget" in server.log()
     nothing = [peer.run(f"trace {words}")[-1] for words in ("show", "export", "play", "stop", "attach")]
@@ -102,6 +103,18 @@ def test_a_small_budget_and_files_that_are_not_named(start: StartServer) -> None
     peer.run(f"trace stop {only}")
     assert Saved.parse(peer.run("trace stop")[-1]).file == second
     sender.close()
+
+    assert peer.run(f"trace delete {files[1]} yes")[-1] == f"OK {files[1]} deleted"  # it fills the budget
+    for number in range(1010):
+        (server.data / "trace" / f"20200101-{number:06}-bob.log").write_text(f"; by {NAME} from x (telnet)\n")
+        os.utime(server.data / "trace" / f"20200101-{number:06}-bob.log", (number, number))
+    gone = len(list((server.data / "trace").iterdir())) + 1 - 1000
+    started(peer, "note=x")
+    # Their names need not be times of a clock: whoever has put them there is no reason to list none.
+    told = f"Notice: {gone} trace files deleted, because there were more than trace.files: 20200101-000000-bob.log, "
+    wait_shown(peer, "whoami", told)
+    assert len(peer.run("trace list")) == 1000 + 1
+    assert "trace files deleted for their number files=20200101-000000-bob.log," in server.log().replace('"', "")
 
 
 def test_export_in_three_forms(peer: Peer, web: Sender, tracing: Server, taken: Saved) -> None:

@@ -186,10 +186,13 @@ def test_the_files_written_longest_ago_go_first(captures: CaptureFolder, folder:
     for number, name in enumerate(["20261103-000000-c.log", "20261101-000000-a.log", "20261102-000000-b.jsonl"]):
         make(folder, name, 100, 1000.0 + number)
 
-    assert captures.make_room(300, ()) == (300, [])
-    assert captures.make_room(299, ()) == (200, [DeletedFile("20261103-000000-c.log", "")])
-    size, deleted = captures.make_room(0, ())
-    assert (size, [file.name for file in deleted]) == (0, ["20261101-000000-a.log", "20261102-000000-b.jsonl"])
+    assert captures.make_room(300, 3, ()) == (300, 3, [], False)
+    assert captures.make_room(299, 3, ()) == (200, 2, [DeletedFile("20261103-000000-c.log", "")], False)
+    room = captures.make_room(0, 3, ())
+    assert (room.size_bytes, [file.name for file in room.deleted]) == (
+        0,
+        ["20261101-000000-a.log", "20261102-000000-b.jsonl"],
+    )
     assert captures.files() == []
 
 
@@ -213,7 +216,7 @@ def test_who_made_a_deleted_file_is_read_from_its_header(
     """Whichever form the file has; one without such a line was nobody's."""
     (folder / name).write_bytes(data)
 
-    assert captures.make_room(0, ()) == (0, [DeletedFile(name, who)])
+    assert captures.make_room(0, 3, ()) == (0, 0, [DeletedFile(name, who)], False)
 
 
 def test_no_file_of_a_running_capture_goes(captures: CaptureFolder, folder: Path) -> None:
@@ -224,9 +227,25 @@ def test_no_file_of_a_running_capture_goes(captures: CaptureFolder, folder: Path
     make(folder, "20261103-000000-new.log", 10, 4.0)
 
     running = {"20261101-000000-run"}
-    assert captures.make_room(2010, running) == (2010, [DeletedFile("20261102-000000-old.log", "")])
-    assert captures.make_room(100, running) == (2000, [DeletedFile("20261103-000000-new.log", "")])
+    assert captures.make_room(2010, 9, running) == (2010, 3, [DeletedFile("20261102-000000-old.log", "")], False)
+    assert captures.make_room(100, 9, running) == (2000, 2, [DeletedFile("20261103-000000-new.log", "")], False)
     assert len(captures.files()) == 2
+
+
+def test_their_number_has_a_bound_beside_their_bytes(captures: CaptureFolder, folder: Path) -> None:
+    """The oldest go where there are too many, none of a running capture, and no more than a thousand at one look."""
+    for number in range(1203):
+        make(folder, f"20261101-{number // 60:04d}{number % 60:02d}-a.log", 1, float(number))
+
+    first = captures.make_room(1 << 30, 201, {"20261101-000001-a"})
+    assert (first.size_bytes, first.files, len(first.deleted), first.unfinished) == (203, 203, 1000, True)
+    assert first.deleted[:2] == [
+        DeletedFile("20261101-000000-a.log", "", for_number=True),
+        DeletedFile("20261101-000002-a.log", "", for_number=True),
+    ]
+    second = captures.make_room(1 << 30, 201, {"20261101-000001-a"})
+    assert (second.files, len(second.deleted), second.unfinished) == (201, 2, False)
+    assert captures.files()[0].name == "20261101-000001-a.log"
 
 
 def test_what_is_no_capture_counts_for_nothing(captures: CaptureFolder, folder: Path) -> None:
@@ -234,5 +253,5 @@ def test_what_is_no_capture_counts_for_nothing(captures: CaptureFolder, folder: 
     make(folder, "notes.txt", 10_000)
     make(folder, NAME, 10)
 
-    assert captures.make_room(100, ()) == (10, [])
+    assert captures.make_room(100, 1, ()) == (10, 1, [], False)
     assert (folder / "notes.txt").exists()

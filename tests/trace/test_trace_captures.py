@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -935,6 +936,44 @@ async def test_the_oldest_files_go_for_what_is_new(hub: Hub, folder: Path, momen
     assert [file.name for file in captures.folder.files()] == ["20250103-000000-old.log", NAME]
     assert captures.deleted == 3
     assert capture.running
+    await captures.close()
+
+
+async def test_the_oldest_files_go_where_there_are_too_many(hub: Hub, folder: Path, moment: FakeMoment) -> None:
+    """The number of files has a bound of its own, kept and told as that of their bytes."""
+    captures = Captures(hub, folder, free_bytes=0, budget_bytes=1 << 30, most_files=3)
+    told: list[list[DeletedFile]] = []
+    captures.on_deleted = told.append
+    for number in range(5):
+        (folder / f"2025010{number}-000000-old.log").write_bytes(b"; by bob from ::1 (telnet)\n")
+        os.utime(folder / f"2025010{number}-000000-old.log", (number, number))
+    capture = await captures.start(CaptureRequest("ada"), HEADER)
+    await look_at_budget(captures, moment)
+
+    assert [file for files in told for file in files] == [
+        DeletedFile(f"2025010{number}-000000-old.log", "bob", for_number=True) for number in range(3)
+    ]
+    assert [file.name for file in captures.folder.files()][2:] == [NAME]
+    assert (captures.deleted, capture.running) == (3, True)
+    await captures.close()
+
+
+async def test_the_running_capture_of_most_files_ends_where_nothing_else_is_left(
+    hub: Hub, folder: Path, moment: FakeMoment
+) -> None:
+    """Where those that run have more files than there may be, the one with the most of them ends, and says why."""
+    captures = Captures(hub, folder, free_bytes=0, budget_bytes=1 << 30, most_files=3)
+    few = await captures.start(CaptureRequest("bob"), HEADER)
+    many = await captures.start(CaptureRequest("ada", part_bytes=1000, keep=10), HEADER)
+    for _ in range(4):
+        say(hub, "x" * 800)
+    hub.hand_on()
+    await captures.writer.flush()
+    await look_at_budget(captures, moment)
+
+    summary = await many.closed
+    assert summary.reason == "there are as many trace files as there may be, 3"
+    assert few.running
     await captures.close()
 
 
