@@ -127,7 +127,9 @@ def make_recipe(name: str, settings: ServiceSettings, variable: Text, data: Path
 def web_server_words(settings: ServiceSettings, data: Path) -> tuple[str, ...]:
     """Return the command of the web server that comes with the package; it stops by itself when the server is gone."""
     place = ("--data", str(data), "--host", str(settings.host), "--port", str(settings.port))
-    return (*module_command("callisto_telnetd.web", *place, "--with-parent"),)
+    names = (f"--name={name}" for name in settings.names)
+    proxies = (f"--proxy={network}" for network in settings.proxies)
+    return (*module_command("callisto_telnetd.web", *place, *names, *proxies, "--with-parent"),)
 
 
 def _account(user: str | None) -> tuple[Account | None, dict[str, str]]:

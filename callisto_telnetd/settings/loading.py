@@ -82,7 +82,7 @@ def _check_services(place: str, services: object) -> None:
             )
         if not isinstance(values, Mapping):
             continue
-        for key in ("host", "port") if name != WEB_SERVER else ():
+        for key in ("host", "port", "names", "proxies") if name != WEB_SERVER else ():
             if key in values:
                 raise SettingsError(f"{place}: services.{name}.{key} is no setting; allowed: in services.{WEB_SERVER}")
 

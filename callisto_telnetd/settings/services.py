@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from callisto_telnetd.settings.fields import OneLine, Section
+from callisto_telnetd.settings.fields import Network, OneLine, Section, split_words
 
 _VARIABLE_OF_ENVIRONMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
 _MEMORY_PART = re.compile(r"(?:[0-9]{1,15}|\{[A-Za-z][A-Za-z0-9_]{0,63}\})[kKmMgG]?", re.ASCII)
+_HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?", re.ASCII)
 WEB_SERVER, COC_PROXY = "web-server", "coc-proxy"
 BUILT_IN_SERVICES: Mapping[str, Mapping[str, Any]] = {
     WEB_SERVER: {"plan": "gWebServerRestart", "repair": "stop", "host": "127.0.0.1", "port": 80},
@@ -65,6 +67,13 @@ def _http_url(value: str) -> str:
     return value
 
 
+def _host_name(value: str) -> str:
+    if _HOST_NAME.fullmatch(value):
+        return value
+    return str(ip_address(value.removeprefix("[").removesuffix("]")))  # an IPv6 address; raises ValueError
+
+
+HostName = Annotated[str, AfterValidator(_host_name)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words), AfterValidator(_plain_words)]
 
 
@@ -113,3 +122,9 @@ class ServiceSettings(Section):
         None, min_length=1, max_length=255, description="address that the web server listens on"
     )
     port: int | None = Field(None, ge=0, le=65535, description="TCP port of the web server, 0 to 65535")
+    names: Annotated[tuple[HostName, ...], BeforeValidator(split_words)] = Field(
+        (), max_length=256, description="names or addresses, without a port, by which browsers ask for the web server"
+    )
+    proxies: Annotated[tuple[Network, ...], BeforeValidator(split_words)] = Field(
+        (), max_length=256, description="addresses or networks of proxies whose X-Forwarded headers are believed"
+    )

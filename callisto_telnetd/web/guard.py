@@ -1,7 +1,9 @@
 """What every request and every answer goes through, and where unexpected errors become answers.
 
 Rules:
-* ``Host`` is there and is a host; HTTP/1.0, as monitors speak it, may be without one (RFC 9112, section 3.2).
+* ``Host`` is there, is a host, and is this web server (``hosts.py``); HTTP/1.0, as monitors speak it, may be without
+  one (RFC 9112, section 3.2).
+* Where a proxy is believed (``proxies.py``), a request is its browser's from here on.
 * A request that may change something comes from a page of this server: browsers say so in ``Sec-Fetch-Site`` and in
   ``Origin``, which is then the ``Host``. Each of them that is there must say so, once; one without either is refused.
 * Every answer forbids scripts, frames, foreign hosts and guesses of its type; caches keep the style sheet alone.
@@ -20,6 +22,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from callisto_telnetd.web.hosts import Hosts
+from callisto_telnetd.web.proxies import ForwardedError, Proxies
 
 LOG = logging.getLogger("callisto.web")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -73,8 +78,23 @@ def refusal_of(method: str, headers: Headers, version: str = "1.1") -> str:
 class Guard:
     """The outermost layer of the application."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, hosts: Hosts, proxies: Proxies) -> None:
         self._app = app
+        self._hosts = hosts
+        self._proxies = proxies
+
+    def _refusal_of(self, scope: Scope) -> str:
+        """Put the browser's address into the scope, and return why its request is refused; empty where it is not."""
+        try:
+            self._proxies.settle(scope)
+        except ForwardedError as error:
+            return f"400 {error}"
+        headers = Headers(scope=scope)
+        refusal = refusal_of(scope["method"], headers, scope["http_version"])
+        host = headers.get("host")
+        if not refusal and host is not None and not self._hosts.have(host):
+            return "421 the Host of the request is no name of this web server; services.web-server.names has its names"
+        return refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -92,7 +112,7 @@ class Guard:
             await send(message)
 
         try:
-            if refusal := refusal_of(scope["method"], Headers(scope=scope), scope["http_version"]):
+            if refusal := self._refusal_of(scope):
                 response = PlainTextResponse(f"Error: {refusal[4:]}\n", int(refusal[:3]))
                 await response(scope, receive, send_guarded)
                 return

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +25,9 @@ from callisto_telnetd.web import health, login, pages
 from callisto_telnetd.web.appliance import Appliance
 from callisto_telnetd.web.framing import MAX_HEAD_BYTES
 from callisto_telnetd.web.guard import Guard
+from callisto_telnetd.web.hosts import Hosts
 from callisto_telnetd.web.protocol import KEEP_ALIVE_S, BoundedProtocol, ConnectionPlaces
+from callisto_telnetd.web.proxies import Network, Proxies
 from callisto_telnetd.web.sessions import WebSessions
 
 _STOP_S = 1
@@ -37,11 +39,11 @@ _HOST, _PORT = "services.web-server.host, or --host", "services.web-server.port,
 _SEVERITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 
 
-def application(control_socket: Path) -> Starlette:
-    """Return the application of the appliance behind that socket."""
+def application(control_socket: Path, names: Sequence[str] = (), proxies: Sequence[Network] = ()) -> Starlette:
+    """Return the application of the appliance behind that socket, under the names, for browsers behind the proxies."""
     app = Starlette(
         routes=[*login.ROUTES, *health.ROUTES, *pages.ROUTES],
-        middleware=[Middleware(Guard)],
+        middleware=[Middleware(Guard, Hosts(names), Proxies(proxies))],
         exception_handlers={HTTPException: pages.show_fault, NoServerError: pages.show_absence},
     )
     app.router.redirect_slashes = False  # the redirection would name whatever host the request names
@@ -168,8 +170,24 @@ def _open_log() -> None:
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of every request that is none
 
 
-def serve(data: Path, host: str, port: int, *, parent: int | None = None) -> None:
+def serve(
+    data: Path,
+    host: str,
+    port: int,
+    *,
+    names: Sequence[str] = (),
+    proxies: Sequence[Network] = (),
+    parent: int | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT, or until ``parent`` is not the parent of this process any more.
+
+    Args:
+        data: The data folder of the server that is asked.
+        host: Where to listen; also a name of this web server.
+        port: 0 takes a free one.
+        names: Further names of this web server.
+        proxies: Whose word is taken for the address and the scheme of a browser.
+        parent: A process that it ends with.
 
     Raises:
         ListenError: the port cannot be had.
@@ -178,7 +196,7 @@ def serve(data: Path, host: str, port: int, *, parent: int | None = None) -> Non
     sockets = bind(host, port)
     places = ConnectionPlaces()
     config = uvicorn.Config(
-        application(data / "run" / "control.sock"),
+        application(data / "run" / "control.sock", (*names, host), proxies),
         loop="asyncio",
         http=partial(BoundedProtocol, places),  # type: ignore[arg-type] # called with uvicorn's keywords, like a class
         ws="none",

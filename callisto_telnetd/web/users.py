@@ -28,7 +28,7 @@ class Visit:
 
 
 def source_of(request: Request) -> str:
-    """Return the browser's address; no header counts, for anybody can write one."""
+    """Return the browser's address: that of its connection, or what a proxy says that is believed."""
     return request.client.host if request.client else "127.0.0.1"
 
 

@@ -4,6 +4,7 @@ import json
 import re
 import select
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -130,9 +131,28 @@ def test_information_shows_the_services(box: Server) -> None:
     assert any(re.fullmatch(r"ticker: pid \d+, running, .+, up \d+ s", line) for line in lines)
 
 
+def _status(address: str, host: str) -> int:
+    """Return the status of the style sheet where it is asked for by that name."""
+    asked = urllib.request.Request(f"{address}static/callisto.css", headers={"Host": host})
+    try:
+        with urllib.request.urlopen(asked, timeout=DEADLINE_S) as page:
+            return int(page.status)
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code
+
+
 def test_the_web_server_may_take_a_free_port(start: StartServer) -> None:
-    """A line on stdout and the lists say which one; a restart keeps it, and asks where people are on by the web."""
-    own = {"CALLISTO_SERVICES__WEB_SERVER__ENABLED": "true", "CALLISTO_SERVICES__WEB_SERVER__PORT": "0"}
+    """A line on stdout and the lists say which one; a restart keeps it, and asks where people are on by the web.
+
+    Its names and proxies are those of the settings, and the appliance's own name.
+    """
+    own = {
+        "CALLISTO_SERVICES__WEB_SERVER__ENABLED": "true",
+        "CALLISTO_SERVICES__WEB_SERVER__PORT": "0",
+        "CALLISTO_SERVICES__WEB_SERVER__NAMES": "pbx.example.com, [2001:db8::1]",
+        "CALLISTO_SERVICES__WEB_SERVER__PROXIES": "192.0.2.0/24,127.0.0.1",
+    }
     server = start(environment=own, listeners=2)
     match = re.fullmatch(
         r"callisto-telnetd: web listening on (http://127\.0\.0\.1:[1-9][0-9]*/)", server.ready_lines[1]
@@ -141,10 +161,15 @@ def test_the_web_server_may_take_a_free_port(start: StartServer) -> None:
     address = match[1]
     peer = server.log_in()
     form = urllib.parse.urlencode({"name": NAME, "password": PASSWORD}).encode()
-    log_in = urllib.request.Request(f"{address}login", form, {"Origin": address.rstrip("/")})
+    said = {"Origin": address.rstrip("/"), "X-Forwarded-For": "6.6.6.6, 2001:db8::7, 192.0.2.1"}
+    log_in = urllib.request.Request(f"{address}login", form, said)
     with urllib.request.urlopen(log_in, timeout=DEADLINE_S) as page:
         assert page.status == 200
-    assert peer.run("sessions")[-1] == "OK 2 sessions"
+    listed = peer.run("sessions")
+    assert listed[-1] == "OK 2 sessions"
+    assert any(f"{NAME} from 2001:db8::7 (web) since " in line for line in listed)
+    assert [_status(address, name) for name in ("callisto", "PBX.example.com:80", "[2001:db8::1]")] == [200] * 3
+    assert _status(address, "evil.example") == 421
     peer.send("services stop web-server\r\n").expect(b"Stop web-server and end the web sessions of admin [y/N]: ")
     assert peer.send("n\r\n").answer() == ["OK nothing was changed"]
     unasked = server.command("services", "restart", "web-server")
@@ -218,6 +243,22 @@ def test_a_server_with_stubborn_services_stops_in_time(start: StartServer) -> No
         ("[services.x]\ncommand = 'a {gNone}'", "services.x.command: no variable named 'gNone'; allowed: names of"),
         ("[services.x]\ncommand = 'a'\nplan = 'gWebTimeout'", "services.x.plan: 'gWebTimeout' holds no restart plan"),
         ("[services.x]\ncommand = 'a'\nport = 1", "services.x.port is no setting; allowed: in services.web-server"),
+        (
+            "[services.x]\ncommand = 'a'\nproxies = []",
+            "services.x.proxies is no setting; allowed: in services.web",
+        ),
+        (
+            "[services.web-server]\nproxies = ['proxy']",
+            "services.web-server.proxies: 'proxy' is not allowed; allowed",
+        ),
+        (
+            "[services.web-server]\nproxies = ['10.0.0.1/8']",
+            "services.web-server.proxies: '10.0.0.1/8' is not allowed",
+        ),
+        (
+            "[services.web-server]\nnames = ['a:80']",
+            "services.web-server.names: 'a:80' is not allowed; allowed: names",
+        ),
         ("[services.x]\ncommand = 'a'\nmemory = 'much'", "services.x.memory: 'much' is not allowed; allowed: a size"),
         ("[services.x]", "services.x.command is missing: the words of its program, or enabled = false"),
         ('[services.x]\ncommand = "a \'b"', 'services.x.command: "a \'b" is not allowed; allowed: a list of words'),

@@ -2,21 +2,68 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import socket
+import socketserver
+import threading
 from collections.abc import Iterator
+from urllib.parse import urlencode
 
 import pytest
 
 from callisto_telnetd.web.guard import HEADERS
-from tests.conftest import DEADLINE_S, Server
-from tests.web.conftest import Web, webs
+from tests.conftest import DEADLINE_S, NAME, PASSWORD, Server
+from tests.web.conftest import Answer, Browser, Web, webs
+
+TRUSTED = "127.0.0.53"
+"""The address of the proxy that is believed."""
+
+
+class _Passing(socketserver.StreamRequestHandler):
+    """Passes one request on with what a proxy adds, and the answer back."""
+
+    def handle(self) -> None:
+        lines = [line for line in iter(self.rfile.readline, b"\r\n") if not line.lower().startswith(b"connection:")]
+        length = next((int(line[15:]) for line in lines if line.lower().startswith(b"content-length:")), 0)
+        body = self.rfile.read(length)
+        added = b"X-Forwarded-For: " + self.client_address[0].encode() + b"\r\n"
+        added += b"X-Forwarded-Proto: https\r\nConnection: close\r\n\r\n"
+        server = self.server
+        assert isinstance(server, _Proxy)
+        with socket.create_connection(server.site, DEADLINE_S, source_address=(server.own_address, 0)) as site:
+            site.sendall(b"".join(lines) + added + body)
+            while piece := site.recv(65536):
+                self.wfile.write(piece)
+
+
+class _Proxy(socketserver.ThreadingTCPServer):
+    """A small proxy that ends TLS, as far as its headers tell; it asks from its own address."""
+
+    def __init__(self, site: tuple[str, int], own_address: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Passing)
+        self.site = site
+        self.own_address = own_address
+
+
+@contextlib.contextmanager
+def _proxy(web: Web, own_address: str = TRUSTED) -> Iterator[int]:
+    """Give the port of a proxy that asks the web server from an address."""
+    with _Proxy(("127.0.0.1", web.port), own_address) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield proxy.server_address[1]
+        finally:
+            proxy.shutdown()
+            thread.join()
 
 
 @pytest.fixture(scope="module")
 def site(module_server: Server) -> Iterator[Web]:
-    """One web server beside the module's server."""
+    """One web server beside the module's server: it believes one proxy, and has a name."""
     with webs() as start:
-        yield start(module_server.data)
+        yield start(module_server.data, f"--proxy={TRUSTED}", "--name=pbx.example.com")
 
 
 def _exchange(web: Web, data: bytes, source: str = "127.0.0.1") -> bytes:
@@ -146,3 +193,96 @@ def test_a_head_may_have_eight_kib(site: Web) -> None:
     answer = _exchange(site, head + b"X: " + b"y" * (8192 - len(head) - 7) + b"\r\n\r\n")
 
     assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+PUBLIC = {"Host": "pbx.example.com", "Origin": "https://pbx.example.com"}
+
+
+def _fail(browser: Browser, times: int, **headers: str) -> Answer:
+    """Log in with a wrong password that often, and return the last answer."""
+    answers = [browser.log_in(password="wrong", headers=PUBLIC | headers) for _ in range(times)]
+    return answers[-1]
+
+
+def test_behind_a_proxy_each_browser_is_its_own_source(site: Web, module_server: Server) -> None:
+    """Whoever guesses through the proxy shuts out himself: no other browser, not the proxy, nobody at Telnet."""
+    with _proxy(site) as port:
+        guesser, visitor = Browser(port, "127.0.0.61"), Browser(port, "127.0.0.62")
+        shut_out = _fail(guesser, 6)
+        # A guesser cannot put another address before his own, neither to be free again nor to have that one shut out.
+        still = _fail(guesser, 1, **{"X-Forwarded-For": "127.0.0.62"})
+        entered = visitor.log_in(headers=PUBLIC)
+        page = visitor.ask("GET", "/", headers=PUBLIC)
+        left = visitor.ask("POST", "/logout", body="", headers=PUBLIC)
+        refused = module_server.connect(source="127.0.0.61").expect_closed()
+
+    assert (shut_out.status, still.status) == (429, 429)
+    assert b"Too many failures. Try again in " in refused
+    assert entered.status == 303
+    assert all("; secure" in each.headers["Set-Cookie"].lower() for each in (entered, left))
+    assert "from 127.0.0.62</p>" in page.text
+    assert module_server.log_in(source=TRUSTED).run("whoami")[-1].startswith("OK")
+    audit = json.loads(module_server.command("audit", "100", "--json").stdout)
+    sources = {each["source"] for each in audit if each["door"] == "web"}
+    assert {"127.0.0.61", "127.0.0.62"} <= sources
+    assert TRUSTED not in sources
+
+
+def test_only_the_named_proxy_is_believed(site: Web) -> None:
+    """From any other address the same headers are nothing: failures fall on the connection, no cookie is Secure."""
+    with _proxy(site, "127.0.0.63") as port:
+        assert _fail(Browser(port, "127.0.0.64"), 6).status == 429
+        assert _fail(Browser(port, "127.0.0.65"), 1).status == 429
+    forger = site.browser("127.0.0.66")
+    entered = forger.log_in(headers=PUBLIC | {"X-Forwarded-For": "127.0.0.63", "X-Forwarded-Proto": "https"})
+
+    assert entered.status == 303, "an address that somebody writes was shut out"
+    assert "secure" not in entered.headers["Set-Cookie"].lower()
+
+
+def test_what_the_proxy_says_in_other_words_is_refused(site: Web) -> None:
+    """A proxy whose headers are not understood gets 400, with all headers: nobody is taken for somebody else."""
+    for said in (b"X-Forwarded-For: unknown", b"X-Forwarded-Proto: https, http"):
+        answer = _exchange(site, HEALTH[:-2] + said + b"\r\nConnection: close\r\n\r\n", TRUSTED)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        _require_headers(answer)
+
+
+def test_a_page_of_another_name_gets_nothing_and_locks_nobody(site: Web) -> None:
+    """A page whose name was made to lead here is told no product, logs nobody in, and no failure of it counts."""
+    rebound = {"Host": f"evil.example:{site.port}", "Origin": f"http://evil.example:{site.port}"}
+    victim = site.browser("127.0.0.67")
+    answers = [victim.ask("GET", path, headers=rebound) for path in ("/", "/health", "/static/callisto.css")]
+    answers += [victim.log_in(password="wrong", headers=rebound | {"Sec-Fetch-Site": "same-origin"}) for _ in range(12)]
+    answers.append(victim.log_in(headers=rebound))
+
+    assert {each.status for each in answers} == {421}
+    assert not any("allisto" in each.text or "Set-Cookie" in each.headers for each in answers)
+    assert victim.log_in().status == 303
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "none", "Origin": "http://evil.example"},
+        {"Sec-Fetch-Site": "same-origin", "Origin": "http://evil.example"},
+        {"Sec-Fetch-Site": "same-origin", "Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+)
+def test_a_foreign_origin_is_refused_whatever_else_is_said(site: Web, headers: dict[str, str]) -> None:
+    """The right password from a foreign page logs nobody in."""
+    assert site.browser().log_in(headers=headers).status == 403
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_two_origins_are_refused(site: Web, order: int) -> None:
+    """The right password is not looked at, whichever of the two is ours."""
+    origins = [b"Origin: http://localhost\r\n", b"Origin: http://evil.example\r\n"][::order]
+    form = urlencode({"name": NAME, "password": PASSWORD}).encode()
+    head = b"POST /login HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + b"".join(origins)
+    head += b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n" % len(form)
+    answer = _exchange(site, head + form)
+
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    assert b"et-cookie" not in answer.lower()

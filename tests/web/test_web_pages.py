@@ -338,9 +338,9 @@ def test_a_signal_ends_it_within_two_seconds(web_server: Server, start_web: Star
         socket.create_connection(("127.0.0.1", web.port)) as body,
     ):
         half.sendall(b"GET / HT")
-        head = b"POST /login HTTP/1.1\r\nHost: a\r\nOrigin: http://a\r\nContent-Length: 9\r\n"
+        head = b"POST /login HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nContent-Length: 9\r\n"
         body.sendall(head + b"Content-Type: application/x-www-form-urlencoded\r\n\r\nname")
-        idle.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+        idle.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert idle.recv(100)
 
         assert web.stop(number, deadline_s=2.0) == 0
@@ -353,7 +353,7 @@ def test_it_ends_at_once_where_nothing_is_on_its_way(web_server: Server, start_w
         web = start_web(web_server.data)
         assert web.process.stdout is not None
         with socket.create_connection(("127.0.0.1", web.port)) as idle:
-            idle.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+            idle.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert idle.recv(4096)
             begun = time.monotonic()
             web.process.send_signal(signal.SIGTERM)

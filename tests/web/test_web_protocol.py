@@ -19,7 +19,9 @@ from uvicorn.server import ServerState
 from callisto_telnetd.web import protocol
 from callisto_telnetd.web.framing import MAX_HEAD_BYTES
 from callisto_telnetd.web.guard import HEADERS, Guard
+from callisto_telnetd.web.hosts import Hosts
 from callisto_telnetd.web.protocol import BoundedProtocol, ConnectionPlaces, place_source
+from callisto_telnetd.web.proxies import Proxies
 from tests.conftest import DEADLINE_S
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -187,7 +189,7 @@ async def test_a_page_that_is_cut_off_is_told_with_all_headers() -> None:
         sent.append(message)
 
     scope = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/", "headers": [(b"host", b"localhost")]}
-    page = asyncio.ensure_future(Guard(wait)(scope, receive, send))
+    page = asyncio.ensure_future(Guard(wait, Hosts(), Proxies())(scope, receive, send))
     await asyncio.sleep(0)
     page.cancel()
     await asyncio.wait([page])

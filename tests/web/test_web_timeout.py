@@ -22,7 +22,11 @@ class Clock:
 
 async def _ask(app: Starlette, method: str, path: str, body: str = "", cookie: str = "") -> tuple[int, str, str]:
     """Return status, text, and the cookie that was given."""
-    headers = [(b"host", b"a"), (b"origin", b"http://a"), (b"content-type", b"application/x-www-form-urlencoded")]
+    headers = [
+        (b"host", b"localhost"),
+        (b"origin", b"http://localhost"),
+        (b"content-type", b"application/x-www-form-urlencoded"),
+    ]
     if cookie:
         headers.append((b"cookie", cookie.encode()))
     sent: list[Message] = []
