@@ -170,6 +170,7 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
                 ready(f"callisto-telnetd: syslog listening on {each.address} (UDP)")
         stack.push_async_callback(parts.supervisor.close)
         await parts.supervisor.open(partial(_tell_web, parts.log, ready))
+        parts.web_ends.start()
         stack.push_async_callback(parts.repairs.close)  # before the services: it would start them again
         stack.push_async_callback(parts.restores.close)
         _notify("READY=1")

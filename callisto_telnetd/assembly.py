@@ -14,6 +14,7 @@ from callisto_telnetd.accounts.audit import Audit
 from callisto_telnetd.accounts.gatekeeper import Gatekeeper
 from callisto_telnetd.accounts.passwords import PasswordHashes
 from callisto_telnetd.accounts.presence import Presence
+from callisto_telnetd.accounts.web_ends import WebEnds
 from callisto_telnetd.clock import Clock, ClockState
 from callisto_telnetd.db.folder import DataFolder, FolderLock
 from callisto_telnetd.db.media import Media
@@ -42,6 +43,7 @@ from callisto_telnetd.maintenance.workshop import Workshop
 from callisto_telnetd.menus.context import Identity, Parts
 from callisto_telnetd.menus.date import CLOCK_STATE
 from callisto_telnetd.menus.trace_files import tell_deleted
+from callisto_telnetd.menus.web_door import WEB_TIMEOUT
 from callisto_telnetd.quantities import format_bytes
 from callisto_telnetd.record_rate import RecordRate
 from callisto_telnetd.services.processes import ProcessTable
@@ -148,6 +150,7 @@ async def open_parts(
             data=folder.path,
             tell=presence.notify_all,
         )
+        web_ends = _make_web_ends(stack, presence=presence, audit=audit, variables=variables, supervisor=supervisor)
         jobs = [check_job(settings, self_check), *restart_jobs(settings, variables, supervisor)]
         schedule = await _open_schedule(
             jobs, store, stack, variables=variables, clock=clock, presence=presence, log=log
@@ -225,6 +228,7 @@ async def open_parts(
             accounts=accounts,
             audit=audit,
             presence=presence,
+            web_ends=web_ends,
             gatekeeper=_make_gatekeeper(settings),
             processes=processes,
             supervisor=supervisor,
@@ -245,6 +249,19 @@ async def open_parts(
             backup_runs=backup_runs,
             changes=changes,
         )
+
+
+def _make_web_ends(
+    stack: AsyncExitStack, *, presence: Presence, audit: Audit, variables: Registry, supervisor: Supervisor
+) -> WebEnds:
+    web_ends = WebEnds(
+        presence,
+        audit,
+        idle_minutes=lambda: int(variables.text(WEB_TIMEOUT)),
+        web_server_since_s=lambda: supervisor.view(WEB_SERVER).for_s,
+    )
+    stack.push_async_callback(web_ends.close)
+    return web_ends
 
 
 def _services(settings: Settings) -> dict[str, ServiceSettings]:

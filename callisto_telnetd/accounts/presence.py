@@ -105,7 +105,7 @@ class Presence:
             _put(self._moved, ticket, self.enter_web(origin, now).number)
         entry = self.find_web(ticket)
         if entry is None or entry.origin.who != origin.who:  # told to each request: a browser may send many at once
-            return self._ended.get(self._number_of(ticket) or 0, "the session has ended")
+            return self.ended_web(ticket) or "the session has ended"
         entry.used_at = time.monotonic()
         return entry
 
@@ -113,6 +113,10 @@ class Presence:
         """Return the session of a browser."""
         entry = self._present.get(self._number_of(ticket) or 0)
         return entry if entry is not None and entry.is_web else None
+
+    def ended_web(self, ticket: int) -> str | None:
+        """Return why the session of a browser was ended from here; None where it was not."""
+        return self._ended.get(self._number_of(ticket) or 0)
 
     def _number_of(self, ticket: int) -> int | None:
         """Return the number of a browser's session; None for one of an earlier start that has not asked again yet."""

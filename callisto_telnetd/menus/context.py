@@ -11,6 +11,7 @@ from callisto_telnetd.accounts.accounts import Accounts
 from callisto_telnetd.accounts.audit import Audit
 from callisto_telnetd.accounts.gatekeeper import Gatekeeper
 from callisto_telnetd.accounts.presence import Presence
+from callisto_telnetd.accounts.web_ends import WebEnds
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.store import Store
@@ -76,6 +77,8 @@ class Parts:
     accounts: Accounts
     audit: Audit
     presence: Presence
+    web_ends: WebEnds
+    """Ends the sessions of browsers that nobody holds any more."""
     gatekeeper: Gatekeeper
     processes: ProcessTable
     schedule: Scheduler

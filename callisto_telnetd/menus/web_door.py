@@ -77,9 +77,13 @@ async def log_out(context: Context, words: list[str]) -> AsyncGenerator[Answer, 
     """Note in the audit that a web session has ended, and why where its user did not ask for it."""
     require_count(words, 2, 3, "web-logout NAME SESSION [REASON]")
     origin = Origin(words[0], "web", context.origin.source)
-    entry = context.parts.presence.find_web(parse_whole(words[1], "SESSION", 1, MOST_SESSIONS))
+    ticket = parse_whole(words[1], "SESSION", 1, MOST_SESSIONS)
+    entry = context.parts.presence.find_web(ticket)
     if entry is not None and entry.origin.who == origin.who:
         context.parts.presence.leave(entry)
+    elif context.parts.presence.ended_web(ticket) is not None:
+        yield Done("logged out already")
+        return
     await context.parts.audit.note("logged out", origin, words[2][:_LOGGED_REASON] if len(words) > 2 else "")
     yield Done("logged out")
 
@@ -97,6 +101,7 @@ async def show_standing(context: Context, words: list[str]) -> AsyncGenerator[An
         account = _find(context, words[0])
         facts["generation"] = _generation(account) if account else None
         if account is not None and len(words) > 1:
+            parts.web_ends.sweep()
             ticket = parse_whole(words[1], "SESSION", 1, MOST_SESSIONS)
             origin = Origin(account.name, "web", context.origin.source)
             used = parts.presence.use_web(ticket, origin, parts.clock.now())

@@ -18,6 +18,7 @@ from callisto_telnetd.web.users import (
     COOKIE,
     appliance_of,
     give_cookie,
+    idle_reason,
     note_end,
     session_of,
     sessions_of,
@@ -67,7 +68,7 @@ async def log_in(request: Request) -> Response:
         if (before := session_of(request)) is not None and sessions.close(before):
             await note_end(appliance, before, "another log-in")
         for idle in sessions.end_idle(standing.idle_minutes):
-            await note_end(appliance, idle, "no use")
+            await note_end(appliance, idle, idle_reason(standing))
         for oldest in sessions.make_room(entered.account):
             await note_end(appliance, oldest, "too many sessions of the account")
         token = await _open(appliance, sessions, entered, source)

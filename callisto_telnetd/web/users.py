@@ -68,9 +68,13 @@ async def visit_of(request: Request) -> Visit:
     if session_of(request) is None:  # ended meanwhile, by another request of the same browser
         return Visit(standing, None)
     if not sessions_of(request).use(session, standing.idle_minutes):
-        reason = f"no use for {counted(standing.idle_minutes, 'minute')}"
-        return Visit(standing, None, await _end(request, session, reason))
+        return Visit(standing, None, await _end(request, session, idle_reason(standing)))
     return Visit(standing, session)
+
+
+def idle_reason(standing: Standing) -> str:
+    """Return why a session has ended that was idle for as long as the appliance allows."""
+    return f"no use for {counted(standing.idle_minutes, 'minute')}"
 
 
 async def _end(request: Request, session: WebSession, reason: str) -> str:

@@ -176,6 +176,9 @@ def test_the_web_server_may_take_a_free_port(start: StartServer) -> None:
     assert (unasked.returncode, "add 'yes' as the last word" in unasked.stderr) == (2, True)
     assert peer.run("services restart web-server yes")[-1].startswith("OK web-server restarted")
     assert peer.run("sessions")[-1] == "OK 1 session"
+    audit = json.loads(server.command("audit", "20", "--json").stdout)
+    ends = [(each["event"], each["detail"]) for each in audit if each["source"] == "2001:db8::7"]
+    assert ends == [("logged in", ""), ("logged out", "the web server was stopped")]
     wait_for(server, "web-server", "running")
     with urllib.request.urlopen(f"{address}health", timeout=DEADLINE_S) as page:
         assert page.status == 200
