@@ -39,10 +39,9 @@ from callisto_telnetd.menus.everywhere import EVERYWHERE
 from callisto_telnetd.menus.main import MAIN_MENU
 from callisto_telnetd.menus.resolver import Resolution, resolve
 from callisto_telnetd.origin import Origin
-from callisto_telnetd.ownership import require_own_file
 from callisto_telnetd.record_rate import RecordRate
 from callisto_telnetd.secret_text import trimmed
-from callisto_telnetd.settings import Address, BackupSettings, Settings, TlsSettings
+from callisto_telnetd.settings import Address, BackupSettings, Settings
 from callisto_telnetd.streams import discard_stalled, error_lines_written
 from callisto_telnetd.terminal.command_door import CommandDoor, Out, Request, run_command
 from callisto_telnetd.terminal.session import SessionLimits
@@ -95,7 +94,6 @@ def start_faults(settings: Settings) -> list[str]:
     wanted: list[Callable[[], object]] = [partial(require_settings, settings)]
     wanted.append(partial(_require_port, telnet.host, telnet.port, "telnet.port"))
     if telnet.tls:
-        wanted.append(partial(_require_own_keys, telnet.tls))
         wanted.append(partial(open_tls, telnet.tls.certificate, telnet.tls.key))
         wanted.append(partial(_require_port, telnet.host, telnet.tls.port, "telnet.tls.port"))
     faults = []
@@ -105,16 +103,6 @@ def start_faults(settings: Settings) -> list[str]:
         except (SettingsError, OwnershipError, ListenError) as error:
             faults.append(str(error))
     return list(dict.fromkeys(faults))
-
-
-def _require_own_keys(tls: TlsSettings) -> None:
-    """Refuse a key that somebody else could have put there: whoever has it reads along.
-
-    Raises:
-        OwnershipError: names the file, what is wrong and the command that mends it.
-    """
-    require_own_file(tls.certificate, "telnet.tls.certificate")
-    require_own_file(tls.key, "telnet.tls.key")
 
 
 def _require_port(host: str, port: int, setting: str) -> None:
@@ -225,7 +213,6 @@ def _take_ports(settings: Settings, stack: AsyncExitStack) -> list[tuple[ssl.SSL
     telnet = settings.telnet
     wanted: list[tuple[ssl.SSLContext | None, int]] = [(None, telnet.port)]
     if telnet.tls:
-        _require_own_keys(telnet.tls)
         wanted.append((open_tls(telnet.tls.certificate, telnet.tls.key), telnet.tls.port))
     doors = []
     for context, port in wanted:

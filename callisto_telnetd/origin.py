@@ -16,6 +16,11 @@ class Origin:
     source: str
     """The peer's address without port, or ``local``."""
 
+    @property
+    def is_owner(self) -> bool:
+        """Whether it is the data folder's owner, or root: the system has vouched for him at the local socket."""
+        return self.door == "local"
+
     def __str__(self) -> str:
         return f"{self.who} from {self.source} ({self.door})"
 

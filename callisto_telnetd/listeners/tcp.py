@@ -14,6 +14,7 @@ from callisto_telnetd.accounts.gatekeeper import Place, source_of
 from callisto_telnetd.errors import ListenError, PortInUseError, named, quoted
 from callisto_telnetd.listeners.telnet import TelnetProtocol
 from callisto_telnetd.menus.context import Parts
+from callisto_telnetd.ownership import require_own_file
 from callisto_telnetd.secret_text import BOM
 from callisto_telnetd.terminal.console import Flusher
 from callisto_telnetd.terminal.session import Session, SessionLimits
@@ -28,9 +29,11 @@ def open_tls(certificate: Path, key: Path) -> ssl.SSLContext:
     """Return the TLS context of a server with that certificate chain and key.
 
     Raises:
+        OwnershipError: somebody else may replace a file; names it, and the command that mends that.
         ListenError: a file cannot be read, is not PEM, or the two do not belong together.
     """
     for name, file in (("certificate", certificate), ("key", key)):
+        require_own_file(file, f"telnet.tls.{name}")
         try:
             file.open("rb").close()
         except OSError as error:

@@ -10,6 +10,13 @@ from callisto_telnetd.db.restore.unpacked import Unpacked
 from callisto_telnetd.errors import StoreError, named
 from callisto_telnetd.variables.exchange import Difference
 
+KEEP_SETTINGS = "keep-settings"
+"""The word of a restore that leaves ``callisto.toml`` as it is."""
+LEFT_OUT = (
+    "settings that name commands, users or files, or move the system's clock, come by the command line alone, and are"
+    " left as they are here"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -27,6 +34,9 @@ class Plan:
 
     settings_elsewhere: Path | None = None
     """The file that the owner has named in the place of ``callisto.toml``; None where that counts, or is not in it."""
+
+    left_out: tuple[str, ...] = ()
+    """The keys of ``callisto.toml`` that stay as they are, since the owner alone may bring them."""
 
     @property
     def fits(self) -> bool:
@@ -54,7 +64,8 @@ class Plan:
         unused = tuple(f"not used, its default is: {fault}" for fault in self.unused)
         file = self.settings_elsewhere
         elsewhere = (f"the settings here are {named(file)}, and stay: the backup's are not used",) if file else ()
-        return (*(self.outlook.notes if self.outlook else ()), *elsewhere, *unused)
+        kept = (f"{LEFT_OUT}: {', '.join(self.left_out)}",) if self.left_out else ()
+        return (*(self.outlook.notes if self.outlook else ()), *elsewhere, *kept, *unused)
 
     @property
     def rows(self) -> int:

@@ -26,32 +26,28 @@ from callisto_telnetd import __version__
 from callisto_telnetd.accounts.accounts import Account
 from callisto_telnetd.db.check import check_quickly
 from callisto_telnetd.db.doubtful import Doubtful
-from callisto_telnetd.db.restore.outlook import Outlook, no_room_text
 from callisto_telnetd.db.restore.recordings import remove_unnamed
-from callisto_telnetd.db.restore.switch import SETTINGS_FILE, discard, new_of
+from callisto_telnetd.db.restore.switch import discard, new_of
 from callisto_telnetd.db.restore.unpacked import Unpacked
 from callisto_telnetd.errors import (
     CallistoError,
     DamagedDatabaseError,
-    DiskFullError,
     RestoreError,
     StoreError,
     UnfinishedError,
     UsageError,
-    quoted,
 )
 from callisto_telnetd.maintenance.given_numbers import given_numbers
 from callisto_telnetd.maintenance.past_state import PastState, note_text, read_past
 from callisto_telnetd.maintenance.repair import Surroundings
 from callisto_telnetd.maintenance.restore_plan import Plan
+from callisto_telnetd.maintenance.restore_planning import Planning
 from callisto_telnetd.maintenance.run import Run
 from callisto_telnetd.maintenance.workshop import Progress
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.trace.sanitiser import clean
 from callisto_telnetd.work import end, in_thread
 
-KEEP_SETTINGS = "keep-settings"
-"""The word of a restore that leaves ``callisto.toml`` as it is."""
 _MOST_NAMED = 150
 """Characters of a backup's name in the history of variables."""
 _CLOCK_STATE = "clock"
@@ -94,73 +90,21 @@ class Restores:
         """
         self._around = around
         self._edition = edition
-        self._settings_faults = settings_faults
-        self._settings_elsewhere = settings_elsewhere
+        self._planning = Planning(around, edition, settings_faults, settings_elsewhere)
         self._running: RestoreRun | None = None
 
-    async def plan(self, backup: Unpacked, told: Callable[[Progress], None] = lambda _: None) -> Plan:
-        """Return what a restore would do; changes nothing, and is no error where the backup does not fit.
+    async def plan(self, backup: Unpacked, origin: Origin, told: Callable[[Progress], None] = lambda _: None) -> Plan:
+        """Return what a restore would do; as :meth:`Planning.planned` has it, and nothing that it names is kept.
 
         Raises:
             StoreError: the worker failed.
         """
-        around = self._around
-        elsewhere: Path | None = None
-        if backup.settings is not None and not backup.is_past and self._settings_elsewhere is not None:
-            elsewhere, backup = self._settings_elsewhere, replace(backup, settings=None)
-        refusals: list[StoreError] = []
-        outlook: Outlook | None = None
-        try:
-            order = {"live": str(around.folder.database), "backup": backup.as_data()}
-            outlook = Outlook.from_data(await around.workshop.run("restore plan", order, told))
-        except StoreError as error:  # that a newer version made it comes before what else may be strange then
-            refusals.append(error)
-        if not backup.is_past:
-            # Settings that nobody may read, such as too large ones, have given no outlook.
-            refusals += await self._judge(backup if outlook is not None else replace(backup, settings=None))
-        if outlook is not None and outlook.free_bytes < outlook.needed_bytes:
-            refusals.append(DiskFullError(no_room_text(outlook.needed_bytes, outlook.free_bytes)))
-        return Plan(
-            backup=backup,
-            refusals=tuple(refusals),
-            outlook=outlook,
-            variables=tuple(around.variables.differences_to(outlook.variables)) if outlook else (),
-            accounts_now=tuple(each.name for each in around.accounts.all()),
-            unused=self._unused(outlook),
-            settings_elsewhere=elsewhere,
-        )
-
-    def _unused(self, outlook: Outlook | None) -> tuple[str, ...]:
-        """Return what is wrong with values of the backup that no variable takes here."""
-        stored = outlook.variables.items() if outlook else ()
-        return tuple(fault for each in stored if (fault := self._around.variables.fault_of(*each)))
-
-    async def _judge(self, backup: Unpacked) -> list[StoreError]:
-        """Return what of a backup does not fit this appliance, as far as its manifest and its settings tell."""
-        refusals: list[StoreError] = []
-        if backup.edition != self._edition:
-            refusals.append(
-                RestoreError(
-                    f"backup {quoted(backup.name)} is of edition {backup.edition}, this appliance is of edition"
-                    f" {self._edition}; nothing was changed"
-                )
-            )
-        if backup.settings is not None:
-            refusals += [
-                RestoreError(
-                    f"no server would start with {SETTINGS_FILE} of the backup: {fault}; {KEEP_SETTINGS!r} leaves the"
-                    " settings here as they are; nothing was changed"
-                )
-                for fault in await in_thread(self._settings_faults, backup.settings)
-            ]
-        return refusals
+        async with self._planning.planned(backup, origin, told) as plan:
+            return plan
 
     async def faults_of_present_settings(self) -> Sequence[str]:
         """Return why a restore of a backup that is made now would refuse its settings, a line each."""
-        file = self._around.folder.path / SETTINGS_FILE
-        if self._settings_elsewhere is not None or not await asyncio.to_thread(file.is_file):
-            return ()
-        return await asyncio.to_thread(self._settings_faults, file)
+        return await self._planning.faults_of_present_settings()
 
     async def past(self) -> PastState | None:
         """Return the state before the last restore, None where there is none."""
@@ -270,8 +214,11 @@ class Restores:
         return past.backup
 
     async def _work(self, run: RestoreRun, backup: Unpacked, origin: Origin, session: int | None) -> Restored:
+        async with self._planning.planned(backup, origin, run.told) as plan:
+            return await self._put(run, plan, origin, session)
+
+    async def _put(self, run: RestoreRun, plan: Plan, origin: Origin, session: int | None) -> Restored:
         around = self._around
-        plan = await self.plan(backup, run.told)
         if plan.refusals:
             raise plan.refusals[0]
         at = around.clock.now().isoformat(timespec="seconds")
@@ -290,7 +237,7 @@ class Restores:
             if plan.takes_accounts:
                 self._end_sessions(before, session)
             run.told(Progress("Starting services", 0, 0))
-        return Restored(backup.name, plan.rows, plan.notes, apart)
+        return Restored(plan.backup.name, plan.rows, plan.notes, apart)
 
     async def _switch(self, run: RestoreRun, plan: Plan, origin: Origin) -> None:
         """Put the new state in its place while nobody has the database open.

@@ -11,7 +11,7 @@ from callisto_telnetd.errors import UsageError
 from callisto_telnetd.maintenance.archives_here import Listed
 from callisto_telnetd.maintenance.backup_password import PASSWORD_RULE, generate_password, require_password
 from callisto_telnetd.maintenance.backups import require_no_doubtful
-from callisto_telnetd.maintenance.restores import KEEP_SETTINGS
+from callisto_telnetd.maintenance.restore_plan import KEEP_SETTINGS
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, renamed
 from callisto_telnetd.menus.arguments import require_count, take_options, take_yes
 from callisto_telnetd.menus.backup_restore import PLAN, RESTORE, UNDO

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from callisto_telnetd.errors import UsageError
-from callisto_telnetd.maintenance.restore_plan import Plan
-from callisto_telnetd.maintenance.restores import KEEP_SETTINGS, RestoreRun
+from callisto_telnetd.maintenance.restore_plan import KEEP_SETTINGS, Plan
+from callisto_telnetd.maintenance.restores import RestoreRun
 from callisto_telnetd.maintenance.unpacking import Opened, Unpacking
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, renamed
 from callisto_telnetd.menus.arguments import require_count, take_yes
@@ -43,7 +43,7 @@ async def plan(context: Context, words: list[str]) -> AsyncGenerator[Answer, Non
                 yield Line(line)
             opened = steps.result
         backup = replace(opened.backup, settings=None) if keep_settings else opened.backup
-        found = await context.parts.restores.plan(backup)
+        found = await context.parts.restores.plan(backup, context.origin)
         yield Fact({"file": place, **_plan_data(context, found, opened.facts)}, tuple(_plan_lines(found, opened)))
         if not found.fits:
             raise found.refusals[0]
@@ -73,7 +73,7 @@ async def restore(context: Context, words: list[str]) -> AsyncGenerator[Answer, 
                 yield Line(line)
             opened = steps.result
         backup = replace(opened.backup, settings=None) if keep_settings else opened.backup
-        found = await context.parts.restores.plan(backup)
+        found = await context.parts.restores.plan(backup, context.origin)
         data = {"plan": {"file": place, **_plan_data(context, found, opened.facts)}}
         yield Fact(data, tuple(_plan_lines(found, opened)))
         if not found.fits:
@@ -98,7 +98,7 @@ async def undo(context: Context, words: list[str]) -> AsyncGenerator[Answer, Non
     past = await restores.past()
     if past is None:
         raise UsageError("there is no state from before a restore to go back to; nothing was changed")
-    found = await restores.plan(past.backup)
+    found = await restores.plan(past.backup, context.origin)
     since = context.parts.clock.format_stamp(past.at)
     head = f"The state that gave way to {past.restored} at {since}"
     yield Fact(
@@ -200,6 +200,7 @@ def _plan_data(context: Context, found: Plan, facts: dict[str, Any]) -> dict[str
         "fits": found.fits,
         "reasons": list(found.reasons),
         "notes": list(found.notes),
+        "settings_left_out": list(found.left_out),
         "variables": [_variable_data(context, each) for each in found.variables],
         "accounts_now": list(found.accounts_now),
         "accounts_then": list(found.accounts_then),
@@ -246,6 +247,7 @@ RESTORE = Command(
         "FILE is a name in the folder of backups, or any path, under any name; without it, the newest.",
         "Shows first what 'backup plan' shows, and asks; with 'yes' as its last word it does not ask.",
         f"{KEEP_SETTINGS} leaves callisto.toml as it is here; everything else is the backup's.",
+        "Over the network, settings that name commands, users or files stay as they are here in any case.",
         "Ctrl-C stops it until it has asked; what is begun then goes on to its end, also if this session ends.",
         "The web server stops for the moment of the switch; other sessions are told. What was there is kept: 'undo'.",
     ),

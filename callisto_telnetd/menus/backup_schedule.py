@@ -15,7 +15,7 @@ from callisto_telnetd.maintenance.backup_schedules import NAME_RULE, BackupSched
 from callisto_telnetd.maintenance.retention import MOST_KEPT
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line, renamed
 from callisto_telnetd.menus.arguments import parse_whole, require_count, take_options, take_yes
-from callisto_telnetd.menus.backup_source import ACCEPT, confirm_host_key
+from callisto_telnetd.menus.backup_source import ACCEPT, confirm_host_key, require_owner_for_files
 from callisto_telnetd.menus.context import Context
 from callisto_telnetd.menus.progress import progress
 from callisto_telnetd.menus.tree import Command, Menu
@@ -36,6 +36,7 @@ _ADD = (
 async def add(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
     """Make a schedule; passwords are asked for, never given in the line."""
     named, options, flags = _parse_add(words)
+    require_owner_for_files(context, {key: options.get(key) for key in ("key", "ca")})
     make = partial(
         make_schedule,
         name=named,
@@ -252,6 +253,7 @@ BACKUP_SCHEDULE_MENU = Menu(
                 f"NAME is {NAME_RULE}. PLAN is a restart plan: 127,02:00, daily 02:00 or mon-fri 02:00.",
                 "URL: sftp://user@host:port/folder, ftps://user@host/folder, file:///folder; ftp:// where allowed.",
                 f"'target-password' and 'password' ask for the target's and the backups' ({PASSWORD_RULE}).",
+                "key= and ca= name files of this machine: at the command line alone.",
                 "Of keep-last, keep-daily and keep-weekly whatever is kept by one stays; without any, all stay.",
             ),
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -40,6 +40,7 @@ class Source:
         """Bring it here, where it is at a target; ask for what that takes."""
         if self.target is None:
             return
+        require_owner_for_files(context, {"key": self.key_file, "ca": self.ca_file})
         password: SecretStr | None = None
         if "target-password" in self.flags:
             password = SecretStr(await context.dialogue.ask(f"Password at {self.target.place}: ", secret=True))
@@ -67,6 +68,23 @@ class Source:
             async for line in steps:
                 yield Line(line)
             _ = steps.result
+
+
+def require_owner_for_files(context: Context, named: Mapping[str, object]) -> None:
+    """Refuse files that are named over the network: the server's user would log in with keys of his own at any host.
+
+    Args:
+        context: Of the caller.
+        named: The options that name a file, with what was given.
+
+    Raises:
+        UsageError: one is given, and the caller is not the owner at the command line.
+    """
+    given = next((key for key, value in named.items() if value), None)
+    if given is not None and not context.origin.is_owner:
+        raise UsageError(
+            f"{given}= names a file that the server's user reads: give it at the command line; nothing was changed"
+        )
 
 
 async def confirm_host_key(context: Context, *, accepted: bool) -> None:

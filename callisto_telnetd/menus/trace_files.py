@@ -108,7 +108,7 @@ def _path_of(context: Context, name: str) -> Path:
     Raises:
         UnknownTraceError: there is none.
     """
-    if "/" not in name or context.origin.door != "local":
+    if "/" not in name or not context.origin.is_owner:
         return context.parts.captures.folder.find(name)
     if not Path(name).is_file():
         raise UnknownTraceError(f"no trace file {quoted(name)}")

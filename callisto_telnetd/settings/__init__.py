@@ -2,7 +2,7 @@
 
 from callisto_telnetd.settings.fields import Address, Section
 from callisto_telnetd.settings.loading import default_data_folder, load_settings
-from callisto_telnetd.settings.models import SETTINGS_FILE, BackupSettings, DatabaseSettings, Settings, TlsSettings
+from callisto_telnetd.settings.models import SETTINGS_FILE, BackupSettings, DatabaseSettings, Settings
 from callisto_telnetd.settings.services import COC_PROXY, WEB_SERVER, HealthSettings, ServiceSettings
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "Section",
     "ServiceSettings",
     "Settings",
-    "TlsSettings",
     "default_data_folder",
     "load_settings",
 ]

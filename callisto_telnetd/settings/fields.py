@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
@@ -56,6 +57,34 @@ Network = IPv4Network | IPv6Network
 
 
 class Section(BaseModel):
-    """A table of the settings; keys that it does not name are refused."""
+    """A table of the settings; keys that it does not name are refused.
+
+    Each key is in one of two lists, so that a new one has to decide who may bring it. The owner's alone are those that
+    name a command, its user or environment, a file or a folder, those that say whose word is believed, and those that
+    move the machine itself: brought over the network, they would make an administrator of the shell the system's user.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    BY_OWNER_ALONE: ClassVar[frozenset[str]] = frozenset()
+    """The keys that come by the file itself or the local socket alone; a restore over the network leaves them."""
+    BY_ANY_DOOR: ClassVar[frozenset[str]] = frozenset()
+    """The keys that a restore may bring from every door."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **more: Any) -> None:
+        """Refuse a class in which a key is in neither list, or in both."""
+        super().__pydantic_init_subclass__(**more)
+        require_decided(cls.__name__, cls.model_fields, cls.BY_OWNER_ALONE, cls.BY_ANY_DOOR)
+
+
+def require_decided(
+    name: str, keys: Iterable[str], by_owner_alone: frozenset[str], by_any_door: frozenset[str]
+) -> None:
+    """Refuse keys of which nobody has said who may bring them.
+
+    Raises:
+        TypeError: names them.
+    """
+    if undecided := set(keys) ^ by_owner_alone ^ by_any_door:
+        raise TypeError(f"{name}: put into one of BY_OWNER_ALONE and BY_ANY_DOOR: {sorted(undecided)}")

@@ -105,7 +105,7 @@ def _read_file(file: Path, *, needed: bool) -> dict[str, Any]:
         if needed:
             raise SettingsError(f"{_shown(file)}: no such settings file") from None
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is the one, and no TOMLDecodeError
         raise SettingsError(f"{_shown(file)}: not TOML: {error}") from None
     except OSError as error:
         if needed:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from callisto_telnetd.settings.fields import ListenAddress, Network, OneLine, Section, Size, split_words
+from callisto_telnetd.settings.fields import (
+    ListenAddress,
+    Network,
+    OneLine,
+    Section,
+    Size,
+    require_decided,
+    split_words,
+)
 from callisto_telnetd.settings.services import BUILT_IN_SERVICES, ServiceSettings, Words
 
 SETTINGS_FILE = "callisto.toml"
@@ -18,6 +26,8 @@ ENVIRONMENT_PREFIX = "CALLISTO_"
 
 class ApplianceSettings(Section):
     """``[appliance]``: what this box says of itself."""
+
+    BY_ANY_DOOR = frozenset({"edition", "hostname", "serial", "banner"})
 
     edition: Literal["ucm", "ucme", "one"] = Field("ucm", description="edition: ucm, ucme (Express) or one")
     hostname: str = Field(
@@ -32,6 +42,8 @@ class ApplianceSettings(Section):
 class TlsSettings(Section):
     """``[telnet.tls]``: Telnet over TLS (telnets), on a port beside the clear-text one."""
 
+    BY_OWNER_ALONE = frozenset({"certificate", "key", "port"})
+
     certificate: Path = Field(description="PEM file of the certificate chain")
     key: Path = Field(description="PEM file of the private key")
     port: int = Field(992, ge=0, le=65535, description="TCP port, 0 to 65535")
@@ -39,6 +51,9 @@ class TlsSettings(Section):
 
 class TelnetSettings(Section):
     """``[telnet]``: the listener."""
+
+    BY_OWNER_ALONE = frozenset({"tls"})
+    BY_ANY_DOOR = frozenset({"host", "port", "allow", "echo"})
 
     host: OneLine = Field("127.0.0.1", min_length=1, max_length=255, description="address or host name to listen on")
     port: int = Field(23, ge=0, le=65535, description="TCP port, 0 to 65535")
@@ -52,6 +67,8 @@ class TelnetSettings(Section):
 class LimitSettings(Section):
     """``[limits]``: how many sessions, and how long they may take."""
 
+    BY_ANY_DOOR = frozenset({"sessions", "sessions_per_source", "pending", "login_s", "idle_s"})
+
     sessions: int = Field(100, ge=1, le=100_000, description="sessions in all, 1 to 100000")
     sessions_per_source: int = Field(20, ge=1, le=100_000, description="sessions from one address, 1 to 100000")
     pending: int = Field(32, ge=1, le=100_000, description="sessions not yet logged in, 1 to 100000")
@@ -62,11 +79,15 @@ class LimitSettings(Section):
 class ClockSettings(Section):
     """``[clock]``: whether the appliance keeps its own offset or moves the system's clock."""
 
+    BY_OWNER_ALONE = frozenset({"mode"})
+
     mode: Literal["offset", "system"] = Field("offset", description="offset or system")
 
 
 class TraceSettings(Section):
     """``[trace]``: what is held in memory, and the bounds of a capture."""
+
+    BY_ANY_DOOR = frozenset({"held_records", "held_bytes", "size", "free", "budget", "files", "udp", "metrics"})
 
     held_records: int = Field(5000, ge=0, le=1_000_000, description="records held in memory, 0 to 1000000")
     held_bytes: Size = Field(2 << 20, ge=0, le=1 << 30, description="bytes of records held in memory, 0 to 1G")
@@ -85,6 +106,8 @@ class TraceSettings(Section):
 class DatabaseSettings(Section):
     """``[database]``: the care for the database."""
 
+    BY_ANY_DOOR = frozenset({"check"})
+
     check: OneLine = Field(
         "1,03:30",
         max_length=200,
@@ -95,6 +118,8 @@ class DatabaseSettings(Section):
 class BackupSettings(Section):
     """``[backup]``: what belongs to backups on a schedule."""
 
+    BY_OWNER_ALONE = frozenset({"on_failure"})
+
     on_failure: Annotated[Words, NoDecode] = Field(
         (), max_length=256, description="words of a command that is run when one fails; no shell reads it"
     )
@@ -102,6 +127,8 @@ class BackupSettings(Section):
 
 class LogSettings(Section):
     """``[log]``: the log on stderr."""
+
+    BY_ANY_DOOR = frozenset({"level", "format"})
 
     level: Literal["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"] = Field(
         "info", description="debug, info, notice, warning, error, critical, alert or emergency"
@@ -123,6 +150,12 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         frozen=True, extra="forbid", env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__", env_ignore_empty=True
+    )
+
+    # As in a Section. The owner's own variables are words of his commands: their rules say what these may hold.
+    BY_OWNER_ALONE: ClassVar[frozenset[str]] = frozenset({"variables"})
+    BY_ANY_DOOR: ClassVar[frozenset[str]] = frozenset(
+        {"appliance", "telnet", "limits", "clock", "trace", "log", "database", "backup", "services"}
     )
 
     appliance: ApplianceSettings = ApplianceSettings()
@@ -172,3 +205,6 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take only what :func:`load_settings` has merged: it knows where each key came from."""
         return (init_settings,)
+
+
+require_decided("Settings", Settings.model_fields, Settings.BY_OWNER_ALONE, Settings.BY_ANY_DOOR)

@@ -80,6 +80,8 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_words), AfterValidator(_plai
 class HealthSettings(Section):
     """``[services.NAME.health]``: how it is found out whether a service works."""
 
+    BY_OWNER_ALONE = frozenset({"url", "command", "every_s", "timeout_s", "start_s", "failures"})
+
     url: Annotated[str, AfterValidator(_http_url)] | None = Field(
         None, max_length=2048, description="http://… that answers 2xx to GET where the service works"
     )
@@ -94,6 +96,11 @@ class HealthSettings(Section):
 
 class ServiceSettings(Section):
     """``[services.NAME]``: a process that Callisto runs."""
+
+    BY_OWNER_ALONE = frozenset({"command", "environment", "user", "folder", "memory", "health", "names", "proxies"})
+    BY_ANY_DOOR = frozenset(
+        {"enabled", "restart", "restart_s", "stop_signal", "stop_s", "plan", "repair", "host", "port"}
+    )
 
     enabled: bool = Field(True, description="true or false: whether it is started with the server")
     command: Words = Field((), max_length=256, description="a list of words, or one string of them; no shell reads it")

@@ -14,8 +14,9 @@ import pytest
 from callisto_telnetd.db.inspection import inspect
 from callisto_telnetd.db.own_form import other_form
 from callisto_telnetd.db.restore.outlook import Outlook
-from callisto_telnetd.db.restore.plan import changed_settings, look_ahead
+from callisto_telnetd.db.restore.plan import look_ahead
 from callisto_telnetd.db.restore.recordings import remove_unnamed
+from callisto_telnetd.db.restore.settings_file import changed_settings
 from callisto_telnetd.db.restore.staging import carry_over, stage
 from callisto_telnetd.db.restore.switch import SETTINGS_FILE, making_of, switch, undo_of
 from callisto_telnetd.db.restore.unpacked import Unpacked

@@ -91,7 +91,7 @@ def accounts(parts: Parts) -> list[str]:
 
 async def test_a_restore_brings_everything_back(parts: Parts, backup: Unpacked) -> None:
     """Variables, users, recordings, accounts and settings are the backup's; nothing of the work is left."""
-    plan = await parts.restores.plan(backup)
+    plan = await parts.restores.plan(backup, ADA)
     assert (plan.fits, plan.reasons) == (True, ())
     assert plan.variables == (Difference("gWebTimeout", "20", "33"),)
     assert (plan.accounts_now, plan.accounts_then) == (("old",), ("new",))
@@ -122,7 +122,7 @@ async def test_no_entry_goes_and_no_number_is_given_twice(parts: Parts, backup: 
     first = await parts.variables.assign("gWebTimeout", "44", ADA)
     assert first is not None
     seen: dict[int, object] = {entry.number: entry for entry in await parts.audit.entries(100)}
-    plan = await parts.restores.plan(backup)
+    plan = await parts.restores.plan(backup, ADA)
     assert plan.outlook is not None
     kept = {each.table: each for each in plan.outlook.tables if each.added is not None}
     assert (kept["audit"].now, kept["audit"].added) == (len(seen), 2)  # 'long ago', and the variable that changes
@@ -158,7 +158,7 @@ async def test_without_secrets_the_accounts_stay(parts: Parts, backup: Unpacked)
     settings.unlink()
     change(backup, "DELETE FROM account")
     backup = replace(backup, secrets=False)
-    plan = await parts.restores.plan(backup)
+    plan = await parts.restores.plan(backup, ADA)
     assert plan.accounts_then == ("old",)
     assert any("no mailbox has a PIN" in note for note in plan.notes)
 
@@ -180,7 +180,7 @@ async def test_without_secrets_the_accounts_stay(parts: Parts, backup: Unpacked)
 async def test_a_value_that_is_not_taken_here_is_told(parts: Parts, backup: Unpacked) -> None:
     """A variable's value that this version does not take stands at its default, as the plan says beforehand."""
     change(backup, "UPDATE variable SET value = 'abc'")
-    plan = await parts.restores.plan(backup)
+    plan = await parts.restores.plan(backup, ADA)
     assert plan.variables == ()
     assert plan.notes[-1].startswith("not used, its default is: gWebTimeout: 'abc' is not a whole number")
 
@@ -303,7 +303,7 @@ async def test_a_damaged_appliance_is_restored(folder: DataFolder, backup: Unpac
     folder.database.write_bytes(bytes(4096) + good[4096:])
     async with appliance(folder) as parts:
         assert parts.mode.active
-        plan = await parts.restores.plan(backup)
+        plan = await parts.restores.plan(backup, ADA)
         assert plan.outlook is not None
         assert {each.now for each in plan.outlook.tables} == {None}
 
@@ -477,7 +477,7 @@ async def test_what_cannot_be_restored_stops_nothing(
         paused.append(reason)
         yield
 
-    restores = Restores(replace(parts.repairs._around, pause=pause), "ucm", parts.restores._settings_faults)
+    restores = Restores(replace(parts.repairs._around, pause=pause), "ucm", parts.restores._planning._settings_faults)
     with pytest.raises(kind) as raised:
         await finish(restores.begin(backup, ADA))
 

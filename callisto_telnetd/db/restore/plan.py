@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from callisto_telnetd.db.doubtful import Doubtful
 from callisto_telnetd.db.memory import Kept, preview
 from callisto_telnetd.db.restore.judgement import Content, content_of, judge
 from callisto_telnetd.db.restore.outlook import Outlook, TableChange
+from callisto_telnetd.db.restore.settings_file import changed_settings
 from callisto_telnetd.db.restore.staging import (
     copy_for,
     free_bytes,
@@ -20,7 +19,7 @@ from callisto_telnetd.db.restore.staging import (
     require_settings_file,
     translated,
 )
-from callisto_telnetd.db.restore.switch import SETTINGS_FILE, failure, is_plain_file
+from callisto_telnetd.db.restore.switch import SETTINGS_FILE, failure
 from callisto_telnetd.db.restore.unpacked import Unpacked
 from callisto_telnetd.db.schema import migrations
 from callisto_telnetd.db.snapshot import Verdict
@@ -126,27 +125,3 @@ def _settings_then(now: Path, backup: Unpacked, notes: list[str]) -> tuple[str, 
     if changed:
         notes.append(f"{SETTINGS_FILE} counts from the next start of the server")
     return changed
-
-
-def changed_settings(now: Path, then: Path | None) -> tuple[str, ...]:
-    """Return the keys in which two settings files differ, as in ``telnet.port``.
-
-    One that is not there has none, and neither has one that is not TOML: whether a server starts with it is judged by
-    those who know settings.
-    """
-    old, new = (_keys_of(file) if file is not None else {} for file in (now, then))
-    return tuple(sorted(key for key in {*old, *new} if key not in old or key not in new or old[key] != new[key]))
-
-
-def _keys_of(file: Path) -> dict[str, object]:
-    try:
-        return _flat(tomllib.loads(file.read_text(encoding="utf-8-sig"))) if is_plain_file(file) else {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError):
-        return {}
-
-
-def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, object]:
-    found: dict[str, object] = {}
-    for key, value in values.items():
-        found |= _flat(value, f"{before}{key}.") if isinstance(value, Mapping) else {f"{before}{key}": value}
-    return found

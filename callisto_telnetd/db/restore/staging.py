@@ -31,6 +31,7 @@ from callisto_telnetd.db.quiet import open_quietly
 from callisto_telnetd.db.restore.judgement import judge
 from callisto_telnetd.db.restore.outlook import no_room_text
 from callisto_telnetd.db.restore.recordings import note
+from callisto_telnetd.db.restore.settings_file import is_settings_file
 from callisto_telnetd.db.restore.switch import (
     SETTINGS_FILE,
     begin,
@@ -63,7 +64,6 @@ _RECORDING = re.compile(r"[0-9a-f]{64}")
 _PIECE_BYTES = 1 << 20
 _BATCH = 64
 """Recordings that are written before the first of them is waited for."""
-_MOST_SETTINGS_BYTES = 1 << 20
 _SECRETS = (
     "DELETE FROM account",
     "UPDATE mailbox SET pin_hash = '' WHERE pin_hash <> ''",
@@ -196,7 +196,7 @@ def require_settings_file(source: Path) -> None:
         RestoreError: it is none.
         OSError: nobody can tell.
     """
-    if not is_plain_file(source) or source.stat().st_size > _MOST_SETTINGS_BYTES:
+    if not is_settings_file(source):
         raise RestoreError(f"{SETTINGS_FILE} in the backup is no file of at most 1 MiB; nothing was changed")
 
 
