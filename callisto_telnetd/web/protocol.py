@@ -7,6 +7,7 @@ Rules:
 * A head has at most ``MAX_HEAD_BYTES``, a request in all ``MAX_REQUEST_BYTES``, read at most ``_READ_BYTES`` at a time.
 * What is no request, or could be read as two (``framing.py``), is told so (400) and closed; the parser never sees it.
 * What is answered here has the headers that every answer has.
+* A client that has closed its side gets the answers to all that it has asked for whole.
 * At most ``MOST_CONNECTIONS`` are open, and ``MOST_PER_SOURCE`` of one address, other than this machine's own: some are
   kept for that one, and it may have all.
   One too many is told so (503) and closed.
@@ -91,6 +92,7 @@ class BoundedProtocol(H11Protocol):
         self._framing = Framing()
         self._unsound = ""
         """What is wrong with what has come behind the last sound byte; nothing more is read then."""
+        self._half_closed = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a place, or refuse."""
@@ -130,6 +132,15 @@ class BoundedProtocol(H11Protocol):
             self._tell_unsound()
         self._look()
 
+    def eof_received(self) -> bool:  # type: ignore[override] # asyncio looks at it; uvicorn's own returns nothing
+        """Keep the connection of a client that sends no more, until all that it has asked for is answered."""
+        self._half_closed = True
+        return self._is_answering()
+
+    def _is_answering(self) -> bool:
+        """Whether a whole request is there that has no whole answer yet."""
+        return self.conn.our_state in {h11.SEND_RESPONSE, h11.SEND_BODY} and self.conn.their_state is not h11.SEND_BODY
+
     def send_400_response(self, msg: str) -> None:
         """Refuse what the parser does not take."""
         self._unsound = self._unsound or "this is no request, or its Host is not there exactly once"
@@ -157,6 +168,8 @@ class BoundedProtocol(H11Protocol):
         super().on_response_complete()
         if self._unsound:
             self._tell_unsound()
+        if self._half_closed and not self._is_answering():
+            self.transport.close()
         if self.transport.is_closing():
             self._arm_end()
         elif self._deadline is None and (self.conn.trailing_data[0] or self.conn.their_state is not h11.IDLE):

@@ -175,6 +175,31 @@ async def test_what_stands_behind_the_last_request_is_nothing() -> None:
         assert answer.count(b"HTTP/") == 1
 
 
+@pytest.mark.parametrize(
+    ("sent", "answers"),
+    [
+        (HEAD, 1),
+        (HEAD * 3, 3),
+        (HEAD * 2 + HEAD[:9], 2),
+        (b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc" + HEAD, 2),
+        (b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab", 0),
+        (b"", 0),
+    ],
+)
+async def test_a_client_that_has_closed_its_side_gets_its_answers(sent: bytes, answers: int) -> None:
+    """Each whole request is answered, then the connection ends at once; half a one is nothing."""
+    places = ConnectionPlaces()
+    async with serving(places) as connect:
+        reader, writer = await connect()
+        writer.write(sent)
+        writer.write_eof()
+
+        assert (await _rest(reader)).count(b"HTTP/1.1 200 ") == answers
+        async with asyncio.timeout(DEADLINE_S):
+            while places._by_source.total():
+                await asyncio.sleep(0)
+
+
 async def test_a_page_that_is_cut_off_is_told_with_all_headers() -> None:
     """Where the web server ends while a page is being made, its browser gets 503, and the headers too."""
     sent: list[Message] = []
