@@ -8,8 +8,8 @@ Rules:
 * What is no request, or could be read as two (``framing.py``), is told so (400) and closed; the parser never sees it.
 * What is answered here has the headers that every answer has.
 * A client that has closed its side gets the answers to all that it has asked for whole.
-* At most ``MOST_CONNECTIONS`` are open, and ``MOST_PER_SOURCE`` of one address, other than this machine's own: some are
-  kept for that one, and it may have all.
+* At most ``MOST_CONNECTIONS`` are open, and ``MOST_PER_SOURCE`` of one address, other than this machine's own and a
+  proxy's that is believed: these may have all, but some are kept for this machine.
   One too many is told so (503) and closed.
 """
 
@@ -26,6 +26,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from callisto_telnetd.web.framing import Framing
 from callisto_telnetd.web.guard import HEADERS
+from callisto_telnetd.web.proxies import NO_PROXIES, Proxies
 
 REQUEST_S = 10.0
 ANSWER_S = 30.0
@@ -59,12 +60,17 @@ class ConnectionPlaces:
         self._most_per_source = most_per_source
         self._by_source: Counter[str] = Counter()
 
-    def take(self, source: str) -> bool:
-        """Take a place for the source; False where none is left for it."""
-        # A proxy on this machine brings all its browsers from one address, and the health check comes from there too
-        own = source in _LOOPBACK
+    def take(self, source: str, *, shared: bool = False) -> bool:
+        """Take a place for the source; False where none is left for it.
+
+        Args:
+            source: As :func:`place_source` has it.
+            shared: Whether many browsers come from there: a proxy's that is believed.
+        """
+        own = source in _LOOPBACK  # the health check comes from there too
         most = self._most if own else self._most - _KEPT_FOR_LOOPBACK
-        if self._by_source.total() >= most or (not own and self._by_source[source] >= self._most_per_source):
+        bounded = not (own or shared)
+        if self._by_source.total() >= most or (bounded and self._by_source[source] >= self._most_per_source):
             return False
         self._by_source[source] += 1
         return True
@@ -79,9 +85,12 @@ class ConnectionPlaces:
 class BoundedProtocol(H11Protocol):
     """One connection of a browser."""
 
-    def __init__(self, places: ConnectionPlaces, *, request_s: float = REQUEST_S, **rest: Any) -> None:
+    def __init__(
+        self, places: ConnectionPlaces, proxies: Proxies = NO_PROXIES, *, request_s: float = REQUEST_S, **rest: Any
+    ) -> None:
         super().__init__(**rest)
         self._places = places
+        self._proxies = proxies
         self._request_s = request_s
         self._source: str | None = None
         """Whose place it has taken."""
@@ -98,7 +107,7 @@ class BoundedProtocol(H11Protocol):
         """Take a place, or refuse."""
         super().connection_made(transport)
         source = place_source(self.client[0]) if self.client else "127.0.0.1"
-        if not self._places.take(source):
+        if not self._places.take(source, shared=self.client is not None and self._proxies.have(self.client[0])):
             self._refuse(503, "too many connections; try again later")
             return
         self._source = source

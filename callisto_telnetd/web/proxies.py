@@ -65,6 +65,9 @@ class Proxies:
         return str(address)
 
 
+NO_PROXIES = Proxies()
+
+
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ip_address(text.partition("%")[0])

@@ -27,7 +27,7 @@ from callisto_telnetd.web.framing import MAX_HEAD_BYTES
 from callisto_telnetd.web.guard import Guard
 from callisto_telnetd.web.hosts import Hosts
 from callisto_telnetd.web.protocol import KEEP_ALIVE_S, BoundedProtocol, ConnectionPlaces
-from callisto_telnetd.web.proxies import Network, Proxies
+from callisto_telnetd.web.proxies import NO_PROXIES, Network, Proxies
 from callisto_telnetd.web.sessions import WebSessions
 
 _STOP_S = 1
@@ -39,11 +39,11 @@ _HOST, _PORT = "services.web-server.host, or --host", "services.web-server.port,
 _SEVERITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 
 
-def application(control_socket: Path, names: Sequence[str] = (), proxies: Sequence[Network] = ()) -> Starlette:
+def application(control_socket: Path, names: Sequence[str] = (), proxies: Proxies = NO_PROXIES) -> Starlette:
     """Return the application of the appliance behind that socket, under the names, for browsers behind the proxies."""
     app = Starlette(
         routes=[*login.ROUTES, *health.ROUTES, *pages.ROUTES],
-        middleware=[Middleware(Guard, Hosts(names), Proxies(proxies))],
+        middleware=[Middleware(Guard, Hosts(names), proxies)],
         exception_handlers={HTTPException: pages.show_fault, NoServerError: pages.show_absence},
     )
     app.router.redirect_slashes = False  # the redirection would name whatever host the request names
@@ -194,11 +194,11 @@ def serve(
     """
     _open_log()
     sockets = bind(host, port)
-    places = ConnectionPlaces()
+    places, believed = ConnectionPlaces(), Proxies(proxies)
     config = uvicorn.Config(
-        application(data / "run" / "control.sock", (*names, host), proxies),
+        application(data / "run" / "control.sock", (*names, host), believed),
         loop="asyncio",
-        http=partial(BoundedProtocol, places),  # type: ignore[arg-type] # called with uvicorn's keywords, like a class
+        http=partial(BoundedProtocol, places, believed),  # type: ignore[arg-type] # called with uvicorn's keywords, like a class
         ws="none",
         lifespan="off",
         log_config=None,

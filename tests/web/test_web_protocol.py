@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from ipaddress import ip_network
 
 import pytest
 import uvicorn
@@ -21,12 +22,12 @@ from callisto_telnetd.web.framing import MAX_HEAD_BYTES
 from callisto_telnetd.web.guard import HEADERS, Guard
 from callisto_telnetd.web.hosts import Hosts
 from callisto_telnetd.web.protocol import BoundedProtocol, ConnectionPlaces, place_source
-from callisto_telnetd.web.proxies import Proxies
+from callisto_telnetd.web.proxies import NO_PROXIES, Proxies
 from tests.conftest import DEADLINE_S
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 Peer = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-Connect = Callable[[], Awaitable[Peer]]
+Connect = Callable[..., Awaitable[Peer]]
 
 
 async def _answer(_request: Request) -> Response:
@@ -45,7 +46,9 @@ async def _large(_request: Request) -> Response:
 
 
 @asynccontextmanager
-async def serving(places: ConnectionPlaces, request_s: float = 10.0, keep_alive_s: int = 5) -> AsyncIterator[Connect]:
+async def serving(
+    places: ConnectionPlaces, request_s: float = 10.0, keep_alive_s: int = 5, proxies: Proxies = NO_PROXIES
+) -> AsyncIterator[Connect]:
     """Serve three small pages, and give a function that connects to them."""
     routes = [Route("/", _answer), Route("/read", _read, methods=["POST"]), Route("/large", _large)]
     config = uvicorn.Config(Starlette(routes=routes), ws="none", lifespan="off", log_config=None, access_log=False)
@@ -53,13 +56,15 @@ async def serving(places: ConnectionPlaces, request_s: float = 10.0, keep_alive_
     config.timeout_keep_alive = keep_alive_s
     config.load()
     state = ServerState()
-    make = partial(BoundedProtocol, places, request_s=request_s, config=config, server_state=state, app_state={})
+    make = partial(
+        BoundedProtocol, places, proxies, request_s=request_s, config=config, server_state=state, app_state={}
+    )
     server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     writers: list[asyncio.StreamWriter] = []
 
-    async def connect() -> Peer:
-        peer = await asyncio.open_connection("127.0.0.1", port)
+    async def connect(source: str = "127.0.0.1") -> Peer:
+        peer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
         writers.append(peer[1])
         return peer
 
@@ -242,6 +247,15 @@ async def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.Monkey
         del reader
 
 
+async def test_the_address_of_a_believed_proxy_is_shared() -> None:
+    """A connection from there is none of the few of one address; from elsewhere it is."""
+    for proxies, status in ((Proxies([ip_network("127.0.0.2")]), b"200"), (Proxies(), b"503")):
+        async with serving(ConnectionPlaces(most=12, most_per_source=1), proxies=proxies) as connect:
+            held = [await connect("127.0.0.2") for _ in range(2)]
+            held[1][1].write(HEAD)
+            assert (await held[1][0].readuntil(b"\r\n")).split()[1] == status
+
+
 async def test_too_many_connections_are_told() -> None:
     """One past the bound gets 503 and is closed; when another has gone there is a place again."""
     async with serving(ConnectionPlaces(most=2)) as connect:
@@ -271,6 +285,14 @@ def test_places_are_kept_for_this_machine() -> None:
     assert [places.take("127.0.0.1") for _ in range(9)] == [True] * 8 + [False]
     places.give_back("192.0.2.1")
     assert places.take("::1")
+
+
+def test_a_proxy_that_is_believed_may_have_the_places_of_all_its_browsers() -> None:
+    """Many browsers come from its address; what is kept for this machine it does not get."""
+    places = ConnectionPlaces(most=12, most_per_source=2)
+
+    assert [places.take("192.0.2.1", shared=True) for _ in range(5)] == [True] * 4 + [False]
+    assert places.take("127.0.0.1")
 
 
 @pytest.mark.parametrize(
