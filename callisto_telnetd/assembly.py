@@ -14,6 +14,7 @@ from callisto_telnetd.accounts.audit import Audit
 from callisto_telnetd.accounts.gatekeeper import Gatekeeper
 from callisto_telnetd.accounts.passwords import PasswordHashes
 from callisto_telnetd.accounts.presence import Presence
+from callisto_telnetd.accounts.sources import source_of
 from callisto_telnetd.accounts.web_ends import WebEnds
 from callisto_telnetd.clock import Clock, ClockState
 from callisto_telnetd.db.folder import DataFolder, FolderLock
@@ -229,7 +230,7 @@ async def open_parts(
             audit=audit,
             presence=presence,
             web_ends=web_ends,
-            gatekeeper=_make_gatekeeper(settings),
+            gatekeeper=_make_gatekeeper(settings, accounts, stack),
             processes=processes,
             supervisor=supervisor,
             schedule=schedule,
@@ -281,9 +282,13 @@ def _identified(settings: Settings) -> Identified:
     return Identified(__version__, own.edition, own.hostname, own.serial)
 
 
-def _make_gatekeeper(settings: Settings) -> Gatekeeper:
+def _make_gatekeeper(settings: Settings, accounts: Accounts, stack: AsyncExitStack) -> Gatekeeper:
     limits = settings.limits
-    return Gatekeeper(limits.sessions, limits.sessions_per_source, limits.pending, settings.telnet.allow)
+    gate = Gatekeeper(limits.sessions, limits.sessions_per_source, limits.pending, settings.telnet.allow)
+    for access in filter(None, (account.last_access for account in accounts.all())):
+        gate.standings.remember(source_of(access.source, access.door))
+    stack.push_async_callback(gate.tries.ended)
+    return gate
 
 
 def _make_variables(

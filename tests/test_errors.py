@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import callisto_telnetd
-from callisto_telnetd.accounts.gatekeeper import TooManyFailuresError
+from callisto_telnetd.accounts.penalties import TooManyFailuresError
 from callisto_telnetd.errors import (
     CallistoError,
     DeclinedError,

@@ -207,7 +207,13 @@ class Accounts:
         return account.password_hash if account else None
 
     async def note_access(self, account: Account, origin: Origin, password: str) -> None:
-        """Keep the access, as far as the database can; renew a hash of older parameters."""
+        """Keep the access, as far as the database can; renew a hash of older parameters.
+
+        A caller who is cancelled meanwhile has been let in all the same: the audit says so.
+        """
+        await self._changing.finish(self._note_access(account, origin, password))
+
+    async def _note_access(self, account: Account, origin: Origin, password: str) -> None:
         access = Access(self._clock.now().isoformat(timespec="seconds"), origin.source, origin.door)
         known = account.password_hash
         if self._store.usable and self._hashes.outdated(known):

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
-from callisto_telnetd.accounts.gatekeeper import source_of
+from callisto_telnetd.accounts.sources import source_of
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.schema import ADDED_STATE
 from callisto_telnetd.db.store import Statement, Store

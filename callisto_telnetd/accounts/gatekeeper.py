@@ -1,167 +1,53 @@
-"""The gatekeeper, shared by every door: places for sessions, and penalties for failed log-ins.
+"""The gatekeeper, shared by every door: who may connect, how many at once, whose password is checked next.
 
 Rules:
-* Penalties fall on the source address (an IPv6 network of 64 bits counts as one), never on an account: whoever guesses
-  shuts out himself alone.
-* From the fifth failure on, each makes the source wait longer; in any five minutes a source has at most ten tries.
-* Two passwords of a source are checked at once; the others wait their turn, so that tries side by side gain nothing.
 * One place of each limit is kept for the loopback addresses: a flood cannot lock the administrator out of the box.
+* The rules of penalties, of places before the log-in and of turns are those of their modules.
 * All times are monotonic; every table is bounded.
 """
 
 from __future__ import annotations
 
-import asyncio
-import math
 import time
-from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from collections import Counter
+from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
+from callisto_telnetd.accounts.penalties import Penalties
+from callisto_telnetd.accounts.places import PendingPlace, PendingPlaces, Progress
+from callisto_telnetd.accounts.sources import is_loopback, source_address, source_of
+from callisto_telnetd.accounts.standing import Standings
+from callisto_telnetd.accounts.turns import Turns
 from callisto_telnetd.errors import LoginRefusedError
-
-MOST_TRIES = 10
-WINDOW_S = 300.0
-PENALTIES_S = (0, 0, 0, 0, 30, 60, 120, 240, 300)
-"""How long a source waits after its first, second, … failure; the last holds for all later ones."""
-_FORGET_S = 600.0
-_MOST_SOURCES = 65_536
-_CHECKS_PER_SOURCE = 2
-
-
-class TooManyFailuresError(LoginRefusedError):
-    """The source has to wait."""
-
-    def __init__(self, wait_s: float) -> None:
-        self.wait_s = math.ceil(wait_s)
-        super().__init__(f"Too many failures. Try again in {self.wait_s} s.")
-
-
-def source_of(address: str) -> str:
-    """Return what counts as one source: the address, or the /64 network of an IPv6 address; else the text itself."""
-    try:
-        parsed = ip_address(address.split("%", maxsplit=1)[0])
-    except ValueError:
-        return address
-    if isinstance(parsed, IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(parsed) if parsed.is_loopback else str(ip_network((parsed, 64), strict=False))
-    return str(parsed)
-
-
-def is_loopback(source: str) -> bool:
-    """Whether the source is this machine: 127.0.0.1 or ::1."""
-    return source in {"127.0.0.1", "::1"}
-
-
-@dataclass(slots=True)
-class _Failures:
-    times: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_TRIES))
-    streak: int = 0
-    blocked_until: float = 0.0
-
-
-class Penalties:
-    """Failed log-ins by source, and how long each source has to wait."""
-
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
-        self._sources: OrderedDict[str, _Failures] = OrderedDict()
-        self._trying: Counter[str] = Counter()
-        self._checking: Counter[str] = Counter()
-        self._turns: dict[str, asyncio.Semaphore] = {}
-
-    def wait_s(self, source: str) -> float:
-        """Return how many seconds the source has to wait; 0 if it may try."""
-        known = self._sources.get(source)
-        return max(0.0, known.blocked_until - self._now()) if known else 0.0
-
-    def require_free(self, source: str) -> None:
-        """Refuse a source that has to wait.
-
-        Raises:
-            TooManyFailuresError: says how long.
-        """
-        if (wait_s := self.wait_s(source)) > 0:
-            raise TooManyFailuresError(wait_s)
-
-    @asynccontextmanager
-    async def attempt(self, source: str) -> AsyncIterator[None]:
-        """Hold a try of the source while its password is checked: two at once, the others wait their turn.
-
-        Raises:
-            TooManyFailuresError: the source has to wait.
-        """
-        turn = self._turns.setdefault(source, asyncio.Semaphore(_CHECKS_PER_SOURCE))
-        self._trying[source] += 1
-        try:
-            async with turn:
-                self.require_free(source)
-                self._require_try_left(source)
-                self._checking[source] += 1
-                try:
-                    yield
-                finally:
-                    self._checking[source] -= 1
-        finally:
-            self._trying[source] -= 1
-            if not self._trying[source]:
-                del self._trying[source], self._turns[source], self._checking[source]
-
-    def _require_try_left(self, source: str) -> None:
-        """Refuse a try that would be the eleventh in five minutes, should those that are being checked fail too."""
-        now = self._now()
-        known = self._sources.get(source)
-        recent = [at for at in known.times if now - at < WINDOW_S] if known else []
-        if recent and len(recent) + self._checking[source] >= MOST_TRIES:
-            raise TooManyFailuresError(recent[0] + WINDOW_S - now)
-
-    def failed(self, source: str) -> None:
-        """Count a failure of the source, and make it wait where that is due."""
-        now = self._now()
-        known = self._sources.pop(source, None) or _Failures()
-        self._sources[source] = known
-        if len(self._sources) > _MOST_SOURCES:
-            self._sources.popitem(last=False)
-        if known.times and now - known.times[-1] > _FORGET_S:
-            known.streak = 0
-        known.times.append(now)
-        known.streak += 1
-        wait_s = PENALTIES_S[min(known.streak, len(PENALTIES_S)) - 1]
-        if len(known.times) == MOST_TRIES:
-            wait_s = max(wait_s, math.ceil(known.times[0] + WINDOW_S - now))
-        known.blocked_until = max(known.blocked_until, now + wait_s)
-
-    def succeeded(self, source: str) -> None:
-        """End the growth of the source's penalties; its tries of the last five minutes stay counted."""
-        if known := self._sources.get(source):
-            known.streak = 0
+from callisto_telnetd.work import Tasks
 
 
 class Place:
     """A session's place within the limits; given back exactly once."""
 
-    def __init__(self, gate: Gatekeeper, source: str) -> None:
+    def __init__(self, gate: Gatekeeper, pending: PendingPlace) -> None:
         self._gate = gate
-        self._source = source
-        self._pending = True
+        self._pending = pending
         self._held = True
+
+    def note(self, progress: Progress) -> None:
+        """Take note of how far the log-in has come."""
+        self._pending.progress = progress
 
     def logged_in(self) -> None:
         """Free the place among those not yet logged in."""
-        if self._pending:
-            self._pending = False
-            self._gate.pending -= 1
+        self._gate.pending_places.give_back(self._pending)
 
     def release(self) -> None:
         """Give the place back; a second call does nothing."""
         if self._held:
             self._held = False
             self.logged_in()
-            self._gate.leave(self._source)
+            self._gate.leave(self._pending.source)
+
+
+def _ignore() -> None:
+    """Stay: nobody is there to be ended."""
 
 
 class Gatekeeper:
@@ -176,18 +62,29 @@ class Gatekeeper:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.penalties = Penalties(now)
+        self.standings = Standings(self.penalties)
+        self.turns = Turns(self.penalties, self.standings, now)
+        self.pending_places = PendingPlaces(pending, self.standings, now)
+        self.tries = Tasks()
+        """Passwords that are being checked: each is counted and kept in the audit, whoever has gone meanwhile."""
         self.most_sessions = sessions
         self._most_per_source = sessions_per_source
-        self._most_pending = pending
         self._allow = allow
         self._per_source: Counter[str] = Counter()
         self.sessions = 0
         """Sessions that are open, logged in or not."""
-        self.pending = 0
-        """Sessions not yet logged in."""
 
-    def admit(self, address: str) -> Place:
+    @property
+    def pending(self) -> int:
+        """Sessions not yet logged in."""
+        return len(self.pending_places)
+
+    def admit(self, address: str, give_way: Callable[[], None] = _ignore) -> Place:
         """Give a new session its place.
+
+        Args:
+            address: Where it comes from.
+            give_way: Ends the session; called where somebody else gets its place before it has logged in.
 
         Raises:
             LoginRefusedError: one line that says why not.
@@ -203,12 +100,10 @@ class Gatekeeper:
             raise LoginRefusedError(
                 f"Refused: {_all(self._most_per_source, f' from {source}')} taken. Try again later."
             )
-        if self.pending >= max(1, self._most_pending - kept):
-            raise LoginRefusedError(f"Refused: {self._most_pending} others are about to log in. Try again later.")
+        place = Place(self, self.pending_places.take(source, give_way))
         self.sessions += 1
-        self.pending += 1
         self._per_source[source] += 1
-        return Place(self, source)
+        return place
 
     def leave(self, source: str) -> None:
         """Count a session of the source less."""
@@ -227,9 +122,3 @@ class Gatekeeper:
 
 def _all(count: int, where: str = "") -> str:
     return f"all {count} sessions{where} are" if count > 1 else f"the only session{where} is"
-
-
-def source_address(address: str) -> str:
-    """Return the address without zone, an IPv4 address in IPv6 form as IPv4."""
-    parsed = ip_address(address.split("%", maxsplit=1)[0])
-    return str(parsed.ipv4_mapped) if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped else str(parsed)

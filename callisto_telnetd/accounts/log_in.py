@@ -1,15 +1,22 @@
-"""A log-in, the same at every door: the password is checked within the penalties of the source it comes from."""
+"""A log-in, the same at every door: the password is checked when it is the source's turn.
+
+A check that has begun goes on to its end, whatever becomes of the connection, and is counted and kept in the audit.
+"""
 
 from __future__ import annotations
 
+import asyncio
+
 from callisto_telnetd.accounts.accounts import Account, Accounts
 from callisto_telnetd.accounts.audit import DENIED, Audit
-from callisto_telnetd.accounts.gatekeeper import Penalties, source_of
+from callisto_telnetd.accounts.gatekeeper import Gatekeeper
+from callisto_telnetd.accounts.sources import source_of
+from callisto_telnetd.accounts.turns import Turn
 from callisto_telnetd.origin import Origin
 
 
 async def check_log_in(
-    name: str, password: str, *, door: str, address: str, accounts: Accounts, penalties: Penalties, audit: Audit
+    name: str, password: str, *, door: str, address: str, accounts: Accounts, gatekeeper: Gatekeeper, audit: Audit
 ) -> Account | None:
     """Return the account whose password this is; None where it is not, or where there is no such account.
 
@@ -18,14 +25,30 @@ async def check_log_in(
     Raises:
         TooManyFailuresError: the address has to wait; nothing was looked at.
     """
-    source = source_of(address)
-    async with penalties.attempt(source):
-        account = await accounts.check(name, password)
-        if account is not None:
-            penalties.succeeded(source)
-            return account
-        penalties.failed(source)
-    # An unknown name may be a password typed too early: it is kept nowhere.
-    known = any(other.name == name for other in accounts.all())
-    await audit.note(DENIED, Origin(name if known else "unknown", door, address))
-    return None
+    turn = await gatekeeper.turns.take(source_of(address, door))
+    origin = Origin(name, door, address)
+    checking = gatekeeper.tries.begin(_check(turn, origin, password, accounts, audit))
+    try:
+        return await asyncio.shield(checking)
+    except asyncio.CancelledError:
+        gatekeeper.tries.begin(_note_cut(checking, origin, audit))
+        raise
+
+
+async def _check(turn: Turn, origin: Origin, password: str, accounts: Accounts, audit: Audit) -> Account | None:
+    account = None
+    try:
+        account = await accounts.check(origin.who, password)
+    finally:
+        turn.end(right=account is not None)
+    if account is None:
+        # An unknown name may be a password typed too early: it is kept nowhere.
+        known = any(other.name == origin.who for other in accounts.all())
+        await audit.note(DENIED, Origin(origin.who if known else "unknown", origin.door, origin.source))
+    return account
+
+
+async def _note_cut(checking: asyncio.Task[Account | None], origin: Origin, audit: Audit) -> None:
+    """Keep in the audit that the password was right, though nobody was there any more to be let in."""
+    if await checking is not None:
+        await audit.note("log-in cut off", origin)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import orjson
 
-from callisto_telnetd.accounts.gatekeeper import source_address
+from callisto_telnetd.accounts.sources import source_address
 from callisto_telnetd.errors import CallistoError, ListenError, UsageError, named
 from callisto_telnetd.listeners.local_client import MAX_FRAME_BYTES
 from callisto_telnetd.listeners.tcp import stop_serving

@@ -10,7 +10,8 @@ from asyncio import sslproto
 from collections.abc import Sequence
 from pathlib import Path
 
-from callisto_telnetd.accounts.gatekeeper import Place, source_of
+from callisto_telnetd.accounts.gatekeeper import Place
+from callisto_telnetd.accounts.sources import source_of
 from callisto_telnetd.errors import ListenError, PortInUseError, named, quoted
 from callisto_telnetd.listeners.telnet import TelnetProtocol
 from callisto_telnetd.menus.context import Parts

@@ -127,7 +127,7 @@ class TelnetProtocol(BaseServer, asyncio.BufferedProtocol):
             return
         context = self._listener.context
         try:
-            place = self._place = self._listener.gatekeeper.admit(address)
+            place = self._place = self._listener.gatekeeper.admit(address, self.give_way)
         except LoginRefusedError as refused:
             self._listener.refuse(address, str(refused))
             if context is None:
@@ -351,6 +351,13 @@ class TelnetProtocol(BaseServer, asyncio.BufferedProtocol):
         """End the session; the peer has asked for it."""
         if self._session is not None:
             self._session.end(reason)
+
+    def give_way(self) -> None:
+        """End a log-in that is not finished: somebody else has its place."""
+        if self._session is not None:
+            self._session.end("others wait to log in")
+        else:  # in the handshake of TLS
+            self.abort()
 
     def abort(self) -> None:
         """Cut the connection off."""

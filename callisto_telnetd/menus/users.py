@@ -59,7 +59,7 @@ async def _require_own(context: Context, name: str) -> None:
         door=origin.door,
         address=origin.source,
         accounts=parts.accounts,
-        penalties=parts.gatekeeper.penalties,
+        gatekeeper=parts.gatekeeper,
         audit=parts.audit,
     )
     if account is None:

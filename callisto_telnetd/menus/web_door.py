@@ -10,8 +10,9 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from callisto_telnetd.accounts.accounts import Account
-from callisto_telnetd.accounts.gatekeeper import TooManyFailuresError, source_of
 from callisto_telnetd.accounts.log_in import check_log_in
+from callisto_telnetd.accounts.penalties import TooManyFailuresError
+from callisto_telnetd.accounts.sources import source_of
 from callisto_telnetd.errors import LoginRefusedError
 from callisto_telnetd.menus.answers import Answer, Done, Fact
 from callisto_telnetd.menus.arguments import parse_whole, require_count, take_options
@@ -32,7 +33,6 @@ async def log_in(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
     require_count([*options, *plain], 1, 1, "web-login name=NAME")
     parts, address = context.parts, context.origin.source
     password = await context.dialogue.ask("Password: ", secret=True)
-    penalties = parts.gatekeeper.penalties
     try:
         account = await check_log_in(
             options.get("name", ""),
@@ -40,14 +40,14 @@ async def log_in(context: Context, words: list[str]) -> AsyncGenerator[Answer, N
             door="web",
             address=address,
             accounts=parts.accounts,
-            penalties=penalties,
+            gatekeeper=parts.gatekeeper,
             audit=parts.audit,
         )
     except TooManyFailuresError as refused:
         yield Fact({"accepted": False, "wait_s": refused.wait_s}, ())
         raise
     if account is None:
-        wait_s = penalties.wait_s(source_of(address))
+        wait_s = parts.gatekeeper.penalties.wait_s(source_of(address, "web"))
         yield Fact({"accepted": False, "wait_s": TooManyFailuresError(wait_s).wait_s}, ())
         raise LoginRefusedError(f"Login incorrect. {TooManyFailuresError(wait_s)}" if wait_s else "Login incorrect")
     access = account.last_access

@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
-from callisto_telnetd.accounts.gatekeeper import source_of
+from callisto_telnetd.accounts.sources import source_of
 from callisto_telnetd.errors import CallistoError, DeclinedError
 from callisto_telnetd.menus.answers import Answer, Done, Line, Move
 from callisto_telnetd.menus.context import Context

@@ -16,9 +16,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from callisto_telnetd.accounts.accounts import Access, Account
-from callisto_telnetd.accounts.gatekeeper import Place, TooManyFailuresError, source_of
+from callisto_telnetd.accounts.gatekeeper import Place
 from callisto_telnetd.accounts.log_in import check_log_in
+from callisto_telnetd.accounts.penalties import TooManyFailuresError
+from callisto_telnetd.accounts.places import Progress
 from callisto_telnetd.accounts.presence import Present
+from callisto_telnetd.accounts.sources import source_of
 from callisto_telnetd.errors import CallistoError, UsageError
 from callisto_telnetd.menus.answers import Answer, Block, Done, Move, Screen
 from callisto_telnetd.menus.context import Context, Parts, TerminalSize
@@ -130,9 +133,10 @@ class Session:
 
     def end(self, reason: str) -> None:
         """End the session with a line that says why."""
-        if self._end_reason is None and self._task is not None and not self._task.done():
+        if self._end_reason is None and (self._task is None or not self._task.done()):
             self._end_reason = reason
-            self._task.cancel()
+            if self._task is not None:
+                self._task.cancel()
 
     def _say_goodbye(self, reason: str) -> None:
         if reason:
@@ -175,6 +179,8 @@ class Session:
     # Log-in
 
     async def _log_in(self) -> tuple[Account, str]:
+        if self._end_reason is not None:  # ended before it began
+            raise SessionClosedError(self._end_reason)
         self.console.say(self._parts.identity.product)
         if self._parts.mode.active:
             self.console.say("Maintenance mode: the database cannot be used.")
@@ -199,6 +205,7 @@ class Session:
             try:
                 name = (await self.console.next_line(prompt, remember=False)).strip()
                 if name:
+                    self._place.note(Progress.NAMED)
                     return name, await self.console.next_line("Password: ", secret=True, remember=False)
             except InterruptedLineError:
                 continue
@@ -206,15 +213,18 @@ class Session:
                 self.console.say(f"Error: {error}")
 
     async def _check(self, name: str, password: str) -> Account | None:
-        return await check_log_in(
+        self._place.note(Progress.CHECKED)
+        account = await check_log_in(
             name,
             password,
             door=self._door_name,
             address=self._source,
             accounts=self._parts.accounts,
-            penalties=self._parts.gatekeeper.penalties,
+            gatekeeper=self._parts.gatekeeper,
             audit=self._parts.audit,
         )
+        self._place.note(Progress.NAMED)
+        return account
 
     # Commands
 
