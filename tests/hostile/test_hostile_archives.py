@@ -9,6 +9,7 @@ import hashlib
 import os
 import sqlite3
 import struct
+import time
 import tracemalloc
 import zipfile
 import zlib
@@ -21,6 +22,8 @@ import pytest
 from callisto_telnetd.db.backup.manifest import DATABASE, MANIFEST, PACK, SETTINGS
 from callisto_telnetd.db.backup.reader import open_archive
 from callisto_telnetd.db.backup.seal import COMMENT_BYTES, key_of
+from callisto_telnetd.db.backup.tar_records import pack_header, packed_bytes
+from callisto_telnetd.db.backup.unpacking import unpack
 from callisto_telnetd.db.backup.verification import verify
 from callisto_telnetd.db.backup.zip_records import (
     CENTRAL_BYTES,
@@ -37,6 +40,8 @@ from tests.db.archives import (
     ignore,
     make_appliance,
     make_archive,
+    manifest_of,
+    recording_of,
     salt_of,
     write_sealed,
 )
@@ -605,6 +610,122 @@ def test_a_database_of_a_newer_version_is_refused_by_name(tmp_path: Path) -> Non
 
     with pytest.raises(NewerBackupError, match=r"version 1\.0\.0 has made it, with schema 77, and this version knows"):
         verify(tmp_path / "forged.zip", None, order.folder, lambda _name, _text: None, ignore)
+
+
+BOMB_BYTES = 256 << 20
+AT_ONCE_S = 1.0
+"""The goal is 0.3 s; the rest is for a busy machine. All of a bomb takes longer."""
+
+
+def header(folder: Path, size: int, *, free: int = 0) -> bytes:
+    """Return the first page of a database of Callisto's that says it has such a size, and so many free pages."""
+    page = bytearray(make_appliance(folder, recordings=0).live.read_bytes()[:4096])
+    page[28:32], page[36:40] = (number.to_bytes(4, "big") for number in (size // 4096, free))
+    return bytes(page)
+
+
+def sections(content: bytes, count: int) -> bytes:
+    """Return what is left of a content deflated, so many times."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return (packer.compress(content) + packer.flush(zlib.Z_FULL_FLUSH)) * count
+
+
+def larger(content: bytes) -> Callable[[bytes], bytes]:
+    """Return how to say of a content in a manifest that it has the size of a bomb."""
+    digest = hashlib.sha256(content).hexdigest()
+    said = '"size":%d,"sha256":"%s"'
+    old, new = (said % (size, digest) for size in (len(content), BOMB_BYTES))
+    return lambda text: text.replace(old.encode(), new.encode())
+
+
+def add_bomb(forger: Forger, name: str, size: int, first: bytes, piece: bytes) -> Forger:
+    """Add a member that begins so, and goes on for long; all that can be told fits."""
+    times, rest = divmod(size - len(first), len(piece))
+    packed = sections(first, 1) + sections(piece, times) + deflated(piece[:rest])
+    return forger.add(name, b"", packed=packed, entry=lambda entry: entry._replace(size=size))
+
+
+def empty_leaves(count: int) -> bytes:
+    """Return pages of a tree in which nothing is."""
+    return (b"\x0d\0\0\0\0\x10\0\0" + bytes(4088)) * count
+
+
+BOMBS: dict[str, tuple[Callable[[Path], bytes], bytes, str]] = {
+    "zeros": (lambda _: b"", bytes(1 << 20), "its first page is none of a SQLite database"),
+    "another size": (lambda it: header(it, 4096), bytes(1 << 20), "its size is not the one that its first page says"),
+    "empty pages": (lambda it: header(it, BOMB_BYTES), bytes(1 << 20), "it has more empty pages than its first page"),
+    "empty leaves": (lambda it: header(it, BOMB_BYTES), empty_leaves(256), "database.db grows to more than its kind"),
+    "the same text": (lambda it: header(it, BOMB_BYTES), b"x" * (1 << 20), "database.db grows to more than its kind"),
+}
+
+
+def require_bomb_refused(path: Path, folder: Path, reason: str) -> None:
+    """Look at an archive, and take it apart: both refuse it at once, and neither takes much of the disk or memory."""
+    taken: list[int] = []
+
+    def look(*_told: object) -> None:
+        taken.append(sum(each.stat().st_blocks * 512 for each in folder.rglob("*") if each.is_file()))
+
+    def take_apart() -> None:
+        try:
+            unpack(path, None, folder, folder / "nowhere", look)
+        finally:
+            look()
+
+    for work in (lambda: verify(path, None, folder, lambda _name, _text: None, look), take_apart):
+        begun = time.monotonic()
+        with pytest.raises(BackupError, match=reason):
+            work()
+        assert time.monotonic() - begun < AT_ONCE_S
+    assert max(taken) < MOST_BYTES
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_small_archive_that_would_fill_the_disk_is_refused_at_once(tmp_path: Path, bomb: str) -> None:
+    """What a database says of itself, and how it grows, is held against the manifest before more is written."""
+    first, piece, reason = BOMBS[bomb]
+    forger = Forger().add_manifest(DATA, text=larger(DATA))
+    add_bomb(forger, DATABASE, BOMB_BYTES, first(tmp_path / "data"), piece).write(tmp_path / "bomb.zip")
+    (tmp_path / "here").mkdir()
+
+    require_bomb_refused(tmp_path / "bomb.zip", tmp_path / "here", reason)
+
+
+def test_recordings_that_grow_as_none_does_are_refused(tmp_path: Path) -> None:
+    """A recording is no way round the bounds of a database."""
+    database = make_appliance(tmp_path / "data", recordings=0).live.read_bytes()
+    forger = Forger().add_manifest(database, ONE, text=larger(ONE)).add(DATABASE, database)
+    moment = manifest_of([recording_of(ONE)]).moment
+    first = pack_header(recording_of(ONE).name, BOMB_BYTES, moment)
+    add_bomb(forger, PACK, packed_bytes([BOMB_BYTES]), first, b"\xff" * (1 << 20)).write(tmp_path / "bomb.zip")
+    (tmp_path / "here").mkdir()
+
+    require_bomb_refused(tmp_path / "bomb.zip", tmp_path / "here", "recordings.tar grows to more than its kind")
+
+
+def test_what_grows_much_and_is_right_comes_back(tmp_path: Path) -> None:
+    """Wiped pages of a database and a recording of one tone are no bombs: they are kept, and holes take no disk."""
+    order = make_appliance(tmp_path / "data", recordings=1)
+    tone = b"\xff" * (10 << 20)
+    name = hashlib.sha256(tone).hexdigest()
+    (order.media / name).write_bytes(tone)
+    with closing(sqlite3.connect(order.live)) as connection:
+        connection.execute("PRAGMA secure_delete=ON").fetchall()
+        connection.execute("UPDATE message SET recording = ? WHERE id = (SELECT min(id) FROM message)", (name,))
+        connection.execute("INSERT INTO state VALUES ('long', hex(zeroblob(16000000)))")
+        connection.commit()
+        connection.execute("DELETE FROM state WHERE key = 'long'")
+        connection.commit()
+    here = tmp_path / "here"
+    here.mkdir()
+
+    made = make_archive(order, PASSWORD)
+    unpack(made.path, PASSWORD, here, tmp_path / "nowhere", ignore)
+
+    database = (here / "callisto.db").stat()
+    assert database.st_size == made.manifest.members.database.size > 32_000_000
+    assert database.st_blocks * 512 < MOST_BYTES
+    assert (here / "recordings" / name).read_bytes() == tone
 
 
 def test_an_open_archive_in_the_place_of_a_protected_one_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 A section ends at a byte's end and is not the last block of the stream (RFC 1951, section 3.2.3), so sections joined,
 with :data:`END` behind them, are one stream that any program inflates. What does not become smaller, a recording that
-is compressed already, stands in it as it is.
+is compressed already, stands in it as it is, and so does what would become so small that a reader took it for a bomb.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import struct
 from typing import NamedTuple
 
 from isal import isal_zlib
+
+from callisto_telnetd.db.backup.growth import MOST_RATIO, solid_bytes
 
 END = b"\x03\x00"
 """A last block with nothing in it."""
@@ -27,11 +29,18 @@ class Section(NamedTuple):
     packed: bytes
 
 
-def deflate(content: bytes) -> Section:
-    """Return a piece of a content with its blocks; other threads go on meanwhile."""
+def deflate(content: bytes, *, wiped: bool = False) -> Section:
+    """Return a piece of a content with its blocks; other threads go on meanwhile.
+
+    Args:
+        content: The piece.
+        wiped: Whether zeros that fill a block are no content, as in a database.
+    """
     packer = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, -isal_zlib.MAX_WBITS)
     packed = packer.compress(content) + packer.flush(isal_zlib.Z_FULL_FLUSH)
-    return Section(content, packed if len(packed) < len(content) * _WORTH else _stored(content))
+    most = len(packed) * MOST_RATIO
+    is_thin = len(content) > most and (not wiped or solid_bytes(content) > most)
+    return Section(content, _stored(content) if is_thin or len(packed) >= len(content) * _WORTH else packed)
 
 
 def _stored(content: bytes) -> bytes:

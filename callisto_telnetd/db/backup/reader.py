@@ -13,12 +13,15 @@ import stat
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from callisto_telnetd.db.backup.cipher import CODE_BYTES, HEAD_BYTES, SALT_BYTES, Decryption, keys_of
 from callisto_telnetd.db.backup.folder import HEAD_BYTES as ARCHIVE_HEAD_BYTES
 from callisto_telnetd.db.backup.folder import begins_as_archive
+from callisto_telnetd.db.backup.growth import in_runs, is_nothing, is_thin
 from callisto_telnetd.db.backup.manifest import (
+    DATABASE,
     MANIFEST,
     MOST_MANIFEST_BYTES,
     MOST_MEMBER_BYTES,
@@ -66,6 +69,13 @@ Told = Callable[[int, int], None]
 
 def _ignore(_done: int, _of: int) -> None:
     """Take no notice."""
+
+
+@dataclass(slots=True)
+class _Read:
+    """How much of a member's stored bytes was inflated."""
+
+    bytes: int = 0
 
 
 class Archive:
@@ -162,8 +172,7 @@ class Archive:
 
     def _require_fit(self, entry: Entry, name: str, size: int, stamp: int) -> None:
         """Refuse a member that has not the one form which it may have, or lies anywhere but before the directory."""
-        overhead = AES_OVERHEAD_BYTES if self.protected else 0
-        raw = entry.packed - overhead
+        raw = self._raw(entry)
         fits = (
             (entry.name, entry.size, entry.encrypted, entry.stamp) == (name, size, self.protected, stamp)
             and raw >= 0
@@ -178,13 +187,29 @@ class Archive:
             refuse(f"the header of {name} does not say what the directory says")
 
     def _content(self, entry: Entry) -> Iterator[bytes]:
-        """Yield the content of a member, of the size that its record says, with its codes right."""
+        """Yield the content of a member, of the size that its record says, with its codes right.
+
+        What grows as no content of its kind does is refused once that is seen (``growth.py``).
+        """
+        read = _Read()
+        pieces = self._inflated(entry, read)
+        if not is_thin(entry.size, self._raw(entry)):
+            yield from pieces
+            return
+        made = 0
+        for piece in in_runs(pieces) if entry.name == DATABASE else pieces:
+            made += 0 if entry.name == DATABASE and is_nothing(piece) else len(piece)
+            if is_thin(made, read.bytes):
+                refuse(f"{entry.name} grows to more than its kind does")
+            yield piece
+
+    def _inflated(self, entry: Entry, read: _Read) -> Iterator[bytes]:
         unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
         left, crc = entry.size, 0
         for packed in self._decrypted(entry):
             if unpacker.eof:  # it would gather in memory what stands behind the end
                 refuse(f"{entry.name} goes on behind its end")
-            pending = packed
+            pending, before = packed, read.bytes
             while True:
                 try:
                     piece = unpacker.decompress(pending, _CHUNK_BYTES)
@@ -194,14 +219,19 @@ class Archive:
                 if left < 0:
                     refuse(f"{entry.name} is larger than the manifest says")
                 crc = zlib.crc32(piece, crc)
+                pending = unpacker.unconsumed_tail
+                read.bytes = before + len(packed) - len(pending)
                 if piece:
                     yield piece
-                pending = unpacker.unconsumed_tail
                 if not pending and len(piece) < _CHUNK_BYTES:
                     break
         ended = unpacker.eof and not unpacker.unused_data
         if left or not ended or (not entry.encrypted and crc != entry.crc):
             refuse(f"{entry.name} is not whole")
+
+    def _raw(self, entry: Entry) -> int:
+        """Return how many bytes of a member's deflated content are stored."""
+        return entry.packed - (AES_OVERHEAD_BYTES if self.protected else 0)
 
     def _decrypted(self, entry: Entry) -> Iterator[bytes]:
         at, end = entry.content_at, entry.end

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from callisto_telnetd.db.backup.content import size_if_whole, size_of, told_as
+from callisto_telnetd.db.backup.first_page import judged, require_known_schema
 from callisto_telnetd.db.backup.manifest import Manifest, Members
 from callisto_telnetd.db.backup.reader import open_archive
 from callisto_telnetd.db.backup.verification import MEMBERS, SEAL, Tell, require_room, require_sound, write_new
@@ -47,11 +48,12 @@ def unpack(path: Path, password: str | None, folder: Path, media: Path, tell: Te
         open_archive(path, password, told=partial(tell, SEAL)) as archive,
     ):
         members = archive.manifest.members
+        require_known_schema(archive.manifest, path.name)
         require_room(_needed(members, media), folder, "the parts of the backup")
         (folder / RECORDINGS_FOLDER).mkdir(mode=0o700)
         for member, pieces in archive.contents(partial(tell, MEMBERS)):
             if member == members.database:
-                write_new(folder / DATABASE_FILE, pieces)
+                write_new(folder / DATABASE_FILE, judged(archive.manifest, pieces))
             elif member == members.settings:
                 write_new(folder / SETTINGS_FILE, pieces)
             elif size_if_whole(media / member.sha256) != member.size:

@@ -10,15 +10,16 @@ from functools import partial
 from pathlib import Path
 
 from callisto_telnetd.db.backup.content import one_line, told_as
+from callisto_telnetd.db.backup.first_page import judged, require_known_schema
 from callisto_telnetd.db.backup.folder import LOOKING_DATABASE
+from callisto_telnetd.db.backup.growth import is_nothing
 from callisto_telnetd.db.backup.manifest import DATABASE, Manifest
 from callisto_telnetd.db.backup.reader import open_archive
 from callisto_telnetd.db.doubtful import Doubtful
 from callisto_telnetd.db.inspection import VALUES, VariableFault
 from callisto_telnetd.db.inspection import inspect as inspect_all
-from callisto_telnetd.db.schema import migrations
 from callisto_telnetd.db.snapshot import Verdict, inspect
-from callisto_telnetd.errors import BackupError, DiskFullError, NewerBackupError
+from callisto_telnetd.errors import BackupError, DiskFullError
 from callisto_telnetd.quantities import format_bytes
 
 Tell = Callable[[str, int, int], None]
@@ -58,13 +59,14 @@ def verify(path: Path, password: str | None, folder: Path, variable_fault: Varia
     copy = folder / LOOKING_DATABASE
     with open_archive(path, password, told=partial(tell, SEAL)) as archive:
         members = archive.manifest.members
+        require_known_schema(archive.manifest, path.name)
         require_room(members.database.size, folder, f"the {DATABASE} of the backup")
         try:
             with told_as("the database inside cannot be looked at"):
                 copy.unlink(missing_ok=True)
                 for member, pieces in archive.contents(partial(tell, MEMBERS)):
                     if member == members.database:
-                        write_new(copy, pieces)
+                        write_new(copy, judged(archive.manifest, pieces))
             tell(INSIDE, 0, 0)
             verdict = require_sound(copy, path, archive.manifest)
             found = inspect_all(copy, variable_fault, lambda *_: None, closed=True, pages=False, values=False)
@@ -93,29 +95,27 @@ def require_room(size: int, folder: Path, what: str) -> None:
 
 
 def write_new(path: Path, pieces: Iterator[bytes]) -> None:
-    """Write a content into a file that is not there, for the owner alone.
+    """Write a content into a file that is not there, for the owner alone; pieces of zeros become holes.
 
     Raises:
         OSError: it cannot be written.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
-        stream.writelines(pieces)
+        for piece in pieces:
+            if is_nothing(piece):
+                stream.seek(len(piece), os.SEEK_CUR)
+            else:
+                stream.write(piece)
+        stream.truncate()  # a hole at the end counts, too
 
 
 def require_sound(copy: Path, path: Path, manifest: Manifest) -> Verdict:
     """Refuse a database that is damaged, not ours, or not the one that the manifest tells of.
 
     Raises:
-        NewerBackupError: a newer version has made it.
         BackupError: says what is wrong.
     """
-    newest = max(migrations())
-    if manifest.schema > newest:
-        raise NewerBackupError(
-            f"{path.name!r}: version {manifest.product_version} has made it, with schema {manifest.schema}, and this"
-            f" version knows {newest}: use a newer callisto-telnetd; nothing was changed"
-        )
     verdict = inspect(copy, whole=True)
     if not verdict.fault and verdict.schema == manifest.schema:
         return verdict

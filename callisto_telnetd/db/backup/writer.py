@@ -283,7 +283,7 @@ class _Creation:
             archive = ZipWriter(stream, order.password, order.at)
             archive.add(MANIFEST, 0, map(deflate, format_manifest(manifest)))
             for name, pieces in self._contents(manifest):
-                archive.add(name, sizes[name], _deflated(pieces, pool, told))
+                archive.add(name, sizes[name], _deflated(pieces, pool, told, wiped=name == DATABASE))
             archive.finish(comment_before_seal(self._salt).ljust(COMMENT_BYTES, b"0"))
 
     def _contents(self, manifest: Manifest) -> Iterator[tuple[str, Iterator[bytes]]]:
@@ -324,15 +324,17 @@ def _pieces(path: Path, member: Member) -> Iterator[bytes]:
     return pieces_of(path, member.size, member.sha256)
 
 
-def _deflated(pieces: Iterable[bytes], pool: ThreadPoolExecutor, told: Callable[[int], None]) -> Iterator[Section]:
+def _deflated(
+    pieces: Iterable[bytes], pool: ThreadPoolExecutor, told: Callable[[int], None], *, wiped: bool
+) -> Iterator[Section]:
     """Yield the sections of a content, deflated some pieces ahead; told of each batch's bytes."""
-    for batch, sections in in_order(pool, batches(pieces, len), _deflate_all):
+
+    def deflate_all(batch: list[bytes]) -> list[Section]:
+        return [deflate(piece, wiped=wiped) for piece in batch]
+
+    for batch, sections in in_order(pool, batches(pieces, len), deflate_all):
         yield from sections
         told(sum(map(len, batch)))
-
-
-def _deflate_all(batch: list[bytes]) -> list[Section]:
-    return [deflate(piece) for piece in batch]
 
 
 def _open_new(name: str, _flags: int) -> int:
