@@ -39,11 +39,12 @@ def test_a_new_folder_is_for_its_owner_alone(tmp_path: Path, umask: int) -> None
     """Whatever the process's mask, nobody else may look into the folder or its parts."""
     before = os.umask(umask)
     try:
-        folder = DataFolder(tmp_path / "data")
+        folder = DataFolder(tmp_path / "above" / "data")
         folder.make()
     finally:
         os.umask(before)
 
+    assert mode(tmp_path / "above") == 0o755 & ~umask
     parts = [folder.path, folder.trace, folder.backup, folder.media, folder.control_socket.parent]
     assert [mode(part) for part in parts] == [0o700] * 5
 
