@@ -43,6 +43,8 @@ command = ["sleep", "1000"]
 repair = "stop"
 [log]
 level = "error"
+[database]
+check = ""
 """
 
 T = TypeVar("T")
@@ -222,11 +224,11 @@ async def _drain() -> None:
 
 
 @asynccontextmanager
-async def open_house(data: Path) -> AsyncIterator[House]:
+async def open_house(data: Path, settings: str = SETTINGS) -> AsyncIterator[House]:
     """Open an appliance as a server does, with an account and a service, and close it again."""
     folder = DataFolder(data)
     folder.make()
-    (data / "callisto.toml").write_text(SETTINGS)
+    (data / "callisto.toml").write_text(settings)
     async with AsyncExitStack() as stack:
         lock = stack.enter_context(folder.lock())
         parts = await stack.enter_async_context(open_parts(load_settings(data), folder, lock, faults_of=start_faults))

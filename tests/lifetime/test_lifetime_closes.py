@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import socket
 import sqlite3
@@ -14,10 +15,17 @@ from typing import Any
 
 import pytest
 
+from callisto_telnetd.clock import Clock
 from callisto_telnetd.listeners.local import LocalListener
 from callisto_telnetd.listeners.tcp import TelnetListener, bind
 from callisto_telnetd.services.condition import State
 from callisto_telnetd.terminal.session import SessionLimits
+from callisto_telnetd.trace.capture import CaptureRequest
+from callisto_telnetd.trace.captures import Captures
+from callisto_telnetd.trace.datagrams import DatagramInput, bind_path
+from callisto_telnetd.trace.hub import Hub
+from callisto_telnetd.trace.logs import open_log
+from callisto_telnetd.trace.viewers import Viewer
 from callisto_telnetd.work import Closing
 from tests.conftest import NAME, PASSWORD
 from tests.lifetime.conftest import ADMIN, SETTLED_S, House, Traces, cancelled_at, every, open_house, sample
@@ -76,6 +84,55 @@ async def read_until(connection: socket.socket, text: bytes) -> None:
         seen += await asyncio.get_running_loop().sock_recv(connection, 65536)
 
 
+async def trace_and_close(folder: Path, hubs: list[Hub]) -> None:
+    """Have a hub with an input, a capture and two viewers, and records under way when all of it is closed."""
+    hub = Hub(Clock())
+    hubs.append(hub)
+    captures = Captures(hub, folder, free_bytes=0, budget_bytes=1 << 30)
+    log = open_log(hub, stream=io.StringIO())
+    async with Closing() as stack:
+        stack.push_async_callback(captures.close)
+        source = DatagramInput("trace.sock", hub, log, lambda: bind_path(folder / "trace.sock"))
+        source.open()
+        stack.callback(source.close)
+        sender = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        sender.connect(str(folder / "trace.sock"))
+        viewers = [Viewer(hub), Viewer(hub)]
+        first = await captures.start(CaptureRequest("ada"), ["; a header"], viewers[0])
+        await captures.start(CaptureRequest("bob", as_json=True, note="second"), [])
+        first.show_to(viewers[1])
+        async with aclosing(viewers[1].follow()) as shown:
+            sender.send(b"<14>box[7]: the first record")
+            async for _ in shown:
+                break
+        for number in range(1000):
+            hub.publish(20, f"record {number}")
+        sender.send(b"<14>box[7]: the last record")
+
+
+async def sweep_traces(folder: Path, chosen: Callable[[int], list[int]]) -> None:
+    """Cancel a trace at the chosen awaits; nobody is handed anything afterwards, and each file has its last line."""
+    hubs: list[Hub] = []
+    await sweep(lambda: trace_and_close(folder, hubs), folder, chosen)
+    for hub in hubs:
+        assert (hub.outputs, hub.pending_count, hub._inputs, hub._due) == (0, 0, [], None)
+    assert not (folder / "trace.sock").exists()
+    for file in folder.glob("*.log"):
+        assert file.read_text().splitlines()[-1].startswith("; ended: "), file
+    assert "the last record" in max(folder.glob("*-ada*.log"), key=lambda file: file.stat().st_mtime).read_text()
+
+
+async def test_a_trace_that_is_cancelled_as_it_closes_leaves_whole_files(tmp_path: Path) -> None:
+    """No task, thread or socket of it is left; the input is read to its end, and viewers and captures have ended."""
+    await sweep_traces(tmp_path, sample("trace", 4))
+
+
+@pytest.mark.long
+async def test_a_trace_that_is_cancelled_at_any_await_leaves_whole_files(tmp_path: Path) -> None:
+    """No task, thread or socket of it is left; the input is read to its end, and viewers and captures have ended."""
+    await sweep_traces(tmp_path, every)
+
+
 async def test_an_appliance_that_is_cancelled_as_it_opens_or_closes_leaves_nothing_open(tmp_path: Path) -> None:
     """No task, thread, process or descriptor of it is left, and it opens again."""
     await sweep(lambda: open_and_close(tmp_path / "data"), tmp_path, sample("open", 2))
@@ -90,7 +147,7 @@ async def test_an_appliance_that_is_cancelled_at_any_await_leaves_nothing_open(t
 async def test_doors_that_are_cancelled_leave_no_session_behind(tmp_path: Path) -> None:
     """Sessions and commands end with their listeners, and captures without a viewer with them."""
     async with open_house(tmp_path / "data") as house:
-        await sweep(lambda: serve_two(house), tmp_path, sample("doors", 5))
+        await sweep(lambda: serve_two(house), tmp_path, sample("doors", 2))
 
 
 @pytest.mark.long

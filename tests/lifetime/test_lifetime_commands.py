@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-from collections.abc import Awaitable, Callable
-from contextlib import closing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
+from callisto_telnetd.db.salvage.report import LOST_STATE
 from callisto_telnetd.services.condition import State
 from tests.lifetime.conftest import House, Traces, cancelled_at, every, open_house, sample
+from tests.maintenance.test_maintenance_fill import wipe_leaves_with
+from tests.services.test_services_time_server import packet, responding
+from tests.transports.sites import PASSWORD as SFTP_PASSWORD
+from tests.transports.sites import asyncssh_site
 
 _MOST_WAITS = 2000
 NEW = "Another-Secret-1"
@@ -100,6 +106,8 @@ class Case:
     opens: bool = False
     """Whether the change itself is something open: a capture, and its file."""
     prepare: Callable[[House], Awaitable[None]] | None = None
+    beside: Callable[[House], AbstractAsyncContextManager[None]] = lambda _house: nullcontext()
+    """What it needs that is no part of the appliance: a time server, a target."""
 
 
 async def without_bob(house: House) -> None:
@@ -110,8 +118,8 @@ async def without_bob(house: House) -> None:
 
 async def with_bob(house: House) -> None:
     """Have a second account."""
-    await without_bob(house)
-    await house.do("user", "add", "bob", secrets=(NEW,))
+    if "bob" not in [each.name for each in house.parts.accounts.all()]:
+        await house.do("user", "add", "bob", secrets=(NEW,))
 
 
 async def box_runs(house: House) -> None:
@@ -139,6 +147,43 @@ async def with_nightly(house: House) -> None:
         target = house.data.parent / "target"
         target.mkdir(exist_ok=True)
         await house.do("backup", "schedule", "add", "nightly", "plan=daily 02:00", f"target=file://{target}")
+
+
+@asynccontextmanager
+async def time_server(house: House) -> AsyncIterator[None]:
+    """Have a time server that is a day ahead."""
+    async with responding(lambda request: packet(request, ahead_s=86_400)) as (address, _):
+        await house.do("variables", "set", "gTimeServer", address)
+        yield
+
+
+@asynccontextmanager
+async def sftp_target(house: House) -> AsyncIterator[None]:
+    """Have a backup on a schedule, to an SFTP server."""
+    root = house.data.parent / "sftp"
+    root.mkdir()
+    await without_nightly(house)
+    async with asyncssh_site(root) as site:
+        words = ("plan=daily 02:00", f"target={site.target}", "target-password")
+        await house.do("backup", "schedule", "add", "nightly", *words, secrets=(SFTP_PASSWORD,))
+        yield
+    await without_nightly(house)
+
+
+async def no_host_key(house: House) -> None:
+    """Have accepted no key of the SFTP server."""
+    runs = house.parts.backup_runs
+    runs._schedules["nightly"] = runs.require("nightly").model_copy(update={"host_key": None})
+    await runs._keep(runs._schedules, runs._outcomes)
+
+
+def host_key(house: House) -> Any:
+    """Return whether the server's key was accepted, the same in memory and in the file; no file of a test is left."""
+    assert [path.name for path in (house.data.parent / "sftp" / "files").iterdir()] == []
+    [disk] = json.loads((house.data / "backup-schedules.json").read_text())["schedules"]
+    memory = house.parts.backup_runs.require("nightly").host_key
+    assert memory == disk["host_key"]
+    return memory is not None
 
 
 async def no_archive(house: House) -> None:
@@ -182,6 +227,7 @@ QUICK = {
         prepare=without_nightly,
     ),
     "schedule remove": Case(("backup", "schedule", "remove", "nightly", "yes"), schedules, prepare=with_nightly),
+    "date sync": Case(("date", "sync"), clock, (("date", "2030-01-01", "10:00:00"),), beside=time_server),
     "demo": Case(("demo", "users=1", "messages=1", "calls=1", "yes"), nothing),
 }
 
@@ -210,6 +256,33 @@ async def restored(house: House) -> None:
     await house.do("backup", "restore", ARCHIVE, "yes")
 
 
+async def lost_rows(house: House) -> None:
+    """Have a database whose repair has lost rows that a backup has."""
+    kept, database = house.data.parent / "lost.db", house.data / "callisto.db"
+    store, mode = house.parts.store, house.parts.mode
+    if not kept.exists():
+        await store.apply(
+            [
+                ("INSERT INTO user VALUES (?, ?, '')", (number, f"user {number} {'x' * 100}"))
+                for number in range(100, 200)
+            ]
+        )
+        await one_archive(house)
+        async with store.hold("damaged"):
+            wipe_leaves_with(database, b"user 150 ")
+        await house.do("repair", "yes")
+        shutil.copyfile(database, kept)
+    async with store.hold("put back"):
+        shutil.copyfile(kept, database)
+    await mode.reload()
+
+
+def users(house: House) -> Any:
+    """Return how many users there are, and whether a repair has lost some."""
+    [(count,)] = rows(house, "SELECT count(*) FROM user")
+    return count, rows(house, f"SELECT value FROM state WHERE key = '{LOST_STATE}'") != []
+
+
 ARCHIVE = "callisto-callisto-20261201-101500.zip"
 SLOW = {
     "backup create": Case(("backup", "create"), archives, prepare=no_archive, secrets=("",)),
@@ -222,66 +295,96 @@ SLOW = {
     "backup undo": Case(("backup", "undo", "yes"), web_timeout, prepare=restored, starts_services=True),
     "schedule run": Case(("backup", "schedule", "run", "nightly"), nothing, prepare=with_nightly),
     "schedule test": Case(("backup", "schedule", "test", "nightly"), nothing, prepare=with_nightly),
+    "accept a host key": Case(
+        ("backup", "schedule", "test", "nightly", "accept-host-key"), host_key, prepare=no_host_key, beside=sftp_target
+    ),
     "compact": Case(("compact",), nothing),
+    "repair fill": Case(("repair", "fill", ARCHIVE, "yes"), users, prepare=lost_rows, secrets=("",)),
     "repair": Case(("repair", "yes"), nothing, starts_services=True),
 }
 
 
-async def sweep(case: Case, data: Path, chosen: Callable[[int], list[int]]) -> int:
+AT = {"backup create": 7, "backup plan": 9, "compact": 6, "accept a host key": 5, "repair fill": 11}
+"""An await of each of those of them that take a second at most, in the midst of their work."""
+
+
+async def prepare(house: House, case: Case) -> None:
+    """Make what a case begins from."""
+    if case.prepare is not None:
+        await case.prepare(house)
+    for words in case.before:
+        await house.do(*words)
+
+
+async def cancel(house: House, case: Case, wanted: int, after: Any) -> Any:
+    """Cancel the command at an await, look for what is left of it, and return what the probe says then."""
+    await prepare(house, case)
+    traces = Traces(house.data)
+    await cancelled_at(house.run(*case.words, text=case.text, secrets=case.secrets), wanted)
+    left = await traces.settle(opened=lambda: case.starts_services or (case.opens and case.probe(house) == after))
+    assert left == [], f"cancelled at await {wanted}"
+    if case.starts_services:
+        await house.until(lambda: house.parts.supervisor.view("box").state in (State.RUNNING, State.STOPPED))
+    return case.probe(house)
+
+
+async def run_whole(house: House, case: Case) -> tuple[Any, Any, int]:
+    """Run the command to its end; return what the probe says before and after, and how often it has waited."""
+    await prepare(house, case)
+    before = case.probe(house)
+    task, waits = await cancelled_at(house.run(*case.words, text=case.text, secrets=case.secrets), _MOST_WAITS)
+    assert task.result().code == 0, task.result()
+    return before, case.probe(house), waits
+
+
+async def sweep(house: House, case: Case, chosen: Callable[[int], list[int]]) -> int:
     """Cancel the command at the chosen awaits; return how many it has."""
-    async with open_house(data) as house:
-
-        async def prepare() -> None:
-            if case.prepare is not None:
-                await case.prepare(house)
-            for words in case.before:
-                await house.do(*words)
-
-        def command() -> Any:
-            return house.run(*case.words, text=case.text, secrets=case.secrets)
-
-        await prepare()
-        before = case.probe(house)
-        task, waits = await cancelled_at(command(), _MOST_WAITS)
-        assert task.result().code == 0, task.result()
-        after = case.probe(house)
+    async with case.beside(house):
+        before, after, waits = await run_whole(house, case)
         for wanted in chosen(waits):
-            await prepare()
-            traces = Traces(house.data)
-            task, _ = await cancelled_at(command(), wanted)
-            left = await traces.settle(
-                opened=lambda: case.starts_services or (case.opens and case.probe(house) == after)
-            )
-            assert left == [], f"cancelled at await {wanted} of {waits}"
-            if case.starts_services:
-                await house.until(lambda: house.parts.supervisor.view("box").state in (State.RUNNING, State.STOPPED))
-            assert case.probe(house) in (before, after), f"cancelled at await {wanted} of {waits}"
-        await prepare()
-        assert (await command()).code == 0
-        return waits
+            assert await cancel(house, case, wanted, after) in (before, after), f"cancelled at await {wanted}"
+        await run_whole(house, case)
+    await without_nightly(house)  # the clock of a case that follows may reach its time
+    return waits
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    """One appliance for all quick changes: each case makes what it begins from."""
+    async with open_house(tmp_path_factory.mktemp("house") / "data") as house:
+        yield house
+
+
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("name", QUICK)
-async def test_a_change_that_is_cancelled_is_whole_or_not_there(name: str, tmp_path: Path) -> None:
+async def test_a_change_that_is_cancelled_is_whole_or_not_there(name: str, house: House) -> None:
     """Memory and disk agree, nothing is left running, held or half-made, and the same command works again."""
-    await sweep(QUICK[name], tmp_path / "data", sample(name, 2))
+    await sweep(house, QUICK[name], sample(name, 1))
 
 
-@pytest.mark.parametrize("name", ["backup create", "backup plan", "compact"])  # the others take seconds each
-async def test_work_that_is_cancelled_is_whole_or_not_there(name: str, tmp_path: Path) -> None:
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(("name", "wanted"), AT.items())
+async def test_work_that_is_cancelled_is_whole_or_not_there(name: str, wanted: int, house: House) -> None:
     """A worker has ended before the command has, its lock is free then, and the same command works again."""
-    await sweep(SLOW[name], tmp_path / "data", sample(name, 1))
+    case = SLOW[name]
+    async with case.beside(house):
+        seen = await cancel(house, case, wanted, None)
+        before, after, waits = await run_whole(house, case)
+    assert waits > wanted
+    assert seen in (before, after)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", SLOW)
 async def test_work_that_is_cancelled_at_any_await_is_whole_or_not_there(name: str, tmp_path: Path) -> None:
     """A worker has ended before the command has, its lock is free then, and the same command works again."""
-    assert await sweep(SLOW[name], tmp_path / "data", every) > 0
+    async with open_house(tmp_path / "data") as house:
+        assert await sweep(house, SLOW[name], every) > 0
 
 
 @pytest.mark.long
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("name", QUICK)
-async def test_a_change_that_is_cancelled_at_any_await_is_whole_or_not_there(name: str, tmp_path: Path) -> None:
+async def test_a_change_that_is_cancelled_at_any_await_is_whole_or_not_there(name: str, house: House) -> None:
     """Memory and disk agree, nothing is left running, held or half-made, and the same command works again."""
-    assert await sweep(QUICK[name], tmp_path / "data", every) > 0
+    assert await sweep(house, QUICK[name], every) > 0

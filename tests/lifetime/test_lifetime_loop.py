@@ -95,12 +95,13 @@ async def touched_by(house: House, watcher: Watcher, cases: Iterable[Case]) -> l
     """Return what of the data folder the cases touch in the loop's thread, with the line of ours that does."""
     found = []
     for case in cases:
-        if case.prepare is not None:
-            await case.prepare(house)
-        for words in case.before:
-            await house.do(*words)
-        with watcher.watching(house.data) as seen:
-            assert (await house.run(*case.words, text=case.text, secrets=case.secrets)).code == 0, case.words
+        async with case.beside(house):
+            if case.prepare is not None:
+                await case.prepare(house)
+            for words in case.before:
+                await house.do(*words)
+            with watcher.watching(house.data) as seen:
+                assert (await house.run(*case.words, text=case.text, secrets=case.secrets)).code == 0, case.words
         found += [f"{' '.join(case.words)}: {each}" for each in sorted(seen)]
     return found
 

@@ -26,6 +26,7 @@ def test_no_module_leaves_work_without_an_owner() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line}: {text}"
         for path in sorted((ROOT / "callisto_telnetd").rglob("*.py"))
-        for line, text in slips(ast.parse(path.read_text()))
+        if any(word in (source := path.read_text()) for word in ("async for", "shield"))
+        for line, text in slips(ast.parse(source))
     ]
     assert found == []

@@ -21,7 +21,8 @@ import pytest
 
 from callisto_telnetd.listeners.local_client import call
 from callisto_telnetd.streams import LineWriter
-from tests.conftest import DEADLINE_S, PASSWORD, ROOT, StartServer
+from tests import programs
+from tests.conftest import DEADLINE_S, PASSWORD, ROOT, Server, StartServer
 
 LINE = "x" * 99
 STOPPED_S = 3.0
@@ -163,7 +164,8 @@ def run(
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with an appliance in it, and no server."""
     folder = tmp_path_factory.mktemp("streams") / "data"
-    assert run(folder, "user", "add", "ada", "--password-stdin", shell=f'echo {PASSWORD} | "$@"').returncode == 0
+    command = [*PROGRAM, "user", "add", "ada", "--password-stdin", "--data", str(folder)]
+    assert programs.run(command, given=f"{PASSWORD}\n").returncode == 0
     return folder
 
 
@@ -188,7 +190,7 @@ def test_a_backup_is_made_in_every_locale(data: Path, locale: dict[str, str]) ->
 
 def test_a_terminal_is_shown_what_it_has_no_letter_for(data: Path) -> None:
     """On a terminal that is not UTF-8 its own letters are shown, and others escaped."""
-    run(data, "variables", "set", "gWebTimeout", "31", "note=Zürich…")
+    programs.run([*PROGRAM, "variables", "set", "gWebTimeout", "31", "note=Zürich…", "--data", str(data)])
     master, slave = pty.openpty()
     try:
         subprocess.run(
@@ -213,7 +215,8 @@ def test_a_descriptor_that_is_closed_at_the_start_becomes_no_other_file(data: Pa
     done = run(data, "variables", "set", "gWebTimeout", "12", shell='"$@" <&- >&- 2>&-')
 
     assert (done.returncode, done.stderr) == (0, b"")
-    assert run(data, "variables", "list", "gWebTimeout").stdout.startswith(b"gWebTimeout = 12 ")
+    listed = programs.run([*PROGRAM, "variables", "list", "gWebTimeout", "--data", str(data)])
+    assert listed.stdout.startswith("gWebTimeout = 12 ")
 
 
 def test_an_error_line_that_nobody_reads_changes_no_exit_code() -> None:
@@ -229,7 +232,7 @@ def test_an_error_line_that_nobody_reads_changes_no_exit_code() -> None:
 
 @pytest.mark.parametrize("beside", [True, False], ids=["beside a server", "without one"])
 def test_ctrl_c_ends_a_command_whose_reader_stands_still(
-    beside: bool, start: StartServer, data: Path, pipe: tuple[int, int]
+    beside: bool, server: Server, data: Path, pipe: tuple[int, int]
 ) -> None:
     """A command that waits at a full pipe is ended by an interrupt, with one line that says so."""
     writing = pipe[1]
@@ -238,8 +241,8 @@ def test_ctrl_c_ends_a_command_whose_reader_stands_still(
         while os.write(writing, bytes(4096)):
             pass
     os.set_blocking(writing, True)
-    data = start().data if beside else data
-    with subprocess.Popen(
+    data = server.data if beside else data
+    with programs.ProductProcess(
         [*PROGRAM, "variables", "list", "--data", str(data)],
         stdin=subprocess.DEVNULL,
         stdout=writing,
@@ -280,9 +283,9 @@ def test_an_interrupt_tears_no_frame() -> None:
     assert (code, shown, said) == (1, ["one"], ["Error: interrupted"])
 
 
-def test_bytes_that_are_no_text_are_named(start: StartServer) -> None:
+def test_bytes_that_are_no_text_are_named(server: Server) -> None:
     """Beside a server a word that no locale can read is refused with its own line."""
-    said = run(start().data, "variables", "set", "gWebTimeout", "30", shell='"$@" "note=Z$(printf "\\374")rich"')
+    said = run(server.data, "variables", "set", "gWebTimeout", "30", shell='"$@" "note=Z$(printf "\\374")rich"')
 
     assert (said.returncode, said.stdout) == (2, b"")
     assert b"is no text in the encoding of this locale; nothing was changed" in said.stderr
