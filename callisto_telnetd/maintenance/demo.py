@@ -128,9 +128,7 @@ class Demo:
             StoreError: the disk or the database fails; says what is there.
             FolderError: the recordings cannot be written; says what is there.
         """
-        from callisto_telnetd.maintenance.demo_rows import batches  # noqa: PLC0415 - slow to import, and seldom needed
-
-        work = batches(self.order, self.numbers, now)
+        work = await in_thread(self._begin, now)
         also = list(first)
         try:
             while (done := await in_thread(self._record_next, work)) is not None:
@@ -143,6 +141,11 @@ class Demo:
             reason = str(error).removesuffix("; nothing was changed")
             there = f"what is there is whole: {self.made}" if any(self.made.rows.values()) else "nothing was changed"
             raise type(error)(f"{reason}; {there}") from None
+
+    def _begin(self, now: datetime) -> Iterator[Batch]:
+        from callisto_telnetd.maintenance.demo_rows import batches  # noqa: PLC0415 - slow to import, and seldom needed
+
+        return batches(self.order, self.numbers, now)
 
     def _record_next(self, work: Iterator[Batch]) -> tuple[Batch, int] | None:
         batch = next(work, None)

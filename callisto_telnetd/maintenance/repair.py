@@ -184,8 +184,6 @@ class Repairs:
 
     async def _look(self, run: RepairRun) -> list[str]:
         """Return what is wrong; the appliance goes on working meanwhile."""
-        from callisto_telnetd.db.inspection import PAGES, faults_of_structure  # noqa: PLC0415 - no start needs it
-
         around = self._around
         if around.store.fault is not None:
             return [str(around.store.fault)]
@@ -193,10 +191,13 @@ class Repairs:
         try:
             found = (await around.workshop.run("check", order, run.told, self._variable_fault))["found"]
         except DamagedDatabaseError as error:
-            found = {PAGES: [str(error)]}
-        if of_structure := faults_of_structure(found):
+            faults = of_structure = [str(error)]
+        else:
+            faults = [fault for each in found.values() for fault in each]
+            of_structure = await in_thread(_of_structure, found)
+        if of_structure:
             await around.store.note_damage(of_structure[0], tell=False)  # unless the repair fails: see _run
-        return [fault for faults in found.values() for fault in faults]
+        return faults
 
     def _done_all_the_same(self, stamp: str, failure: StoreError) -> RepairReport:
         """Return the report of a repair whose worker failed, or was killed, when its new file counted already.
@@ -236,6 +237,13 @@ class Repairs:
     def _variable_fault(self, name_and_text: Sequence[str]) -> str | None:
         name, text = name_and_text
         return self._around.variables.fault_of(name, text)
+
+
+def _of_structure(found: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return what of a check's faults is of the structure of the file; an import, and so a thread's work."""
+    from callisto_telnetd.db.inspection import faults_of_structure  # noqa: PLC0415 - no start needs it
+
+    return faults_of_structure(found)
 
 
 def summary(report: RepairReport) -> str:

@@ -46,14 +46,8 @@ class Unpacking:
             BackupPasswordError, NewerBackupError, BackupError: it is not to be used; says why.
             DiskFullError: there is no room.
         """
-        from callisto_telnetd.db.backup.unpacking import (  # noqa: PLC0415 - brings all that reads an archive
-            DATABASE_FILE,
-            RECORDINGS_FOLDER,
-            SETTINGS_FILE,
-        )
-
         try:
-            await in_thread(self._make)
+            database, settings, recordings = await in_thread(self._make)
         except OSError as error:
             raise BackupError(f"the backup cannot be taken apart: {error.strerror}; nothing was changed") from None
         place = self._place.absolute()
@@ -66,9 +60,9 @@ class Unpacking:
         facts = await self._workshop.run("unpack", order, told)
         backup = Unpacked(
             name=self._path.name,
-            database=place / DATABASE_FILE,
-            settings=place / SETTINGS_FILE if facts["settings"] else None,
-            recordings=place / RECORDINGS_FOLDER,
+            database=database,
+            settings=settings if facts["settings"] else None,
+            recordings=recordings,
             schema=facts["schema"],
             version=facts["product_version"],
             edition=facts["edition"],
@@ -88,9 +82,18 @@ class Unpacking:
             loop = asyncio.get_running_loop()
             self._user.add_done_callback(lambda _: loop.run_in_executor(None, self._remove))
 
-    def _make(self) -> None:
+    def _make(self) -> tuple[Path, Path, Path]:
+        """Make the folder; return where database, settings and recordings will be."""
+        from callisto_telnetd.db.backup.unpacking import (  # noqa: PLC0415 - brings all that reads an archive
+            DATABASE_FILE,
+            RECORDINGS_FOLDER,
+            SETTINGS_FILE,
+        )
+
         self._place.parent.mkdir(mode=0o700, exist_ok=True)
         self._place.mkdir(mode=0o700)
+        place = self._place.absolute()
+        return place / DATABASE_FILE, place / SETTINGS_FILE, place / RECORDINGS_FOLDER
 
     def _remove(self) -> None:
         shutil.rmtree(self._place, ignore_errors=True)  # what stays is removed at the next start

@@ -265,7 +265,7 @@ class Service:
         self._condition.go(State.STARTING)
         try:
             self.settings = await self.place.settle(self.settings)
-            recipe = make_recipe(self.name, self.settings, around.variables.text, around.data)
+            recipe = await in_thread(make_recipe, self.name, self.settings, around.variables.text, around.data)
             child = await Child.start(self.name, recipe, around.hub)
         except ServiceError as error:
             self._tell_start(str(error))
