@@ -5,7 +5,7 @@ Rules:
   then sources that have failed; among equals, whoever came first.
 * Of a source that has failed one password is checked at a time, of any other two: tries side by side gain nothing.
 * All sources that have failed have two guesses a second together, after twenty at once. The first failure of a source
-  counts too, but does not wait. Who would have to wait longer than two seconds is told how long, and goes.
+  counts too, but does not wait. Who would have to wait longer than a second is told how long, and goes.
 * A turn that was given counts, whatever becomes of the connection that it was given to.
 """
 
@@ -25,7 +25,7 @@ _GUESSES_PER_S = 2.0
 _BURST = 20.0
 _DEEPEST = -60.0
 """How far first failures may overdraw: no flood of new sources makes the others wait longer than half a minute."""
-_MOST_WAIT_S = 2.0
+_MOST_WAIT_S = 1.0
 
 
 class Bucket:

@@ -5,24 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from callisto_telnetd.errors import LoginRefusedError
 from callisto_telnetd.listeners.local_client import NoServerError, Reply, request
-from callisto_telnetd.web.protocol import place_source
+from callisto_telnetd.web.login_places import LoginPlaces
+from callisto_telnetd.web.places import place_source
 
 ASK_S = 5.0
 LOGIN_S = 15.0
 """A password is checked in 0.1 s; others may be before it."""
 _MOST_ASKS = 8
 """At once; the local socket serves 32 callers, and administrators at the command line are among them."""
-_MOST_LOGINS = 4
-_MOST_LOGINS_PER_SOURCE = 2
 _FRESH_S = 0.5
 """How old an answer to somebody who is not logged in may be, so that a flood of visitors is no flood of questions."""
 
@@ -63,17 +60,13 @@ class WrongLoginError(LoginRefusedError):
         super().__init__(text)
 
 
-class BusyError(LoginRefusedError):
-    """Too many log-ins are being checked already."""
-
-
 class Appliance:
     """Asks the server; :class:`NoServerError` from every method where it does not answer."""
 
     def __init__(self, control_socket: Path) -> None:
         self._path = control_socket
         self._asks = asyncio.Semaphore(_MOST_ASKS)
-        self._logins: Counter[str] = Counter()
+        self._logins = LoginPlaces()
         self._visitor: tuple[float, asyncio.Task[Standing]] | None = None
 
     async def _ask(
@@ -116,11 +109,13 @@ class Appliance:
             WrongLoginError: it is wrong, or the address has to wait.
             BusyError: others are being checked.
         """
-        async with self._login_place(source):
+        place = place_source(source)
+        async with self._logins.hold(place):
             reply = await self._ask(["web-login", f"name={name}"], source, LOGIN_S, secret=password)
         facts = _parse_facts(reply)
         if facts.get("accepted") is not True:
             raise WrongLoginError(_text(facts, "error"), int(facts.get("wait_s", 0)))
+        self._logins.remember(place)
         return LoggedIn(
             account=_text(facts, "account"),
             generation=_text(facts, "generation"),
@@ -128,19 +123,6 @@ class Appliance:
             last_access=_text(facts, "last_access"),
             session=_number(facts, "session"),
         )
-
-    @asynccontextmanager
-    async def _login_place(self, source: str) -> AsyncIterator[None]:
-        """Leave places for other addresses, and for pages."""
-        source = place_source(source)
-        if self._logins[source] >= _MOST_LOGINS_PER_SOURCE or self._logins.total() >= _MOST_LOGINS:
-            raise BusyError("Other log-ins are being checked. Try again in a few seconds.")
-        self._logins[source] += 1
-        try:
-            yield
-        finally:
-            self._logins[source] -= 1
-            self._logins += Counter()  # keeps those above zero alone
 
     async def log_out(self, account: str, session: int, source: str, reason: str = "") -> None:
         """Have the end of a session kept in the audit, and the session off the list."""

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from callisto_telnetd.errors import LoginRefusedError
 from callisto_telnetd.web import information
-from callisto_telnetd.web.appliance import Appliance, BusyError, LoggedIn, Standing, WrongLoginError
+from callisto_telnetd.web.appliance import Appliance, LoggedIn, Standing, WrongLoginError
 from callisto_telnetd.web.pages import render
 from callisto_telnetd.web.sessions import WebSessions
 from callisto_telnetd.web.users import (
@@ -77,8 +77,6 @@ async def log_in(request: Request) -> Response:
         if refused.wait_s:
             response.headers["Retry-After"] = str(refused.wait_s)
         return response
-    except BusyError as refused:
-        return _window(standing, str(refused), 503, name)
     except LoginRefusedError as refused:
         return _window(standing, str(refused), 503, name)
     response = RedirectResponse("/", 303)

@@ -8,17 +8,13 @@ Rules:
 * What is no request, or could be read as two (``framing.py``), is told so (400) and closed; the parser never sees it.
 * What is answered here has the headers that every answer has.
 * A client that has closed its side gets the answers to all that it has asked for whole.
-* At most ``MOST_CONNECTIONS`` are open, and ``MOST_PER_SOURCE`` of one address, other than this machine's own and a
-  proxy's that is believed: these may have all, but some are kept for this machine.
-  One too many is told so (503) and closed.
+* One connection too many (``places.py``) is told so (503) and closed, and so is one that gives way to another.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from http import HTTPStatus
-from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
 import h11
@@ -26,6 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from callisto_telnetd.web.framing import Framing
 from callisto_telnetd.web.guard import HEADERS
+from callisto_telnetd.web.places import ConnectionPlaces, place_source
 from callisto_telnetd.web.proxies import NO_PROXIES, Proxies
 
 REQUEST_S = 10.0
@@ -33,53 +30,9 @@ ANSWER_S = 30.0
 KEEP_ALIVE_S = 5
 MAX_REQUEST_BYTES = 64 << 10
 """Past it a client is cut off; what is too large for its page was answered long before."""
-MOST_CONNECTIONS = 128
-MOST_PER_SOURCE = 32
-_KEPT_FOR_LOOPBACK = 8
 _READ_BYTES = 8 << 10
 _CLOSE_S = 2.0
-_LOOPBACK = frozenset({"127.0.0.1", "::1"})
-
-
-def place_source(address: str) -> str:
-    """Return what counts as one source of connections: the address, or the /64 network of an IPv6 address."""
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(parsed, IPv6Address) and not parsed.is_loopback:
-        return str(parsed.ipv4_mapped or ip_network((parsed, 64), strict=False))
-    return str(parsed)
-
-
-class ConnectionPlaces:
-    """Counts connections against their limits."""
-
-    def __init__(self, most: int = MOST_CONNECTIONS, most_per_source: int = MOST_PER_SOURCE) -> None:
-        self._most = most
-        self._most_per_source = most_per_source
-        self._by_source: Counter[str] = Counter()
-
-    def take(self, source: str, *, shared: bool = False) -> bool:
-        """Take a place for the source; False where none is left for it.
-
-        Args:
-            source: As :func:`place_source` has it.
-            shared: Whether many browsers come from there: a proxy's that is believed.
-        """
-        own = source in _LOOPBACK  # the health check comes from there too
-        most = self._most if own else self._most - _KEPT_FOR_LOOPBACK
-        bounded = not (own or shared)
-        if self._by_source.total() >= most or (bounded and self._by_source[source] >= self._most_per_source):
-            return False
-        self._by_source[source] += 1
-        return True
-
-    def give_back(self, source: str) -> None:
-        """Give a place back."""
-        self._by_source[source] -= 1
-        if self._by_source[source] <= 0:
-            del self._by_source[source]
+_TOO_MANY = "too many connections; try again later"
 
 
 class BoundedProtocol(H11Protocol):
@@ -92,8 +45,6 @@ class BoundedProtocol(H11Protocol):
         self._places = places
         self._proxies = proxies
         self._request_s = request_s
-        self._source: str | None = None
-        """Whose place it has taken."""
         self._deadline: asyncio.TimerHandle | None = None
         self._received = False
         """Whether the deadline that runs is that of the answer: the request is there."""
@@ -107,20 +58,31 @@ class BoundedProtocol(H11Protocol):
         """Take a place, or refuse."""
         super().connection_made(transport)
         source = place_source(self.client[0]) if self.client else "127.0.0.1"
-        if not self._places.take(source, shared=self.client is not None and self._proxies.have(self.client[0])):
-            self._refuse(503, "too many connections; try again later")
+        if not self._places.take(source, self, shared=self.client is not None and self._proxies.have(self.client[0])):
+            self._refuse(503, _TOO_MANY)
             return
-        self._source = source
         transport.max_size = _READ_BYTES  # type: ignore[attr-defined] # asyncio reads 256 KiB at once otherwise
         self._arm(self._request_s, self._expire_request)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give the place back."""
         self._disarm()
-        if self._source is not None:
-            self._places.give_back(self._source)
-            self._source = None
+        self._places.give_back(self)
         super().connection_lost(exc)
+
+    def is_waiting(self) -> bool:
+        """Whether no request is there whole, of those that have no whole answer yet."""
+        return not self._is_answering()
+
+    def give_way(self) -> None:
+        """Close, for a newcomer; a client whose request has begun, or was still to come, is told why."""
+        if self.transport.is_closing():
+            self.transport.abort()
+        elif self._deadline is not None and self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            self._refuse(503, _TOO_MANY)
+        else:
+            self.transport.close()
+            self._arm_end()
 
     def data_received(self, data: bytes) -> None:
         """Count the bytes of the request, and begin its time with the first."""

@@ -26,7 +26,8 @@ from callisto_telnetd.web.appliance import Appliance
 from callisto_telnetd.web.framing import MAX_HEAD_BYTES
 from callisto_telnetd.web.guard import Guard
 from callisto_telnetd.web.hosts import Hosts
-from callisto_telnetd.web.protocol import KEEP_ALIVE_S, BoundedProtocol, ConnectionPlaces
+from callisto_telnetd.web.places import ConnectionPlaces
+from callisto_telnetd.web.protocol import KEEP_ALIVE_S, BoundedProtocol
 from callisto_telnetd.web.proxies import NO_PROXIES, Network, Proxies
 from callisto_telnetd.web.sessions import WebSessions
 

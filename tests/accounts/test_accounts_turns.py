@@ -150,7 +150,7 @@ async def test_whoever_has_not_failed_is_free_of_the_bucket(gate: Gate) -> None:
 
 
 async def test_a_guess_that_is_due_soon_is_waited_for(gate: Gate) -> None:
-    """Within two seconds of the next free guess a source waits for it, and no longer."""
+    """Within a second of the next free guess a source waits for it, and no longer."""
     gate.penalties.failed(GUESSER)
     gate.spend()
     async with asyncio.timeout(5):

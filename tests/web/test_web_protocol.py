@@ -21,7 +21,8 @@ from callisto_telnetd.web import protocol
 from callisto_telnetd.web.framing import MAX_HEAD_BYTES
 from callisto_telnetd.web.guard import HEADERS, Guard
 from callisto_telnetd.web.hosts import Hosts
-from callisto_telnetd.web.protocol import BoundedProtocol, ConnectionPlaces, place_source
+from callisto_telnetd.web.places import ConnectionPlaces
+from callisto_telnetd.web.protocol import BoundedProtocol
 from callisto_telnetd.web.proxies import NO_PROXIES, Proxies
 from tests.conftest import DEADLINE_S
 
@@ -201,7 +202,7 @@ async def test_a_client_that_has_closed_its_side_gets_its_answers(sent: bytes, a
 
         assert (await _rest(reader)).count(b"HTTP/1.1 200 ") == answers
         async with asyncio.timeout(DEADLINE_S):
-            while places._by_source.total():
+            while len(places):
                 await asyncio.sleep(0)
 
 
@@ -238,7 +239,7 @@ async def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.Monkey
         writer.transport.pause_reading()  # type: ignore[attr-defined] # what a stream's peer has in any case
         writer.write(HEAD.replace(b"/ ", b"/large "))
         async with asyncio.timeout(DEADLINE_S):
-            while places._by_source.total():
+            while len(places):
                 await asyncio.sleep(0.01)
         other, other_writer = await connect()
         other_writer.write(HEAD)
@@ -275,37 +276,21 @@ async def test_too_many_connections_are_told() -> None:
         assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200 ")
 
 
-def test_places_are_kept_for_this_machine() -> None:
-    """Others leave eight places to the machine itself, a proxy's; places that are given back can be taken again."""
-    places = ConnectionPlaces(most=12, most_per_source=2)
+async def test_an_idle_connection_of_the_busiest_source_gives_way() -> None:
+    """A newcomer is answered where all places are taken: the oldest idle connection of the busiest is told, and closed.
 
-    assert [places.take("192.0.2.1") for _ in range(3)] == [True, True, False]
-    assert [places.take("192.0.2.2") for _ in range(3)] == [True, True, False]
-    assert not places.take("192.0.2.3")
-    assert [places.take("127.0.0.1") for _ in range(9)] == [True] * 8 + [False]
-    places.give_back("192.0.2.1")
-    assert places.take("::1")
+    One that waits between two requests is closed without a word: what it is sent then it would take for an answer.
+    """
+    async with serving(ConnectionPlaces(most=12)) as connect:
+        crowd = [await connect("127.0.0.2") for _ in range(4)]
+        crowd[1][1].write(HEAD)
+        await crowd[1][0].readuntil(b"hello")
+        for number in (3, 4):
+            reader, writer = await connect(f"127.0.0.{number}")
+            writer.write(HEAD)
+            assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200 ")
 
-
-def test_a_proxy_that_is_believed_may_have_the_places_of_all_its_browsers() -> None:
-    """Many browsers come from its address; what is kept for this machine it does not get."""
-    places = ConnectionPlaces(most=12, most_per_source=2)
-
-    assert [places.take("192.0.2.1", shared=True) for _ in range(5)] == [True] * 4 + [False]
-    assert places.take("127.0.0.1")
-
-
-@pytest.mark.parametrize(
-    ("address", "source"),
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("::1", "::1"),
-        ("2001:db8::1", "2001:db8::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("nonsense", "nonsense"),
-    ],
-)
-def test_one_network_is_one_source(address: str, source: str) -> None:
-    """An IPv6 network of 64 bits counts as one source, as at the other doors."""
-    assert place_source(address) == source
+        assert (await _rest(crowd[0][0])).startswith(b"HTTP/1.1 503 ")
+        assert await _rest(crowd[1][0]) == b""
+        crowd[2][1].write(HEAD)
+        assert (await crowd[2][0].readuntil(b"hello")).startswith(b"HTTP/1.1 200 ")
