@@ -48,10 +48,10 @@ from callisto_telnetd.menus.web_door import WEB_TIMEOUT
 from callisto_telnetd.quantities import format_bytes
 from callisto_telnetd.record_rate import RecordRate
 from callisto_telnetd.services.processes import ProcessTable
-from callisto_telnetd.services.recipe import check_services
+from callisto_telnetd.services.recipe import check_services, services_of
 from callisto_telnetd.services.scheduler import Job, Scheduler
 from callisto_telnetd.services.supervisor import Supervisor
-from callisto_telnetd.settings import WEB_SERVER, ServiceSettings, Settings
+from callisto_telnetd.settings import WEB_SERVER, Settings
 from callisto_telnetd.trace.captures import Captures
 from callisto_telnetd.trace.datagrams import DatagramInput, bind_path, bind_udp
 from callisto_telnetd.trace.hub import Hub
@@ -143,7 +143,7 @@ async def open_parts(
         stack.push_async_callback(self_check.close)
         await self_check.open()
         supervisor = Supervisor(
-            _services(settings),
+            services_of(settings),
             variables=variables,
             hub=hub,
             log=log,
@@ -263,13 +263,6 @@ def _make_web_ends(
     )
     stack.push_async_callback(web_ends.close)
     return web_ends
-
-
-def _services(settings: Settings) -> dict[str, ServiceSettings]:
-    """Return the services; the web server is asked for by the appliance's name too."""
-    web_server = settings.services[WEB_SERVER]
-    named = web_server.model_copy(update={"names": (*web_server.names, settings.appliance.hostname)})
-    return {**settings.services, WEB_SERVER: named}
 
 
 def _identity(settings: Settings) -> Identity:

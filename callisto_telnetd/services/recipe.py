@@ -12,11 +12,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from callisto_telnetd.errors import ServiceError, SettingsError, quoted
 from callisto_telnetd.interpreter import module_command, module_environment
 from callisto_telnetd.quantities import parse_bytes
-from callisto_telnetd.settings import COC_PROXY, WEB_SERVER, HealthSettings, ServiceSettings
+from callisto_telnetd.settings import COC_PROXY, WEB_SERVER, HealthSettings, ServiceSettings, Settings
 from callisto_telnetd.variables.kinds import Plan
 from callisto_telnetd.variables.variable import Variable
 
@@ -64,6 +65,14 @@ def placeholders(text: str) -> Iterator[str]:
 def fill(text: str, variable: Text) -> str:
     """Return the text with the variables in it."""
     return _PLACEHOLDER.sub(lambda match: match[1] or variable(match[2]), text)
+
+
+def services_of(settings: Settings) -> dict[str, ServiceSettings]:
+    """Return the services; the web server is asked for by the names of the appliance and of its health check too."""
+    web_server = settings.services[WEB_SERVER]
+    asked = urlsplit((web_server.health and web_server.health.url) or "").hostname
+    names = (*web_server.names, settings.appliance.hostname, *([asked] if asked else ()))
+    return {**settings.services, WEB_SERVER: web_server.model_copy(update={"names": names})}
 
 
 def is_set_up(name: str, settings: ServiceSettings) -> bool:

@@ -14,6 +14,7 @@ import pytest
 
 from callisto_telnetd.assembly import require_settings
 from callisto_telnetd.errors import SettingsError
+from callisto_telnetd.services.recipe import services_of, web_server_words
 from callisto_telnetd.services.strays import start_ticks
 from callisto_telnetd.settings import load_settings
 from tests.conftest import DEADLINE_S, DO, ECHO, IAC, NAME, PASSWORD, Server, StartServer, servers
@@ -188,6 +189,19 @@ def test_the_web_server_may_take_a_free_port(start: StartServer) -> None:
     assert any(
         re.match(rf"web-server: pid \d+, running, {re.escape(address)}, ", line) for line in peer.run("information")
     )
+
+
+def test_the_web_server_has_the_names_of_the_appliance_and_of_its_health_check(tmp_path: Path) -> None:
+    """What the owner has named elsewhere need not be named again."""
+    file = tmp_path / "callisto.toml"
+    file.write_text(
+        '[appliance]\nhostname = "pbx"\n[services.web-server]\nnames = ["www.example.com"]\n'
+        '[services.web-server.health]\nurl = "http://check.example.com:8080/health"\n'
+    )
+    words = web_server_words(services_of(load_settings(tmp_path, file))["web-server"], tmp_path)
+
+    names = ["--name=www.example.com", "--name=pbx", "--name=check.example.com"]
+    assert [word for word in words if word.startswith("--name")] == names
 
 
 def test_without_a_server(start: StartServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from callisto_telnetd.web.framing import MAX_HEAD_BYTES, Framing
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+NONE = "this is no request of HTTP/1.0 or HTTP/1.1"
 SOUND = [
     GET,
     b"GET / HTTP/1.0\r\n\r\n",
@@ -40,7 +42,7 @@ def test_sound_requests_are_handed_on_however_they_arrive(request_: bytes, step:
     data = request_ + GET + request_
 
     assert _follow(Framing(), data, step) == (data, "")
-    assert _follow(Framing(), data + b"GET\r\n", 1 << 20) == (data, "this is no request of HTTP/1.0 or HTTP/1.1")
+    assert _follow(Framing(), data + b"GET\r\n", 1 << 20) == (data, NONE)
 
 
 @given(st.lists(st.sampled_from(SOUND), max_size=4), st.binary(max_size=40), st.integers(1, 50))
@@ -60,3 +62,60 @@ def test_a_long_body_costs_no_head() -> None:
     data = head + b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n" + GET
 
     assert _follow(Framing(), data, 4096) == (data, "")
+
+
+def _is_between_requests(data: bytes) -> bool | None:
+    """Return whether the bytes are whole requests to the parser behind; None where it takes them for none, or ends."""
+    connection = h11.Connection(h11.SERVER)
+    connection.receive_data(data)
+    while True:
+        try:
+            event = connection.next_event()
+        except h11.RemoteProtocolError:
+            return None
+        if event is h11.NEED_DATA:
+            return connection.their_state is h11.IDLE and not connection.trailing_data[0]
+        if isinstance(event, h11.EndOfMessage):
+            if connection.their_state is h11.MUST_CLOSE:
+                return None
+            connection.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
+            connection.send(h11.EndOfMessage())
+            connection.start_next_cycle()
+
+
+ODD = [
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b" ",
+    b"\t",
+    b"0",
+    b"5",
+    b":",
+    b"\0",
+    b"\x0b",
+    b"\x85",
+    b";",
+    b"abc",
+    b"Content-Length: 3\r\n",
+]
+
+
+@given(st.sampled_from(SOUND[:-1]), st.integers(0, 200), st.integers(0, 6), st.sampled_from(ODD))
+def test_the_parser_behind_reads_what_is_sound_alike(request_: bytes, at: int, removed: int, odd: bytes) -> None:
+    """Whatever is put into a request, what passes ends at one place for both readers: nothing hides in a body."""
+    data = request_[:at] + odd + request_[at + removed :] + GET
+    framing = Framing()
+    if framing.follow(data)[1] or (theirs := _is_between_requests(data)) is None:
+        return
+
+    assert theirs is (framing.follow(b"\r\n")[1] == NONE)
+
+
+def test_the_law_has_something_to_say() -> None:
+    """Both verdicts of both readers occur: whole requests, and one that goes on."""
+    for data, between in ((GET * 2, True), (GET + GET[:-1], False), (SOUND[2][:-1], False), (SOUND[5], True)):
+        framing = Framing()
+        assert framing.follow(data)[1] == ""
+        assert _is_between_requests(data) is between
+        assert (framing.follow(b"\r\n")[1] == NONE) is between

@@ -284,8 +284,8 @@ def test_a_changed_or_removed_account_loses_its_web_sessions(start: StartServer,
     server.command("user", "remove", "ben", "yes")
     server.command("user", "add", "ben", "--password-stdin", text=f"{PASSWORD}\n")
 
-    for browser in (anna, ben):
-        assert "You have been logged out: the account was changed or removed." in browser.get().text
+    for browser, reason in ((anna, "the password of this account was changed"), (ben, "this account was removed")):
+        assert f"You have been logged out: {reason}." in browser.get().text
         assert "logged out:" not in browser.get().text
     assert "System Information" in admin.get().text
 
