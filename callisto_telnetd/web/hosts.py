@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable, Collection
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-import psutil
-
 _FRESH_S = 5.0
 """How old the list of this machine's addresses may be."""
 
 
 def machine_addresses() -> frozenset[str]:
     """Return the addresses of this machine's interfaces."""
+    import psutil  # noqa: PLC0415 - for the few that ask by an address which is not this machine's loopback
+
     families = {socket.AF_INET, socket.AF_INET6}
     return frozenset(
         str(ip_address(each.address.partition("%")[0]))

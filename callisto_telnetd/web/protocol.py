@@ -92,8 +92,8 @@ class BoundedProtocol(H11Protocol):
         if self._request_bytes > MAX_REQUEST_BYTES:
             self.transport.abort()
             return
-        if self._unsound:
-            return
+        if self._unsound or self.conn.their_state in {h11.MUST_CLOSE, h11.CLOSED}:
+            return  # the connection ends with the answer that is on its way
         if self._deadline is None:
             self._arm(self._request_s, self._expire_request)
         sound, self._unsound = self._framing.follow(data)

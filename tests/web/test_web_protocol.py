@@ -42,6 +42,16 @@ async def _read(request: Request) -> Response:
         return PlainTextResponse("gone")
 
 
+async def _held(request: Request) -> Response:
+    await request.app.state.go.wait()
+    return PlainTextResponse("hello")
+
+
+async def _go(request: Request) -> Response:
+    request.app.state.go.set()
+    return PlainTextResponse("hello")
+
+
 async def _large(_request: Request) -> Response:
     return PlainTextResponse("x" * (8 << 20))
 
@@ -50,9 +60,11 @@ async def _large(_request: Request) -> Response:
 async def serving(
     places: ConnectionPlaces, request_s: float = 10.0, keep_alive_s: int = 5, proxies: Proxies = NO_PROXIES
 ) -> AsyncIterator[Connect]:
-    """Serve three small pages, and give a function that connects to them."""
+    """Serve a few small pages, and give a function that connects to them."""
     routes = [Route("/", _answer), Route("/read", _read, methods=["POST"]), Route("/large", _large)]
-    config = uvicorn.Config(Starlette(routes=routes), ws="none", lifespan="off", log_config=None, access_log=False)
+    app = Starlette(routes=[*routes, Route("/held", _held), Route("/go", _go)])
+    app.state.go = asyncio.Event()
+    config = uvicorn.Config(app, ws="none", lifespan="off", log_config=None, access_log=False)
     config.h11_max_incomplete_event_size = MAX_HEAD_BYTES
     config.timeout_keep_alive = keep_alive_s
     config.load()
@@ -169,12 +181,17 @@ async def test_a_body_that_turns_out_ambiguous_is_refused_alone() -> None:
         assert _missing(answer) == []
 
 
-async def test_what_stands_behind_the_last_request_is_nothing() -> None:
-    """A request that ends its connection is answered, whatever comes after it, in its segment and later."""
+@pytest.mark.parametrize("behind", [b"", HEAD, b"rubbish\n\n"])
+async def test_what_stands_behind_the_last_request_is_nothing(behind: bytes) -> None:
+    """A request that ends its connection is answered, whatever comes after it, in its segment and while it is made."""
     async with serving(ConnectionPlaces()) as connect:
         reader, writer = await connect()
-        writer.write(HEAD[:-2] + b"Connection: close\r\n\r\nrubbish\n\n")
-        writer.write(b"more\n\n")
+        writer.write(HEAD[:-2].replace(b"/ ", b"/held ") + b"Connection: close\r\n\r\n" + behind)
+        other, other_writer = await connect()
+        other_writer.write(HEAD)
+        await other.readuntil(b"hello")
+        writer.write(behind or HEAD)
+        other_writer.write(HEAD.replace(b"/ ", b"/go "))
         answer = await _rest(reader)
 
         assert answer.startswith(b"HTTP/1.1 200 ")
