@@ -123,7 +123,7 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
         CallistoError: the server cannot start; nothing is left behind.
     """
     require_settings(settings)
-    first_password = trimmed(os.environ.get("CALLISTO_ADMIN_PASSWORD", ""))
+    first_password = trimmed(os.environ.pop("CALLISTO_ADMIN_PASSWORD", ""))  # no child inherits it
     if first_password and not DataFolder(data).database.exists():
         _require_first_password(first_password)
     async with Closing() as stack:

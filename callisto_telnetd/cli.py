@@ -26,6 +26,7 @@ from callisto_telnetd import __version__
 from callisto_telnetd.errors import CallistoError, FolderInUseError, UsageError
 from callisto_telnetd.interpreter import uncollected
 from callisto_telnetd.listeners.local_client import NoServerError, call, connect
+from callisto_telnetd.secret_text import without_secrets
 from callisto_telnetd.settings import Settings, default_data_folder, load_settings
 from callisto_telnetd.standard_input import read_line, read_password, read_text
 from callisto_telnetd.streams import discard, end_streams, stop_waiting
@@ -356,7 +357,8 @@ def _error_as_json(text: str, code: int) -> str:
 
 
 def _fail(text: str, code: int) -> int:
-    """Say what is wrong, in the form that was asked for; return the exit code."""
+    """Say what is wrong, in the form that was asked for and without secrets; return the exit code."""
+    text = without_secrets(text)
     if "--json" not in sys.argv[1:]:
         _print_error(f"Error: {clean(text)}")
         return code

@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from callisto_telnetd.secret_text import words_without_secrets
+
 _QUOTED_LENGTH = 64
 
 
 def quoted(text: str) -> str:
-    """Return ``text`` from outside in quotes: bounded, with everything that is not printable escaped."""
+    """Return ``text`` from outside in quotes: bounded, escaped where it is not printable, without what is secret."""
+    [text] = words_without_secrets([text])
     return repr(text if len(text) <= _QUOTED_LENGTH else text[: _QUOTED_LENGTH - 3] + "...")
 
 

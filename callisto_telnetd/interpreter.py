@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _PACKAGE_PARENT = str(Path(__file__).resolve().parent.parent)
+_KEPT_BACK = re.compile(
+    r"CALLISTO_.*|NOTIFY_SOCKET|WATCHDOG_(?:USEC|PID)|LISTEN_(?:FDS|PID|FDNAMES)", re.ASCII | re.IGNORECASE
+)
+"""Of the server's own environment: its settings and first password, and what its service manager gave to it alone."""
 _RESTORED = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 """Ignored by every Python; what starts a process gives it back their default actions (``restore_signals``)."""
 _OF_TERMINALS = frozenset({signal.SIGTTOU, signal.SIGTTIN, signal.SIGTSTP})
@@ -25,7 +30,12 @@ def module_command(module: str, *arguments: str) -> Sequence[str]:
     return (sys.executable, "-P", "-m", module, *arguments)  # -P: the working folder is no place to import from
 
 
-def module_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+def inherited_environment() -> dict[str, str]:
+    """Return what children get of this process's environment: not its settings, nor a password, nor its manager's."""
+    return {key: value for key, value in os.environ.items() if not _KEPT_BACK.fullmatch(key)}
+
+
+def module_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the environment with the place of this very package first, however the server has found it."""
     before = environment.get("PYTHONPATH")
     return {**environment, "PYTHONPATH": os.pathsep.join((_PACKAGE_PARENT, before) if before else (_PACKAGE_PARENT,))}

@@ -2,34 +2,94 @@
 
 What looks the same counts as the same (RFC 8265, section 4.2.2, OpaqueString): a password is compared in Unicode's
 composed form (NFC), with every kind of space as the plain one. One that was kept as somebody has typed it is tried like
-that, too. A password that stands in a command line is kept nowhere (:func:`without_secrets`).
+that, too. A password that stands where it does not belong, in a line, is kept nowhere (:func:`without_secrets`): not in
+history, log, trace, audit, note or error.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 BOM = b"\xef\xbb\xbf"
 """The byte order mark in UTF-8: editors and shells on Windows put it before a text; it belongs to no text."""
 
-_USER = re.compile(r"//[^/:@]*:(?!\d*/)")
-"""In a URL, up to where a password begins; a port is none."""
-_OPTION = re.compile(r"""((?:password|passphrase|secret)=)("[^"]*"?|'[^']*'?|\S+)""", re.IGNORECASE)
-_WORD = re.compile(r"\S+")
+_KEY = r"(?:password|passwd|passphrase|passcode|secret|token|(?<![^\W_])(?:pass|pwd|pw|pin))"
+"""How the names end of what nobody else may read; ``pin``, and the other short ones, as whole words."""
+SECRET_NAMES = frozenset(
+    {"password", "passwd", "passphrase", "passcode", "secret", "token", "pass", "pwd", "pw", "pin"}
+)
+_VALUE = r"""(?:"[^"]*"?|'[^']*'?|\S+)"""
+_ASSIGNED = re.compile(rf"(?:{_KEY}\s*=\s*|--(?:target-)?{_KEY}\s+)(?=\S)", re.IGNORECASE)
+"""``password=``, behind which all of a word is secret, and the same within what quotes have kept together."""
+_ASKS_FOR_NEXT = re.compile(rf"--(?:target-)?{_KEY}$", re.IGNORECASE)
+_APART = re.compile(rf"((?:(?<=--)|(?<=--target-)){_KEY}\s+|{_KEY}\s+=\s+){_VALUE}", re.IGNORECASE)
+"""``--password VALUE`` and ``password = VALUE``."""
+_IN_DATA = re.compile(rf"""({_KEY}["']\s*:\s*)("(?:\\.|[^"\\])*"?|'(?:\\.|[^'\\])*'?|[^\s,}}\]]+)""", re.IGNORECASE)
+"""``"password": "VALUE"``, as JSON and Python have it."""
+_HEADER = re.compile(r"""(authorization["']?\s*[:=]\s*["']?(?:basic|bearer|digest)\s+)[^\s"']+""", re.IGNORECASE)
+_USER = re.compile(r"//(?!\[[0-9A-Fa-f:.]*\][:/])[^/:]*:(?!\d*/)")
+"""In a URL, up to where a password begins; a port, or an address of IPv6, is none."""
+_LONGEST_QUOTED = 61
+"""Characters of a longer word that an error quotes."""
+_QUOTES = "\"'"
+_WORD = re.compile(r"""(?:(?<![^\s=])(?:"[^"]*"?|'[^']*'?)|\S)+""")
+"""A word as the shell's: quotes at its start, or behind ``=``, keep it together."""
 
 
 def without_secrets(line: str) -> str:
-    """Return a command line as it may be kept: with ``…`` for a password in a URL or behind ``password=``."""
-    if "@" in line:
-        line = _WORD.sub(_without_url_secret, line)
-    return _OPTION.sub(r"\1…", line) if "=" in line else line
+    """Return a line as it may be kept or shown: with ``…`` for what looks like a password.
+
+    That is one in a URL (``//user:…@``), behind a name such as ``password=``, ``--password`` or ``"token":``, and in an
+    ``Authorization`` header.
+    """
+    if "@" not in line and "=" not in line and "-" not in line and ":" not in line:
+        return line
+    if _names_a_secret(line):
+        for pattern in (_IN_DATA, _HEADER, _APART):
+            line = pattern.sub(r"\1…", line)
+    elif "@" not in line or "//" not in line:
+        return line
+    return _WORD.sub(lambda match: _word_without_secret(match[0]), line)
 
 
-def _without_url_secret(word: re.Match[str]) -> str:
-    before, mark, host = word[0].rpartition("@")  # the last one: a password may have one itself
-    found = _USER.search(before)
-    return f"{before[: found.end()]}…{mark}{host}" if found else word[0]
+def words_without_secrets(words: Sequence[str]) -> list[str]:
+    """Return the words of a line, their quotes taken off, as they may be kept: :func:`without_secrets`, for each."""
+    kept: list[str] = []
+    for word in words:
+        if kept and _ASKS_FOR_NEXT.search(kept[-1]):
+            kept.append("…")
+        else:
+            kept.append(without_secrets(_word_without_secret(word)))
+    return kept
+
+
+def without_secrets_of(words: Sequence[str], text: str) -> str:
+    """Return a text about a line, blackened, and without the words that their place in the line makes secret."""
+    for word, kept in zip(words, words_without_secrets(words), strict=True):
+        if kept == "…":
+            for form in (word, word[:_LONGEST_QUOTED]):
+                text = text.replace(repr(form)[1:-1], kept).replace(form, kept)
+    return without_secrets(text)
+
+
+def _names_a_secret(line: str) -> bool:
+    """Return whether a name may be in the line; quick, for it is asked of each record."""
+    low = line.lower()
+    return "pass" in low or "secret" in low or "token" in low or "pw" in low or "pin" in low or "authoriz" in low
+
+
+def _word_without_secret(word: str) -> str:
+    """Blacken a word, with all that quotes have kept together in it."""
+    if "@" in word and "//" in word:
+        before, mark, host = word.rpartition("@")  # the last one: a password may have one itself
+        if found := _USER.search(before):
+            word = f"{before[: found.end()]}…{mark}{host}"
+    if found := _ASSIGNED.search(word):
+        before, last = word[: found.end()], word[-1]
+        return f"{before}…{last if last in _QUOTES and last in before else ''}"
+    return word
 
 
 def composed(password: str) -> str:

@@ -21,6 +21,7 @@ from callisto_telnetd.db.store import Statement, Store
 from callisto_telnetd.errors import HeldError, StoreError
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.record_rate import RecordRate
+from callisto_telnetd.secret_text import without_secrets
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.trace.sanitiser import clean
 from callisto_telnetd.work import Tasks
@@ -96,7 +97,7 @@ class Audit:
             clean(origin.who, 64),
             origin.door,
             origin.source,
-            clean(detail, _MAX_DETAIL),
+            clean(without_secrets(detail), _MAX_DETAIL),
         )
         kept: list[Statement] = [(_INSERT, row)]
         if self._until_trim <= 0:  # rows are counted, because a restore or a repair may pass numbers over

@@ -8,8 +8,7 @@ import signal
 from collections.abc import Sequence
 from contextlib import suppress
 
-from callisto_telnetd.interpreter import free_signals
-from callisto_telnetd.settings.models import ENVIRONMENT_PREFIX
+from callisto_telnetd.interpreter import free_signals, inherited_environment
 from callisto_telnetd.trace.logs import Log
 
 _LIMIT_S = 60.0
@@ -33,7 +32,6 @@ class Alarm:
         """
         if not self._words:
             return
-        own = {key: value for key, value in os.environ.items() if not key.upper().startswith(ENVIRONMENT_PREFIX)}
         free_signals()
         try:
             process = await asyncio.create_subprocess_exec(
@@ -41,7 +39,7 @@ class Alarm:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,
-                env={**own, "BACKUP_SCHEDULE": name, "BACKUP_REASON": reason.replace("\0", " ")},
+                env={**inherited_environment(), "BACKUP_SCHEDULE": name, "BACKUP_REASON": reason.replace("\0", " ")},
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from callisto_telnetd import errors
 from callisto_telnetd.db.folder import FolderLock
 from callisto_telnetd.errors import CallistoError, StoreError
-from callisto_telnetd.interpreter import free_signals, module_command, module_environment
+from callisto_telnetd.interpreter import free_signals, inherited_environment, module_command, module_environment
 from callisto_telnetd.maintenance.worker import packed
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.trace.sanitiser import clean
@@ -75,7 +75,7 @@ class Workshop:
             free_signals()
             worker = await asyncio.create_subprocess_exec(
                 *module_command(self._worker, str(os.getpid())),
-                env=module_environment(),
+                env=module_environment(inherited_environment()),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from callisto_telnetd import quantities
 from callisto_telnetd.errors import UsageError, listed, quoted
+from callisto_telnetd.secret_text import words_without_secrets
 
 FLOWING_OPTIONS = ("note", "plan")
 """The options whose texts go on over the words behind them."""
@@ -17,8 +18,8 @@ def take_options(
     """Part plain words from ``key=value`` options of the allowed keys.
 
     The text of ``note=`` and of ``plan=`` goes on to the next option, to a word of ``flags``, or to the end of the
-    line, so it needs no quotes. ``--key value`` and ``--key=value``, as people write them at a command line, are the
-    same as ``key=value``.
+    line, so it needs no quotes; what looks like a password in a note is left out, for many read it. ``--key value`` and
+    ``--key=value``, as people write them at a command line, are the same as ``key=value``.
 
     Raises:
         UsageError: an option stands twice.
@@ -26,6 +27,7 @@ def take_options(
     plain: list[str] = []
     options: dict[str, str] = {}
     flowing = ""
+    notes: list[str] = []
     rest = iter(words)
     for word in rest:
         key, mark, value = word.partition("=")
@@ -39,11 +41,16 @@ def take_options(
                 raise UsageError(f"{key}= stands twice")
             options[key] = value
             flowing = key if key in FLOWING_OPTIONS else ""
+            notes += [value] * (key == "note")
         elif flowing and word.lower().removeprefix("--") not in flags:
             options[flowing] = f"{options[flowing]} {word}".strip()
+            notes += [word] * (flowing == "note")
         else:
             flowing = ""
             plain.append(word)
+    if notes:
+        kept = words_without_secrets(notes)
+        options["note"] = " ".join(kept).strip() if kept[1:] else kept[0]
     return plain, options
 
 

@@ -165,6 +165,7 @@ BACKUP_MENU = Menu(
             usage=f"[{_GENERATED}] [note=TEXT]",
             help="make a backup of everything, while everything runs",
             run=create,
+            private=True,
             complete=lambda _context, words: () if words else (_GENERATED, "note="),
             facts="one",
             details=(
@@ -179,6 +180,7 @@ BACKUP_MENU = Menu(
             usage="[FILE]",
             help="read all of a backup and check the database inside, without restoring it",
             run=verify,
+            private=True,
             complete=_complete_name,
             facts="one",
             details=(

@@ -147,6 +147,7 @@ REPAIR = Command(
     usage=_USAGE,
     help="check the database, and repair it where it is damaged",
     run=repair,
+    private=True,
     complete=_complete,
     facts="many",
     changes=True,

@@ -26,6 +26,15 @@ _LIKE = 0.7
 """How alike two words are for one to be taken for the other, mistyped: 1 is the same (difflib)."""
 
 
+class UnknownWordError(UsageError):
+    """No command has that word."""
+
+    def __init__(self, text: str, near: Sequence[str] = ()) -> None:
+        self.near = near
+        """What was perhaps meant."""
+        super().__init__(text)
+
+
 @dataclass(frozen=True, slots=True)
 class Resolution:
     """What a line means."""
@@ -202,7 +211,7 @@ def _choose(word: str, entries: tuple[Entry, ...], place: Menu, main: Menu, befo
     where = "" if place.name == "main" else f" in the {place.name} menu"
     hints = _near(word, [f"{before} {entry.word}".strip() for entry in entries], _paths(main))
     told = f"did you mean {listed(hints)}?" if hints else "'help' lists the commands"
-    raise UsageError(f"no command {quoted(word)}{where}; {told}")
+    raise UnknownWordError(f"no command {quoted(word)}{where}; {told}", hints)
 
 
 def _only(word: str, found: Sequence[Entry]) -> Entry:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from callisto_telnetd.errors import TraceError, UsageError, listed, quoted
 from callisto_telnetd.menus.arguments import parse_bytes, parse_duration, parse_whole, parse_words, take_options
 from callisto_telnetd.menus.context import Context
+from callisto_telnetd.secret_text import words_without_secrets
 from callisto_telnetd.trace.capture import CaptureRequest
 from callisto_telnetd.trace.patterns import parse_pattern
 from callisto_telnetd.trace.records import LEVELS, parse_level
@@ -142,7 +143,9 @@ def parse_request(context: Context, words: Sequence[str]) -> CaptureRequest:
         records=parse_whole(options["records"], "records", 1, _MOST_RECORDS) if "records" in options else None,
         size_bytes=_parse_size(context, options),
         before_s=parse_duration(options["before"], "before") if "before" in options else 0.0,
-        words=" ".join(plain + [f"{key}={value}" for key, value in options.items() if key != "note"]),
+        words=" ".join(
+            words_without_secrets(plain + [f"{key}={value}" for key, value in options.items() if key != "note"])
+        ),
         note=note,
         trigger=parse_pattern(options["on"], "on") if "on" in options else None,
         part_bytes=part_bytes,

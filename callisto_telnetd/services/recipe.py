@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from callisto_telnetd.errors import ServiceError, SettingsError, quoted
-from callisto_telnetd.interpreter import module_command, module_environment
+from callisto_telnetd.interpreter import inherited_environment, module_command, module_environment
 from callisto_telnetd.quantities import parse_bytes
 from callisto_telnetd.settings import COC_PROXY, WEB_SERVER, HealthSettings, ServiceSettings, Settings
 from callisto_telnetd.variables.kinds import Plan
@@ -24,8 +24,6 @@ from callisto_telnetd.variables.variable import Variable
 MARKER = "CALLISTO_SERVICE"
 """The variable of a child's environment by which it, and all that it starts, is known as this appliance's."""
 _PLACEHOLDER = re.compile(r"\{(\{[A-Za-z][A-Za-z0-9_]{0,63}\})\}|\{([A-Za-z][A-Za-z0-9_]{0,63})\}", re.ASCII)
-_KEPT_BACK = re.compile(r"CALLISTO_.*|NOTIFY_SOCKET|WATCHDOG_(?:USEC|PID)|LISTEN_(?:FDS|PID|FDNAMES)", re.ASCII)
-"""Of the server's own environment: its settings and first password, and what its service manager gave to it alone."""
 _LEAST_MEMORY = 1 << 20
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - a check asks where the page listens everywhere
 
@@ -118,7 +116,7 @@ def make_recipe(name: str, settings: ServiceSettings, variable: Text, data: Path
     account, own = _account(settings.user)
     if settings.folder is not None and not os.path.isdir(settings.folder):  # noqa: PTH112 - a Path's raises on one that may not be looked at
         raise ServiceError(f"its folder {quoted(str(settings.folder))} is not there")
-    environment = {key: value for key, value in os.environ.items() if not _KEPT_BACK.fullmatch(key)} | own
+    environment = inherited_environment() | own
     if name == WEB_SERVER and not settings.command:
         environment = module_environment(environment)
     environment |= {key: fill(value, variable) for key, value in settings.environment.items()}

@@ -243,7 +243,7 @@ async def run_command(parts: Parts, origin: Origin, door: CommandDoor) -> int:
     except ConnectionError:
         raise  # nobody is left to be told: the caller, or the reader of a pipe, is gone
     except Exception as error:  # noqa: BLE001 - the door: the caller is told, the log has the rest
-        failed = failure_of(error, context)
+        failed = failure_of(error, context, door.request.words)
         door.fail(failed.text, failed.exit_code)
         return failed.exit_code
     return 0

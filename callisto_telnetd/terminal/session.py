@@ -27,13 +27,13 @@ from callisto_telnetd.menus.answers import Answer, Block, Done, Move, Screen
 from callisto_telnetd.menus.context import Context, Parts, TerminalSize
 from callisto_telnetd.menus.everywhere import EVERYWHERE, menu_lines
 from callisto_telnetd.menus.main import MAIN_MENU
-from callisto_telnetd.menus.resolver import resolve, says_nothing, split
+from callisto_telnetd.menus.mistyped import is_mistyped
+from callisto_telnetd.menus.resolver import Resolution, resolve, says_nothing, split
 from callisto_telnetd.menus.tree import Command, Menu
 from callisto_telnetd.origin import Origin
-from callisto_telnetd.secret_text import without_secrets
 from callisto_telnetd.terminal.completion import complete
 from callisto_telnetd.terminal.console import Console, EndOfInputError, Flusher, InterruptedLineError, Wire
-from callisto_telnetd.terminal.execution import failure_of, perform, show_menu
+from callisto_telnetd.terminal.execution import failure_of, perform, reason_to_log, show_menu
 from callisto_telnetd.terminal.notices import Notices
 from callisto_telnetd.terminal.rendering import encode_block, lines_of, redrawn, wrapped
 
@@ -249,17 +249,20 @@ class Session:
                 console.input_at = self._loop.time()  # what ran was use until now
 
     async def _run_line(self, context: Context, line: str) -> None:
+        resolution = None
         try:
             resolution = resolve(context.menu, EVERYWHERE, split(line), MAIN_MENU)
             entry = resolution.entry
-            if isinstance(entry, Command) and entry.private:
+            if isinstance(entry, Command) and entry.private and resolution.arguments:
                 self.console.editor.history.forget_last()
             self._interruptible = not (isinstance(entry, Command) and entry.changes)
             self._screen_lines = 0
             self._document = entry.document
             move = await perform(context, resolution, self)
         except CallistoError as error:
-            self._fail(error, context)
+            if resolution is None and not is_mistyped(context.menu, EVERYWHERE, line, MAIN_MENU):
+                self.console.editor.history.forget_last()
+            self._fail(error, context, resolution)
             return
         except asyncio.CancelledError:
             if not self._interrupted or self._end_reason is not None:
@@ -272,7 +275,7 @@ class Session:
         except (EndOfInputError, ConnectionError):
             raise
         except Exception as error:  # noqa: BLE001 - the door: nothing that a command does may end the session
-            self._fail(error, context)
+            self._fail(error, context, resolution)
             return
         finally:
             self._interruptible = False
@@ -285,12 +288,12 @@ class Session:
         elif move is Move.LOGOUT:
             raise SessionClosedError
 
-    def _fail(self, error: Exception, context: Context) -> None:
+    def _fail(self, error: Exception, context: Context, resolution: Resolution | None) -> None:
         self._drop_late_interrupt()
-        failed = failure_of(error, context)
+        failed = failure_of(error, context, resolution.arguments if resolution else ())
         self._say(f"Error: {failed.text}")
         if not isinstance(error, UsageError):
-            self._parts.log.warning("command failed", reason=without_secrets(failed.text), who=context.origin.who)
+            self._parts.log.warning("command failed", reason=reason_to_log(failed, resolution), who=context.origin.who)
 
     def _drop_late_interrupt(self) -> None:
         """Take an interrupt back that met an action at its very end, which took no notice of it."""

@@ -20,6 +20,7 @@ from pathlib import Path
 import orjson
 
 from callisto_telnetd.quantities import counted
+from callisto_telnetd.secret_text import without_secrets
 from callisto_telnetd.trace.sanitiser import clean
 
 FILE_NAME = re.compile(
@@ -37,7 +38,8 @@ def part_name(stem: str, suffix: str, part: int) -> str:
 
 def comment_line(text: str, *, as_json: bool) -> bytes:
     """Return a line of a header or a trailer; ``; `` begins one in text, for ``# `` would look like a prompt."""
-    return (orjson.dumps({"comment": clean(text)}) if as_json else f"; {clean(text)}".encode()) + b"\n"
+    text = clean(without_secrets(text))
+    return (orjson.dumps({"comment": text}) if as_json else f"; {text}".encode()) + b"\n"
 
 
 class CaptureFile:

@@ -1,8 +1,8 @@
 """The hub between inputs and outputs: everything that is said goes through here, once.
 
 Rules:
-* Each record gets a number and is cleaned by the one sanitiser. The last ones, bounded by count and bytes, are always
-  held, so that a capture may begin in the past.
+* Each record gets a number, is cleaned by the one sanitiser, and loses what looks like a password. The last
+  ones, bounded by count and bytes, are always held, so that a capture may begin in the past.
 * Outputs get blocks, not records: at once after a pause, then at most every 20 ms, sooner where a block is full. Those
   with the same filter get the very same block, so a record is filtered and formatted once, however many look at it.
 * What an input has read in one go, at most 64 messages, has one time; its order is that of the numbers.
@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.errors import TraceError
+from callisto_telnetd.secret_text import without_secrets
 from callisto_telnetd.trace.names import Names
 from callisto_telnetd.trace.records import NO_FIELDS, Head, LineFormatter, Record, Said, make_head
 from callisto_telnetd.trace.sanitiser import clean
@@ -108,7 +109,7 @@ class Hub:
         """Take one message, clean it, and return its record; without a process it is the server's own."""
         number = self._pid if process is OWN_PROCESS else pid
         head = make_head(process, number, level, fields) if fields else self._plain_head(process, number, level)
-        text = clean(text)
+        text = without_secrets(clean(text))
         self._names.hear(process)
         sequence, now, moment = self.published + 1, self.clock.time(), time.monotonic()
         self._add(Stretch((sequence,), now, moment, ((head, text),), head.size + len(text)), source)
@@ -118,13 +119,15 @@ class Hub:
         """Make records of messages, hold them and see that they are handed on.
 
         Args:
-            said: What an input has read in one go, clean; the records have one time.
+            said: What an input has read in one go, clean; the records have one time. Secrets are taken out of it.
             source: The input's name, to be counted by.
         """
         if not said:
             return
         size, head_size, last = 0, 0, None
-        for head, text in said:
+        for at, (head, text) in enumerate(said):
+            if ("=" in text or "@" in text or ":" in text) and (kept := without_secrets(text)) is not text:
+                said[at] = (head, kept)
             if head is not last:
                 last, head_size = head, head.size
                 self._names.hear(head.process)

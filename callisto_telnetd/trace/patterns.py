@@ -13,6 +13,7 @@ import time
 import re2
 
 from callisto_telnetd.errors import TraceError, UsageError, quoted
+from callisto_telnetd.secret_text import words_without_secrets
 
 _MAX_LENGTH = 500
 _MAX_PROGRAM = 2000
@@ -95,6 +96,7 @@ class Pattern:
 def _reason(error: re2.error) -> str:
     reason = error.args[0] if error.args else "it cannot be read"
     text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+    [text] = words_without_secrets([text])  # it repeats a part of what was typed
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 

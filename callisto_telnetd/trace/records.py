@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.errors import UsageError, listed, quoted
+from callisto_telnetd.secret_text import SECRET_NAMES, without_secrets
 from callisto_telnetd.trace.sanitiser import MAX_TEXT, clean
 
 LEVELS = {
@@ -131,12 +132,16 @@ class Record(NamedTuple):
 
 
 def clean_fields(fields: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return the fields as clean, bounded text; the keys are the caller's own and clean already."""
+    """Return the fields as clean, bounded text without secrets; the keys are the caller's own and clean already."""
     few = fields.items() if len(fields) <= _MAX_FIELDS else islice(fields.items(), _MAX_FIELDS)
     kept = {key: str(value) for key, value in few}
     together = "".join(kept.values())
     if not (len(together) <= _MAX_VALUE and together.isascii() and together.isprintable()):  # most are plain and short
         kept = {key: clean(value, _LONG_VALUES.get(key, _MAX_VALUE)) for key, value in kept.items()}
+    if "=" in together or "@" in together or ":" in together:
+        kept = {key: without_secrets(value) for key, value in kept.items()}
+    if not SECRET_NAMES.isdisjoint(kept):
+        kept = {key: "…" if key in SECRET_NAMES else value for key, value in kept.items()}
     if len(fields) > _MAX_FIELDS:
         kept["more"] = str(len(fields) - _MAX_FIELDS)
     return MappingProxyType(kept)  # a head, and so its fields, may be shared by many records

@@ -132,4 +132,4 @@ def test_what_asks_for_a_password_is_private() -> None:
     private = {path for path, entry in TREE if isinstance(entry, Command) and entry.private}
 
     urls = {"backup schedule add", "backup plan", "backup restore"}  # of which somebody may think that they hold one
-    assert private == {"user add", "user passwd", *urls}
+    assert private == {"user add", "user passwd", "backup create", "backup verify", "repair", *urls}
