@@ -56,7 +56,7 @@ class Pattern:
         except UnicodeEncodeError:
             raise ValueError("it is not UTF-8 text") from None
         except re2.error as error:
-            raise ValueError(_reason(error)) from None
+            raise ValueError(_reason(error, text)) from None
         if self._expression.programsize > _MAX_PROGRAM:
             raise ValueError("it is too large")
 
@@ -93,10 +93,11 @@ class Pattern:
                 )
 
 
-def _reason(error: re2.error) -> str:
+def _reason(error: re2.error, typed: str) -> str:
     reason = error.args[0] if error.args else "it cannot be read"
     text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-    [text] = words_without_secrets([text])  # it repeats a part of what was typed
+    if words_without_secrets([typed]) != [typed]:
+        text = text.partition(":")[0]  # behind it stands a part of what was typed
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
