@@ -47,13 +47,15 @@ from callisto_telnetd.terminal.command_door import CommandDoor, Out, Request, ru
 from callisto_telnetd.terminal.session import SessionLimits
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.trace.metrics import read_metrics
-from callisto_telnetd.work import Closing
+from callisto_telnetd.work import Closing, DaemonPool
 
 __all__ = ["Request", "finish_restore", "run", "run_offline", "serve"]
 
 _LOCK_S = 2.0
 _HANGUP_IGNORED = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 """As the process was started, by nohup for one: later every ignored signal is caught for the processes it starts."""
+_THREADS = 8
+"""For what waits for a disk; what may wait for ever has threads of its own."""
 _WITHOUT_DATABASE = {"repair", "information", "trace"}
 """The commands that work on a folder whose database cannot be used."""
 
@@ -62,8 +64,10 @@ T = TypeVar("T")
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run the work to its end on asyncio's loop."""
-    return asyncio.run(work)
+    """Run the work to its end on asyncio's loop; a thread that hangs at a disk keeps nobody from that end."""
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_default_executor(DaemonPool(_THREADS))
+        return runner.run(work)
 
 
 def require_own(data: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 from callisto_telnetd.errors import UsageError, quoted
+from callisto_telnetd.named_file import in_time, open_regular
 from callisto_telnetd.secret_text import BOM
 
 _MAX_TEXT = 64 << 10
@@ -44,8 +44,7 @@ def read_text(name: str) -> str:
         UsageError: it cannot be read, is larger, or is not UTF-8.
     """
     try:
-        with nullcontext(sys.stdin.buffer) if name == "-" else Path(name).open("rb") as stream:
-            content = stream.read(_MAX_TEXT + 1)
+        content = sys.stdin.buffer.read(_MAX_TEXT + 1) if name == "-" else in_time(lambda: _read_file(Path(name)))
         if len(content) > _MAX_TEXT:
             raise UsageError(f"{quoted(name)} is larger than {_MAX_TEXT // 1024} KiB")
         return content.removeprefix(BOM).decode("utf-8")
@@ -53,3 +52,8 @@ def read_text(name: str) -> str:
         raise UsageError(f"{quoted(name)} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UsageError(f"{quoted(name)} is not UTF-8 text") from None
+
+
+def _read_file(path: Path) -> bytes:
+    with open_regular(path) as stream:
+        return stream.read(_MAX_TEXT + 1)

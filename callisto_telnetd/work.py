@@ -12,8 +12,12 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -93,8 +97,18 @@ class Lately(Generic[T]):
     For whoever must not wait for a disk, such as Tab; the call raises nothing.
     """
 
-    def __init__(self, call: Callable[[], T], first: T) -> None:
+    def __init__(
+        self, call: Callable[[], T], first: T, run: Callable[[Callable[[], T]], Awaitable[T]] = asyncio.to_thread
+    ) -> None:
+        """Begin with a value.
+
+        Args:
+            call: What is asked; it only reads.
+            first: What counts until it has answered.
+            run: Runs it in a thread. Where that raises an ``OSError``, what was told last counts on.
+        """
         self._call = call
+        self._run = run
         self._value = first
         self._reading: asyncio.Task[None] | None = None
         self._stale = False
@@ -124,7 +138,10 @@ class Lately(Generic[T]):
         self._asked += 1
         asked = self._asked
         self._read_at = asyncio.get_running_loop().time()
-        value = await in_thread(self._call)
+        try:
+            value = await self._run(self._call)  # it only reads: nobody need wait for one that hangs
+        except OSError:
+            return self._value
         if asked > self._told:  # one that was asked later may have answered sooner
             self._told, self._value = asked, value
         return value
@@ -133,6 +150,68 @@ class Lately(Generic[T]):
         """Return once nothing is read any more."""
         if self._reading is not None:
             await end(self._reading)
+
+
+class DaemonPool(ThreadPoolExecutor):
+    """asyncio's default executor, whose threads keep no process from its end.
+
+    Work of ours has an owner that waits for it. What is left at the end hangs at a disk, and nobody waits for that.
+    """
+
+    def __init__(self, most_threads: int, grace_s: float = 0.5) -> None:
+        """Begin without a thread.
+
+        Args:
+            most_threads: Begun as they are needed.
+            grace_s: What :meth:`shutdown` leaves calls that are under way.
+        """
+        super().__init__(most_threads)
+        self._most_threads = most_threads
+        self._grace_s = grace_s
+        self._waiting: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._begun: list[threading.Thread] = []
+        self._free = threading.Semaphore(0)
+        self._beginning = threading.Lock()
+        self._ended = False
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Have a call run in a thread, in its turn."""
+        answer: Future[T] = Future()
+
+        def work() -> None:
+            if not answer.set_running_or_notify_cancel():
+                return
+            try:
+                answer.set_result(fn(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001 - raised again where somebody waits
+                answer.set_exception(error)
+
+        with self._beginning:
+            if self._ended:
+                raise RuntimeError("the pool has ended")
+            self._waiting.put(work)
+            if not self._free.acquire(blocking=False) and len(self._begun) < self._most_threads:
+                thread = threading.Thread(target=self._work, name=f"asyncio_{len(self._begun)}", daemon=True)
+                self._begun.append(thread)
+                thread.start()
+        return answer
+
+    def _work(self) -> None:
+        while (call := self._waiting.get()) is not None:
+            call()
+            del call  # the next one may be long in coming
+            self._free.release()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls; where told to wait, wait for those under way, for the grace in all."""
+        with self._beginning:
+            self._ended = True
+            for _ in self._begun:
+                self._waiting.put(None)
+        deadline = time.monotonic() + self._grace_s
+        for thread in self._begun if wait else ():
+            thread.join(max(0.0, deadline - time.monotonic()))
+        super().shutdown(wait=False, cancel_futures=cancel_futures)
 
 
 class Closing(AsyncExitStack):

@@ -15,6 +15,7 @@ from callisto_telnetd.accounts.sources import source_of
 from callisto_telnetd.errors import ListenError, PortInUseError, named, quoted
 from callisto_telnetd.listeners.telnet import TelnetProtocol
 from callisto_telnetd.menus.context import Parts
+from callisto_telnetd.named_file import in_time, open_regular
 from callisto_telnetd.ownership import require_own_file
 from callisto_telnetd.secret_text import BOM
 from callisto_telnetd.terminal.console import Flusher
@@ -33,10 +34,19 @@ def open_tls(certificate: Path, key: Path) -> ssl.SSLContext:
         OwnershipError: somebody else may replace a file; names it, and the command that mends that.
         ListenError: a file cannot be read, is not PEM, or the two do not belong together.
     """
+    try:
+        return in_time(lambda: _open_tls(certificate, key))
+    except TimeoutError as error:
+        raise ListenError(
+            f"telnet.tls: certificate {named(certificate)} and key {named(key)} cannot be read: {error.strerror}"
+        ) from None
+
+
+def _open_tls(certificate: Path, key: Path) -> ssl.SSLContext:
     for name, file in (("certificate", certificate), ("key", key)):
         require_own_file(file, f"telnet.tls.{name}")
         try:
-            file.open("rb").close()
+            open_regular(file).close()
         except OSError as error:
             raise ListenError(f"telnet.tls.{name}: {named(file)} cannot be read: {error.strerror}") from None
     sslproto.SSLProtocol.max_size = _TLS_READ_BYTES

@@ -26,7 +26,15 @@ from callisto_telnetd.db.backup.manifest import LONGEST_NOTE
 from callisto_telnetd.db.doubtful import Doubtful
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.db.store import Store
-from callisto_telnetd.errors import BackupError, CallistoError, DamagedDatabaseError, StoreError, UsageError, named
+from callisto_telnetd.errors import (
+    BackupError,
+    CallistoError,
+    DamagedDatabaseError,
+    StoreError,
+    UsageError,
+    named,
+    quoted,
+)
 from callisto_telnetd.maintenance.archives_here import Listed, is_protected, list_archives
 from callisto_telnetd.maintenance.backup_password import require_password
 from callisto_telnetd.maintenance.database_lock import DatabaseLock
@@ -39,8 +47,9 @@ from callisto_telnetd.origin import Origin
 from callisto_telnetd.quantities import format_bytes
 from callisto_telnetd.secret_text import composed
 from callisto_telnetd.trace.logs import Log
+from callisto_telnetd.transports.daemon import look
 from callisto_telnetd.variables import Registry
-from callisto_telnetd.work import Lately, in_thread
+from callisto_telnetd.work import Lately
 
 VERSION_STATE = "backed_up_version"
 """The key under which it is kept which version of the product has a backup; that of the first start needs none."""
@@ -88,19 +97,22 @@ class Backups:
         self._presence = presence
         self._log = log
         self._one_at_a_time = one_at_a_time
-        self.recent_names: Lately[Sequence[str]] = Lately(self.names, ())
+        self.recent_names: Lately[Sequence[str]] = Lately(self.names, (), look)
         """The names, for Tab; what was put into the folder by hand may be missing for a moment."""
 
     async def open(self) -> None:
         """Remove what a killed server has left half done, and tell where an update asks for a new backup."""
         try:
-            remove_unfinished(self._folder.backup)
-            remove_unfetched(self._folder.backup)
+            await look(self._tidy)
         except OSError as error:
             self._log.warning("an unfinished backup cannot be removed", reason=str(error.strerror))
         await self.recent_names.read()
         with suppress(StoreError):  # maintenance mode; the next start tells
             await self._note_update()
+
+    def _tidy(self) -> None:
+        remove_unfinished(self._folder.backup)
+        remove_unfetched(self._folder.backup)
 
     async def close(self) -> None:
         """Return once the folder is read no more."""
@@ -199,7 +211,7 @@ class Backups:
             "live": str(self._store.file.absolute()),
             "media": str(self._folder.media.absolute()),
             "folder": str(self._folder.backup.absolute()),
-            "settings": await in_thread(_resolved, self._settings),
+            "settings": await look_up(str(self._settings), partial(_resolved, self._settings)),
             "password": password,
             "note": note,
             "at": self._clock.now().isoformat(),
@@ -212,7 +224,7 @@ class Backups:
             BackupError: the folder cannot be read.
         """
         known = {} if self._store.fault is not None else (await self._state())[0]
-        return await in_thread(list_archives, self._folder.backup, known, self._clock.now())
+        return await look_up("backup", partial(list_archives, self._folder.backup, known, self._clock.now()))
 
     def names(self) -> Sequence[str]:
         """Return the names of the archives, the newest first; none where the folder cannot be read."""
@@ -298,7 +310,10 @@ class Backups:
         if not patient:
             self._one_at_a_time.require_free()
         async with self._one_at_a_time.held(origin.who, "deletes a backup"):
-            await in_thread(delete, self._folder.backup, name)
+            try:
+                await look(partial(delete, self._folder.backup, name))
+            except OSError as error:
+                raise BackupError(f"{quoted(name)} may still be there: {error.strerror}; look again later") from None
             await self._keep({}, None)
         await self._audit.note("backup deleted", origin, name)
 
@@ -318,7 +333,7 @@ class Backups:
             raise
         finally:
             with suppress(OSError):  # of a worker that was killed; else there is nothing
-                await in_thread(remove_unfinished, self._folder.backup)
+                await look(partial(remove_unfinished, self._folder.backup))
 
     def _variable_fault(self, name_and_text: Sequence[str]) -> str | None:
         name, text = name_and_text
@@ -340,7 +355,7 @@ class Backups:
         try:
             known, before = await self._state()
             names = await self.recent_names.read()  # the newest first: of many, the last find no room
-            there = await in_thread(names_in, self._folder.backup)
+            there = await look_up("backup", partial(names_in, self._folder.backup))
             known = {name: each for name, each in (known | more).items() if name in there}
             kept = {name: known[name] for name in dict.fromkeys([*names, *known]) if name in known}
             await self._store.set_state(BACKUP_STATE, format_state(kept, last or before))

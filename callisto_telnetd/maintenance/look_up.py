@@ -5,16 +5,15 @@ It runs in a daemon thread: whoever asks leaves at the deadline, and nobody else
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
 from callisto_telnetd.errors import BackupError, quoted
-from callisto_telnetd.transports.daemon import in_daemon
+from callisto_telnetd.named_file import DEADLINE_S
+from callisto_telnetd.transports.daemon import look
 
 _T = TypeVar("_T")
-_DEADLINE_S = 10.0
-"""A disk that has gone to sleep takes some seconds."""
+_DEADLINE_S = DEADLINE_S
 
 
 async def look_up(name: str, call: Callable[[], _T]) -> _T:
@@ -25,13 +24,9 @@ async def look_up(name: str, call: Callable[[], _T]) -> _T:
         call: Opens nothing that it does not close itself.
 
     Raises:
-        BackupError: there is no answer for ten seconds.
+        BackupError: there is no answer in time.
     """
     try:
-        async with asyncio.timeout(_DEADLINE_S):
-            return await in_daemon(call, "backup-look")
-    except TimeoutError:
-        raise BackupError(
-            f"{quoted(name)} cannot be looked at: its disk does not answer within {_DEADLINE_S:.0f} s; nothing was"
-            " changed"
-        ) from None
+        return await look(call, _DEADLINE_S)
+    except OSError as error:
+        raise BackupError(f"{quoted(name)} cannot be looked at: {error.strerror}; nothing was changed") from None

@@ -13,11 +13,11 @@ from callisto_telnetd.db.restore.switch import SETTINGS_FILE
 from callisto_telnetd.db.restore.unpacked import Unpacked
 from callisto_telnetd.errors import DiskFullError, RestoreError, StoreError, quoted
 from callisto_telnetd.maintenance.brought_settings import Brought, brought_by
+from callisto_telnetd.maintenance.look_up import look_up
 from callisto_telnetd.maintenance.repair import Surroundings
 from callisto_telnetd.maintenance.restore_plan import KEEP_SETTINGS, Plan
 from callisto_telnetd.maintenance.workshop import Progress
 from callisto_telnetd.origin import Origin
-from callisto_telnetd.work import in_thread
 
 Tell = Callable[[Progress], None]
 
@@ -103,7 +103,7 @@ class Planning:
                     f"no server would start with {SETTINGS_FILE} of the backup: {fault}; {KEEP_SETTINGS!r} leaves the"
                     " settings here as they are; nothing was changed"
                 )
-                for fault in await in_thread(self._settings_faults, backup.settings)
+                for fault in await self._faults_of(backup.settings)
             ]
         return refusals
 
@@ -112,4 +112,8 @@ class Planning:
         file = self._around.folder.path / SETTINGS_FILE
         if self._settings_elsewhere is not None or not await asyncio.to_thread(file.is_file):
             return ()
-        return await asyncio.to_thread(self._settings_faults, file)
+        return await self._faults_of(file)
+
+    async def _faults_of(self, file: Path) -> Sequence[str]:
+        """Return why no server would start with a settings file; the files that it names may be anywhere."""
+        return await look_up(str(file), lambda: self._settings_faults(file))

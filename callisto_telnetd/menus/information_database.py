@@ -111,7 +111,7 @@ async def _last_backup(context: Context) -> Row:
     if last is None:
         return Row("Last good backup", "never", {"last_backup": None})
     age_s, version = last.age_s(context.parts.clock.now()), context.parts.identity.version
-    is_here = last.file in await in_thread(context.parts.backups.names)
+    is_here = last.file in await context.parts.backups.recent_names.read()
     older = f"; it is of version {last.version}: make a new one" if last.version != version else ""
     text = f"{format_duration(age_s)} ago, {last.file}{'' if is_here else ', which is no longer here'}{older}"
     facts = {

@@ -15,6 +15,7 @@ from callisto_telnetd.errors import TraceError, UnknownTraceError, listed, quote
 from callisto_telnetd.menus.answers import Answer, Done, Fact, Line
 from callisto_telnetd.menus.arguments import parse_words, require_count, take_yes
 from callisto_telnetd.menus.context import Context
+from callisto_telnetd.menus.open_capture import OpenCapture
 from callisto_telnetd.menus.table import Column, table
 from callisto_telnetd.menus.trace_words import FILTER_OPTIONS, parse_filter, parse_speed, take_filter_options
 from callisto_telnetd.quantities import counted, format_bytes, format_duration
@@ -24,7 +25,6 @@ from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.trace.reading import (
     CSV_HEAD,
     FORMATS,
-    CaptureReader,
     Entry,
     as_dict,
     comment_of,
@@ -32,6 +32,7 @@ from callisto_telnetd.trace.reading import (
     format_line,
     line_of,
 )
+from callisto_telnetd.transports.daemon import look
 from callisto_telnetd.work import in_thread
 
 _FILES = (Column("", 36), Column("", 10, right=True, rank=2), Column("", 19, gap=2, rank=1), Column("", 11, gap=2))
@@ -116,18 +117,15 @@ def _path_of(context: Context, name: str) -> Path:
 
 
 @asynccontextmanager
-async def _open(context: Context, name: str) -> AsyncIterator[CaptureReader]:
-    path = await in_thread(_path_of, context, name)
+async def _open(context: Context, name: str) -> AsyncIterator[OpenCapture]:
+    capture = OpenCapture()
     try:
-        reader = await asyncio.to_thread(CaptureReader, path)
-    except OSError as error:
-        raise TraceError(f"{name} cannot be read: {error.strerror}") from None
-    try:
-        yield reader
+        await capture.open(await look(partial(_path_of, context, name)))
+        yield capture
     except OSError as error:
         raise TraceError(f"{name} cannot be read: {error.strerror}") from None
     finally:
-        reader.close()
+        await capture.close()
 
 
 async def show_file(context: Context, words: list[str]) -> AsyncGenerator[Answer, None]:
@@ -136,12 +134,12 @@ async def show_file(context: Context, words: list[str]) -> AsyncGenerator[Answer
     count, name = 0, await _named_or_newest(context, words)
     async with _open(context, name) as reader:
         if context.dialogue.wants_json:
-            while entries := await in_thread(reader.entries):
+            while entries := await reader.entries():
                 for entry in entries:
                     yield Fact(as_dict(entry) if isinstance(entry, Entry) else {"comment": comment_of(entry)}, ())
                 count += len(entries)
         else:
-            while lines := await in_thread(reader.lines):
+            while lines := await reader.lines():
                 yield Fact({}, tuple(lines))
                 count += len(lines)
     yield Done(f"{counted(count, 'line')} of {name}")
@@ -156,7 +154,7 @@ async def export_file(context: Context, words: list[str]) -> AsyncGenerator[Answ
     async with _open(context, name) as reader:
         if form == "csv":
             yield Line(csv_line(*CSV_HEAD))
-        while entries := await in_thread(reader.entries):
+        while entries := await reader.entries():
             for entry in entries:
                 if isinstance(entry, Entry) and wanted.takes(entry):
                     count += 1
@@ -174,7 +172,7 @@ async def play_file(context: Context, words: list[str]) -> AsyncGenerator[Answer
     async with _open(context, name) as reader:
         with context.dialogue.watch(stopped.set, until_end_of_input=True):
             due, last_s = loop.time(), None
-            while entries := await in_thread(reader.entries):
+            while entries := await reader.entries():
                 for entry in entries:
                     if not isinstance(entry, Entry) or not wanted.takes(entry):
                         continue

@@ -6,6 +6,7 @@ Every key stands in the models below with its default, range and meaning; an unk
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tomllib
@@ -19,12 +20,15 @@ from pydantic_settings import EnvSettingsSource
 from pydantic_settings import SettingsError as SourceError
 
 from callisto_telnetd.errors import FolderError, SettingsError, listed, named, quoted
+from callisto_telnetd.named_file import in_time, open_regular
 from callisto_telnetd.ownership import refuse, require_own_file
 from callisto_telnetd.secret_text import trimmed
 from callisto_telnetd.settings.models import ENVIRONMENT_PREFIX, SETTINGS_FILE, Settings, merge
 from callisto_telnetd.settings.services import WEB_SERVER
 
 _OTHER_ENVIRONMENT = frozenset({"CALLISTO_DATA", "CALLISTO_ADMIN_PASSWORD"})
+_MOST_BYTES = 1 << 20
+"""As a backup takes them."""
 _SERVICES_PREFIX = f"{ENVIRONMENT_PREFIX}SERVICES__"
 _SERVICE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", re.ASCII)
 
@@ -94,13 +98,7 @@ def _shown(file: Path) -> str:
 
 def _read_file(file: Path, *, needed: bool) -> dict[str, Any]:
     try:
-        with file.open("rb") as stream:
-            # A file of the data folder may be its owner's: whether he is believed is judged by the folder itself.
-            owners = (file.parent.stat().st_uid,) if not needed else ()
-            refuse(file, "settings", os.fstat(stream.fileno()), owners)
-            if file.is_symlink():
-                require_own_file(Path(os.path.realpath(file)), "settings")
-            return tomllib.loads(stream.read().decode("utf-8-sig"))
+        return tomllib.loads(in_time(lambda: _read_own(file, needed=needed)).decode("utf-8-sig"))
     except FileNotFoundError:
         if needed:
             raise SettingsError(f"{_shown(file)}: no such settings file") from None
@@ -111,6 +109,19 @@ def _read_file(file: Path, *, needed: bool) -> dict[str, Any]:
         if needed:
             raise SettingsError(f"{_shown(file)}: {error.strerror}") from None
         raise FolderError(f"settings {named(file)} cannot be read: {error.strerror}") from None
+
+
+def _read_own(file: Path, *, needed: bool) -> bytes:
+    with open_regular(file) as stream:
+        # A file of the data folder may be its owner's: whether he is believed is judged by the folder itself.
+        owners = (file.parent.stat().st_uid,) if not needed else ()
+        refuse(file, "settings", os.fstat(stream.fileno()), owners)
+        if file.is_symlink():
+            require_own_file(Path(os.path.realpath(file)), "settings")
+        content = stream.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise OSError(errno.EFBIG, "it is longer than 1 MiB")
+    return content
 
 
 def _read_environment() -> dict[str, Any]:

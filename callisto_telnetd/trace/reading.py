@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
+from callisto_telnetd.named_file import open_regular
 from callisto_telnetd.trace.capture_file import JSON_SUFFIX
 from callisto_telnetd.trace.records import LEVEL_NAMES, LEVELS, NO_FIELDS, format_body, format_value
 from callisto_telnetd.trace.sanitiser import clean_json, is_hidden
@@ -186,7 +187,7 @@ class CaptureReader:
         Raises:
             OSError: it cannot be opened.
         """
-        self._stream: BinaryIO = path.open("rb")
+        self._stream: BinaryIO = open_regular(path)
         self._parse = parse_json if path.name.endswith(JSON_SUFFIX) else parse_line
         self.as_json = path.name.endswith(JSON_SUFFIX)
         """Whether the file is JSON Lines."""

@@ -6,12 +6,15 @@ CA file counts though its own issuer is not there) is asked for by name. An upda
 
 from __future__ import annotations
 
+import errno
 import ssl
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
 from callisto_telnetd.errors import CertificateError, named
+from callisto_telnetd.named_file import require_regular
+from callisto_telnetd.transports.daemon import look
 
 _RULES = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
 
@@ -42,25 +45,30 @@ _ADVICE: Final = {
     93: "make it anew as version 3",
 }
 """By OpenSSL's code of the verdict (x509_vfy.h, ``X509_V_ERR_…``); the extensions are written as for ``openssl``."""
+_MOST_CA_BYTES = 4 << 20
+"""All CAs that the world trusts are a quarter of a mebibyte."""
 _OTHER_NAME = frozenset({62, 64})
 
 
-def open_context(ca_file: Path | None) -> ssl.SSLContext:
+async def open_context(ca_file: Path | None) -> ssl.SSLContext:
     """Return a context that checks certificate and name against the system's CAs, or those of the file alone.
 
     Raises:
         CertificateError: the file cannot be read, or holds no certificates.
     """
+    what = "the system's CAs" if ca_file is None else f"the CA file {named(ca_file)}"
     try:
-        context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+        return await look(lambda: _open_context(ca_file))
     except ssl.SSLError:
-        raise CertificateError(
-            f"the CA file {named(ca_file)} holds no certificates (PEM)" if ca_file else "no CAs"
-        ) from None
+        raise CertificateError(f"{what} holds no certificates (PEM)" if ca_file else "no CAs") from None
     except OSError as error:
-        raise CertificateError(
-            f"the CA file {named(ca_file)} cannot be read: {error.strerror}" if ca_file else "no CAs"
-        ) from None
+        raise CertificateError(f"{what} cannot be read: {error.strerror}") from None
+
+
+def _open_context(ca_file: Path | None) -> ssl.SSLContext:
+    if ca_file is not None and require_regular(ca_file) > _MOST_CA_BYTES:
+        raise OSError(errno.EFBIG, f"it is longer than {_MOST_CA_BYTES >> 20} MiB")
+    context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
     context.verify_flags = _RULES
     return context
 

@@ -16,6 +16,8 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import TypeVar, cast
 
+from callisto_telnetd.named_file import DEADLINE_S, counted, no_answer
+
 _T = TypeVar("_T")
 
 
@@ -82,6 +84,24 @@ class DaemonThread:
     def _tell(self, call: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any longer
             self._loop.call_soon_threadsafe(call)
+
+
+async def look(call: Callable[[], _T], seconds: float = DEADLINE_S) -> _T:
+    """Run one call on a path that a person has named, beside the loop.
+
+    Args:
+        call: Opens nothing that it does not close itself.
+        seconds: How long it is waited for; whoever is cancelled leaves at once.
+
+    Raises:
+        OSError: the call's own; or its disk does not answer in time, or too many others wait for such ones.
+    """
+    work = counted(call)
+    try:
+        async with asyncio.timeout(seconds):
+            return await in_daemon(work, "look")
+    except TimeoutError as error:
+        raise error if error.errno else no_answer(seconds) from None
 
 
 async def in_daemon(call: Callable[[], _T], name: str) -> _T:

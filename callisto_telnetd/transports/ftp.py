@@ -57,7 +57,7 @@ _T = TypeVar("_T")
 @asynccontextmanager
 async def open_wire(target: Target, credentials: Credentials, patience: Patience) -> AsyncIterator[FtpWire]:
     """Connect, begin TLS where it is ``ftps``, log in, and go to the folder."""
-    context = await asyncio.to_thread(open_context, credentials.ca_file) if target.scheme == "ftps" else None
+    context = await open_context(credentials.ca_file) if target.scheme == "ftps" else None
     wire = FtpWire(target, credentials, context, patience)
     try:
         await wire.open()

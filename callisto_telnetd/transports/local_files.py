@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from callisto_telnetd.errors import NoRoomError, TransferError, named
+from callisto_telnetd.named_file import open_regular
 from callisto_telnetd.transports.wire import BLOCK_BYTES
 from callisto_telnetd.work import in_thread
 
@@ -108,7 +109,7 @@ class reading:  # noqa: N801 - a context manager that is read as a verb
 
     def __enter__(self) -> Outgoing:
         try:
-            self._file = self._local.open("rb", buffering=0)
+            self._file = open_regular(self._local)
         except OSError as error:
             raise TransferError(f"{named(self._local)} cannot be read: {error.strerror}") from error
         return Outgoing(self._local, self._file.fileno(), os.fstat(self._file.fileno()).st_size)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import asyncssh
 from asyncssh.constants import (
@@ -23,6 +24,7 @@ from asyncssh.constants import (
     OPEN_RESOURCE_SHORTAGE,
 )
 from asyncssh.public_key import get_default_public_key_algs
+from pydantic import SecretStr
 
 from callisto_telnetd.errors import (
     HostKeyChangedError,
@@ -36,8 +38,10 @@ from callisto_telnetd.errors import (
     named,
     quoted,
 )
+from callisto_telnetd.named_file import read_regular
 from callisto_telnetd.secret_text import BOM
 from callisto_telnetd.transports.credentials import Credentials
+from callisto_telnetd.transports.daemon import look
 from callisto_telnetd.transports.dialling import dial
 from callisto_telnetd.transports.target import Target
 from callisto_telnetd.transports.wire import Patience, within
@@ -58,7 +62,7 @@ async def open_ssh(
         TransferError: anything else.
     """
     pinned = _parse_pinned(credentials.host_key)
-    key = await asyncio.to_thread(_load_key, credentials)
+    key = None if credentials.key_file is None else await _load_key(credentials.key_file, credentials.passphrase)
     connection = await _connect(target, credentials, patience, _HostKeyGuard(target.place, pinned), key)
     try:
         yield connection
@@ -154,19 +158,19 @@ def _parse_pinned(line: str | None) -> asyncssh.SSHKey | None:
         raise TransferError("the host key that was accepted is no public key; accept it anew") from None
 
 
-def _load_key(credentials: Credentials) -> asyncssh.SSHKey | None:
-    path = credentials.key_file
-    if path is None:
-        return None
-    passphrase = None if credentials.passphrase is None else credentials.passphrase.get_secret_value()
+async def _load_key(path: Path, secret: SecretStr | None) -> asyncssh.SSHKey:
+    """Return the private key of a file, as OpenSSH or PEM have it.
+
+    Raises:
+        TransferError: there is none, or none that this passphrase opens.
+    """
+    passphrase = None if secret is None else secret.get_secret_value()
     try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_KEY_FILE_BYTES + 1)
-        if len(text) > _MAX_KEY_FILE_BYTES:
-            raise TransferError(f"{named(path)} is no private key: it is longer than 64 KiB")
-        return asyncssh.import_private_key(text.removeprefix(BOM), passphrase)
+        text = await look(lambda: read_regular(path, _MAX_KEY_FILE_BYTES))
     except OSError as error:
         raise TransferError(f"the private key {named(path)} cannot be read: {error.strerror}") from None
+    try:
+        return await asyncio.to_thread(asyncssh.import_private_key, text.removeprefix(BOM), passphrase)
     except asyncssh.KeyEncryptionError:
         raise TransferError(f"the passphrase of the private key {named(path)} is wrong") from None
     except (asyncssh.KeyImportError, ValueError):
