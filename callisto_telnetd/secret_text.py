@@ -17,9 +17,7 @@ BOM = b"\xef\xbb\xbf"
 
 _KEY = r"(?:password|passwd|passphrase|passcode|secret|token|(?<![^\W_])(?:pass|pwd|pw|pin))"
 """How the names end of what nobody else may read; ``pin``, and the other short ones, as whole words."""
-SECRET_NAMES = frozenset(
-    {"password", "passwd", "passphrase", "passcode", "secret", "token", "pass", "pwd", "pw", "pin"}
-)
+_NAME = re.compile(rf".*{_KEY}", re.IGNORECASE | re.DOTALL)
 _VALUE = r"""(?:"[^"]*"?|'[^']*'?|\S+)"""
 _ASSIGNED = re.compile(rf"(?:{_KEY}\s*=\s*|--(?:target-)?{_KEY}\s+)(?=\S)", re.IGNORECASE)
 """``password=``, behind which all of a word is secret, and the same within what quotes have kept together."""
@@ -77,8 +75,20 @@ def without_secrets_of(words: Sequence[str], text: str) -> str:
     return without_secrets(text)
 
 
+def fields_without_secrets(fields: dict[str, str]) -> dict[str, str]:
+    """Return the fields of a record with ``…`` for what their names, or their values, make a secret."""
+    if not may_hold_secrets("\n".join([*fields, *fields.values()])):
+        return fields
+    return {name: "…" if _NAME.fullmatch(name) else without_secrets(value) for name, value in fields.items()}
+
+
+def may_hold_secrets(text: str) -> bool:
+    """Return whether :func:`without_secrets` may change any line of a text; quick, for it is asked of all records."""
+    return ("@" in text and "//" in text) or _names_a_secret(text)
+
+
 def _names_a_secret(line: str) -> bool:
-    """Return whether a name may be in the line; quick, for it is asked of each record."""
+    """Return whether a name of a secret may be in the line."""
     low = line.lower()
     return "pass" in low or "secret" in low or "token" in low or "pw" in low or "pin" in low or "authoriz" in low
 

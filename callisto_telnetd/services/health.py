@@ -7,6 +7,7 @@ import contextlib
 from urllib.parse import urlsplit
 
 from callisto_telnetd.errors import ServiceError, quoted
+from callisto_telnetd.secret_text import without_secrets
 from callisto_telnetd.services.child import describe_exit, run_check
 from callisto_telnetd.services.recipe import Recipe
 from callisto_telnetd.settings import HealthSettings
@@ -31,9 +32,9 @@ async def check(health: HealthSettings, recipe: Recipe) -> str:
         return "" if code == 0 else f"its health check ended with {describe_exit(code)}"
     try:
         async with asyncio.timeout(health.timeout_s):
-            return await _ask(health.url or "")
+            return without_secrets(await _ask(health.url or ""))
     except TimeoutError:
-        return f"{health.url} did not answer within {health.timeout_s:g} s"
+        return without_secrets(f"{health.url} did not answer within {health.timeout_s:g} s")
 
 
 async def _ask(url: str) -> str:

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.errors import TraceError
-from callisto_telnetd.secret_text import without_secrets
+from callisto_telnetd.secret_text import may_hold_secrets, without_secrets
 from callisto_telnetd.trace.names import Names
 from callisto_telnetd.trace.records import NO_FIELDS, Head, LineFormatter, Record, Said, make_head
 from callisto_telnetd.trace.sanitiser import clean
@@ -125,9 +125,9 @@ class Hub:
         if not said:
             return
         size, head_size, last = 0, 0, None
-        for at, (head, text) in enumerate(said):
-            if ("=" in text or "@" in text or ":" in text) and (kept := without_secrets(text)) is not text:
-                said[at] = (head, kept)
+        if may_hold_secrets("\n".join([text for _, text in said])):
+            said = [(head, without_secrets(text)) for head, text in said]
+        for head, text in said:
             if head is not last:
                 last, head_size = head, head.size
                 self._names.hear(head.process)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.errors import UsageError, listed, quoted
-from callisto_telnetd.secret_text import SECRET_NAMES, without_secrets
+from callisto_telnetd.secret_text import fields_without_secrets, without_secrets
 from callisto_telnetd.trace.sanitiser import MAX_TEXT, clean
 
 LEVELS = {
@@ -77,10 +77,12 @@ Said = tuple[Head, str]
 
 
 def make_head(process: str, pid: int | None, level: int, fields: Mapping[str, Any] = NO_FIELDS) -> Head:
-    """Return the head of records; the values of the fields are cleaned.
+    """Return the head of records; the values of the fields are cleaned, and nothing in it is secret.
 
     The process and the keys of the fields are the caller's to clean: they hold no blank and no control character.
     """
+    if "=" in process or "@" in process:
+        process = without_secrets(process)
     if not fields:
         return Head(process, pid, level, NO_FIELDS, _RECORD_BYTES)
     kept = clean_fields(fields)
@@ -138,10 +140,7 @@ def clean_fields(fields: Mapping[str, Any]) -> Mapping[str, str]:
     together = "".join(kept.values())
     if not (len(together) <= _MAX_VALUE and together.isascii() and together.isprintable()):  # most are plain and short
         kept = {key: clean(value, _LONG_VALUES.get(key, _MAX_VALUE)) for key, value in kept.items()}
-    if "=" in together or "@" in together or ":" in together:
-        kept = {key: without_secrets(value) for key, value in kept.items()}
-    if not SECRET_NAMES.isdisjoint(kept):
-        kept = {key: "…" if key in SECRET_NAMES else value for key, value in kept.items()}
+    kept = fields_without_secrets(kept)
     if len(fields) > _MAX_FIELDS:
         kept["more"] = str(len(fields) - _MAX_FIELDS)
     return MappingProxyType(kept)  # a head, and so its fields, may be shared by many records

@@ -140,7 +140,7 @@ def test_export_in_three_forms(peer: Peer, web: Sender, tracing: Server, taken: 
 
     *lines, last = peer.run(f"trace export {taken.file} --format csv")
     rows = list(csv.reader(io.StringIO("\n".join(lines))))
-    assert rows[0] == ["time", "process", "pid", "level", "text", "fields"]
+    assert rows[0] == ["at", "process", "pid", "level", "text", "fields"]
     assert [row[0] for row in rows[1:]] == stamps
     assert [row[1:4] for row in rows[1:]] == [[web.name, "4711", level] for level in ("info", "error", "debug")]
     assert [row[4] for row in rows[1:]] == ["one", 'two, "quoted"', r"three \x1b[2J 100 %"]

@@ -170,11 +170,13 @@ def test_what_services_and_programs_say_is_kept_without_secrets(talkative: Serve
         program.connect(str(talkative.data / "run" / "trace.sock"))
         said = f'<14>web[1]: to sftp://u:{FIRST}@nas/x password={FIRST} {{"token": "{LAST}"}} sip:100@nas retry=3'
         program.send(said.encode())
+        program.send(f'<14>1 - - pin={FIRST} - - [a@1 db.password="{FIRST}" x="y"] hello'.encode())
     peer = talkative.log_in()
-    shown = "\n".join(peer.run("trace start web before=10s") + peer.run("trace show"))
+    shown = "\n".join(peer.run("trace start before=10s") + peer.run("trace show"))
     peer.run("trace stop")
 
     assert 'to sftp://u:…@nas/x password=… {"token": …} sip:100@nas retry=3' in shown
+    assert "pin=…[-] INFO hello a@1.db.password=… a@1.x=y" in shown
     assert not found_in(shown)
 
 
