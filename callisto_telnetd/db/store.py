@@ -309,7 +309,7 @@ class Store:
                     " changed; 'repair' helps"
                 )
             if grows:
-                await in_thread(require_reserve, self.file.parent)
+                await asyncio.to_thread(require_reserve, self.file.parent)  # the transaction is a task of the store
             ids: list[int] = []
             try:
                 await connection.execute("BEGIN IMMEDIATE")
