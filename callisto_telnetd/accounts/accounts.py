@@ -195,10 +195,13 @@ class Accounts:
         """Return the accounts by name."""
         return sorted(self._accounts.values(), key=lambda account: account.name)
 
-    async def check(self, name: str, password: str) -> Account | None:
-        """Return the account if the password is its own; an unknown name takes the same time."""
+    async def check(self, name: str, password: str, *, first: bool = False) -> Account | None:
+        """Return the account if the password is its own, before others where it is to be ``first``.
+
+        An unknown name takes the same time.
+        """
         account = self._accounts.get(name)
-        right = await self._hashes.check(account.password_hash if account else None, password)
+        right = await self._hashes.check(account.password_hash if account else None, password, first=first)
         # Looked up again: the account may have been changed or removed while the hash was made.
         return account if right and account and self._hash_of(name) == account.password_hash else None
 

@@ -38,7 +38,7 @@ async def check_log_in(
 async def _check(turn: Turn, origin: Origin, password: str, accounts: Accounts, audit: Audit) -> Account | None:
     account = None
     try:
-        account = await accounts.check(origin.who, password)
+        account = await accounts.check(origin.who, password, first=turn.first)
     finally:
         turn.end(right=account is not None)
     if account is None:

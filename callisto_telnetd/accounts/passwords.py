@@ -1,7 +1,9 @@
 """Passwords: the appliance's rule, and Argon2id hashes made off the event loop.
 
-Two threads hash, never more: each hash takes 46 MiB and a core for some 80 ms. They run at a lower priority than the
-loop's thread, so that typing stays fluent while many log in. Parameters are above OWASP's second choice (46 MiB, t=1).
+Two threads hash, and two more those that are to be first; each hash takes 46 MiB and a core for some 80 ms, so
+``turns.py`` has at most three log-ins be checked at once. All run at a lower priority than the loop's thread, so that
+typing stays fluent while many log in, and those of strangers at a much lower one: on a busy machine a log-in at the
+priority of guesses takes seconds. Parameters are above OWASP's second choice (46 MiB, t=1).
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ MIN_LENGTH = 8
 MAX_LENGTH = 128
 RULE = f"{MIN_LENGTH} to {MAX_LENGTH} characters with an upper and a lower case letter, a digit and a special character"
 _HASHES_AT_ONCE = 2
-_NICENESS = 10
+_NICENESS, _NICENESS_OF_FIRST = 10, 2
 _RANDOM_LENGTH = 16
 _KINDS = (string.ascii_uppercase, string.ascii_lowercase, string.digits, "!#%+-=?@")
 
@@ -55,27 +57,33 @@ def random_password() -> str:
     return "".join(letters)
 
 
-def _yield_to_loop() -> None:
+def _yield_to_loop(niceness: int) -> None:
     """Put this thread behind the loop's, however nice the server was started itself."""
     thread = threading.get_native_id()
-    os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS)
+    os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + niceness)
+
+
+def _threads(name: str, niceness: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_HASHES_AT_ONCE, name, initializer=_yield_to_loop, initargs=(niceness,))
 
 
 class PasswordHashes:
-    """Makes and checks Argon2id hashes, two at once, in threads of its own."""
+    """Makes and checks Argon2id hashes in threads of its own."""
 
     def __init__(self) -> None:
         self._argon2 = PasswordHasher(time_cost=2, memory_cost=46 << 10, parallelism=1)
-        self._threads = ThreadPoolExecutor(_HASHES_AT_ONCE, "password-hash", initializer=_yield_to_loop)
+        self._threads = _threads("password-hash", _NICENESS)
+        self._first = _threads("password-hash-first", _NICENESS_OF_FIRST)
         self._dummy: str | None = None
 
     async def make(self, password: str) -> str:
         """Return the hash of a password, in its one spelling."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._argon2.hash, composed(password))
 
-    async def check(self, known: str | None, password: str) -> bool:
+    async def check(self, known: str | None, password: str, *, first: bool = False) -> bool:
         """Tell whether the password belongs to the hash; without one (no such account) say no, as late."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._check, known, password)
+        threads = self._first if first else self._threads
+        return await asyncio.get_running_loop().run_in_executor(threads, self._check, known, password)
 
     def _check(self, known: str | None, password: str) -> bool:
         if self._dummy is None:
@@ -98,4 +106,5 @@ class PasswordHashes:
 
     def close(self) -> None:
         """Let the threads end; what waits for them is cancelled."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._first):
+            threads.shutdown(wait=False, cancel_futures=True)

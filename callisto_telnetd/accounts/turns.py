@@ -1,8 +1,9 @@
 """Turns at the hash threads: who is checked next, and how many guesses there are in all.
 
 Rules:
-* Two passwords are checked at once. This machine comes first, then sources that have logged in before, then strangers,
-  then sources that have failed; among equals, whoever came first.
+* Three passwords are checked at once, two of them at most for strangers and sources that have failed: their checks run
+  behind everything else, and nobody known waits for one. This machine comes first, then sources that have logged in
+  before, then strangers, then sources that have failed; among equals, whoever came first.
 * Of a source that has failed one password is checked at a time, of any other two: tries side by side gain nothing.
 * All sources that have failed have two guesses a second together, after twenty at once. The first failure of a source
   counts too, but does not wait. Who would have to wait longer than a second is told how long, and goes.
@@ -20,7 +21,9 @@ from dataclasses import dataclass
 from callisto_telnetd.accounts.penalties import Penalties, TooManyFailuresError
 from callisto_telnetd.accounts.standing import Standing, Standings
 
-CHECKS_AT_ONCE = 2
+_CHECKS_AT_ONCE = 3
+_OF_A_KIND = 2
+_PER_SOURCE = 2
 _GUESSES_PER_S = 2.0
 _BURST = 20.0
 _DEEPEST = -60.0
@@ -66,11 +69,13 @@ class _Waiter:
 class Turn:
     """One password's; ended exactly once."""
 
-    def __init__(self, turns: Turns, source: str, *, paid: bool) -> None:
+    def __init__(self, turns: Turns, source: str, *, paid: bool, first: bool) -> None:
         self._turns = turns
         self.source = source
         self.paid = paid
         """Whether the bucket has lost a guess for it already."""
+        self.first = first
+        """Whether its check runs before those of strangers."""
 
     def end(self, *, right: bool) -> None:
         """Count the try, and let the next one begin."""
@@ -85,6 +90,8 @@ class Turns:
         self._standings = standings
         self._bucket = Bucket(now)
         self._checking: Counter[str] = Counter()
+        self._first: Counter[bool] = Counter()
+        """How many checks run before those of strangers, and how many do not."""
         self._waiting: dict[int, _Waiter] = {}
         self._came = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -130,6 +137,7 @@ class Turns:
         self._leave(turn)
 
     def _leave(self, turn: Turn) -> None:
+        self._first[turn.first] -= 1
         self._checking[turn.source] -= 1
         if not self._checking[turn.source]:
             del self._checking[turn.source]
@@ -143,33 +151,34 @@ class Turns:
         standings = {each.source: self._standings.of(each.source) for each in self._waiting.values()}
         guessers = 0
         for waiter in sorted(self._waiting.values(), key=lambda each: (standings[each.source], each.number)):
-            guesses = standings[waiter.source] is Standing.GUESSER
+            standing = standings[waiter.source]
             try:
-                given = self._give(waiter, guesses=guesses, ahead=guessers)
+                given = self._give(waiter, standing, ahead=guessers)
             except TooManyFailuresError as refused:
                 del self._waiting[waiter.number]
                 if not waiter.turn.done():
                     waiter.turn.set_exception(refused)
                 continue
             if not given:
-                guessers += guesses
+                guessers += standing is Standing.GUESSER
         if guessers and (wait_s := self._bucket.wait_s(0)) > 0:
             self._timer = asyncio.get_running_loop().call_later(wait_s, self._look)
 
-    def _give(self, waiter: _Waiter, *, guesses: bool, ahead: int) -> bool:
+    def _give(self, waiter: _Waiter, standing: Standing, *, ahead: int) -> bool:
         """Give a waiter the turn if there is one for him now.
 
         Raises:
             TooManyFailuresError: there will not be one soon.
         """
-        source = waiter.source
+        source, guesses = waiter.source, standing is Standing.GUESSER
+        first = standing <= Standing.KNOWN
         self._penalties.require_free(source)
         wait_s = self._bucket.wait_s(ahead) if guesses else 0.0
         if wait_s > _MOST_WAIT_S:
             self._penalties.hold(source, wait_s)
             raise TooManyFailuresError(wait_s)
-        most = 1 if guesses else CHECKS_AT_ONCE
-        if wait_s or self._checking.total() >= CHECKS_AT_ONCE or self._checking[source] >= most:
+        taken = self._checking.total() >= _CHECKS_AT_ONCE or self._first[first] >= _OF_A_KIND
+        if wait_s or taken or self._checking[source] >= (1 if guesses else _PER_SOURCE):
             return False
         self._penalties.require_try_left(source, self._checking[source])
         del self._waiting[waiter.number]
@@ -177,5 +186,6 @@ class Turns:
             if guesses:
                 self._bucket.take()
             self._checking[source] += 1
-            waiter.turn.set_result(Turn(self, source, paid=guesses))
+            self._first[first] += 1
+            waiter.turn.set_result(Turn(self, source, paid=guesses, first=first))
         return True

@@ -60,7 +60,7 @@ def verdict() -> asyncio.Future[bool]:
 
 
 async def test_tries_side_by_side_wait_their_turn(gate: Gate) -> None:
-    """Two passwords are checked at once in all, and one of a source that has failed; the others wait."""
+    """Two passwords of strangers are checked at once, and one of a source that has failed; the others wait."""
     gate.penalties.failed(GUESSER)
     verdicts = [verdict() for _ in range(4)]
     async with asyncio.TaskGroup() as group:
@@ -83,20 +83,23 @@ async def test_this_machine_and_known_sources_come_before_all_others(gate: Gate)
     """Whoever waits is served by standing: this machine, who has logged in before, strangers, who has failed."""
     gate.penalties.failed(GUESSER)
     gate.standings.remember(KNOWN)
-    held = [verdict() for _ in range(2)]
+    held = [verdict() for _ in range(3)]
     async with asyncio.TaskGroup() as group:
-        for each in held:
-            group.create_task(gate.check("198.51.100.1", each))
+        for source, each in zip(("198.51.100.1", "198.51.100.2", "::1"), held, strict=True):
+            group.create_task(gate.check(source, each))
         await settle()
         for source in (GUESSER, OTHER, KNOWN, MACHINE):
             group.create_task(gate.check(source, right=True))
         await settle()
-        assert len(gate.begun) == 2
+        assert gate.begun == ["198.51.100.1", "198.51.100.2", "::1"]
+        held[2].set_result(True)
+        await settle()
+        assert gate.begun[3:] == [MACHINE, KNOWN]
         held[0].set_result(True)
         await settle()
         held[1].set_result(True)
 
-    assert gate.begun[2:] == [MACHINE, KNOWN, OTHER, GUESSER]
+    assert gate.begun[5:] == [OTHER, GUESSER]
 
 
 async def test_a_source_that_guesses_is_known_no_more(gate: Gate) -> None:
