@@ -13,6 +13,7 @@ from typing import NoReturn
 from callisto_telnetd.db.backup.folder import HEAD_BYTES, begins_as_archive, ends_as_archive
 from callisto_telnetd.db.durable import sync
 from callisto_telnetd.errors import BackupError, named, quoted
+from callisto_telnetd.maintenance.look_up import look_up
 from callisto_telnetd.maintenance.workshop import Progress
 from callisto_telnetd.transports.credentials import Credentials
 from callisto_telnetd.transports.target import Target
@@ -49,11 +50,11 @@ async def fetch(
     if not is_plain(name) or name.startswith((".", "database-")) or name == _UNDO:
         raise BackupError(f"{quoted(name)} is no name that a backup may have here; nothing was fetched")
     final = folder / name
-    if await in_thread(os.path.lexists, final):
+    if await look_up(name, partial(os.path.lexists, final)):
         raise BackupError(f"{name} is here already; name it without its URL; nothing was fetched")
     making = folder / f"{_PREFIX}{secrets.token_hex(8)}.zip"
     try:
-        disk = await in_thread(os.statvfs, folder)
+        disk = await look_up(name, partial(os.statvfs, folder))
         most = max(0, disk.f_bavail * disk.f_frsize - _RESERVE_BYTES)
         async with open_transport(target, credentials) as transport:
             judge = partial(_require_head, name, target)

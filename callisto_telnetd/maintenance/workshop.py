@@ -20,6 +20,8 @@ from callisto_telnetd.trace.sanitiser import clean
 _WORKER = "callisto_telnetd.maintenance.worker"
 _MAX_LINE_BYTES = 16 << 20
 _MAX_COMPLAINT_BYTES = 64 << 10
+_KILLED_S = 2.0
+"""For a killed worker to be gone; it runs nothing of its own after the signal."""
 MOST_SILENT_S = 3600.0
 """How long a worker may tell nothing: a check of some GiB on a slow disk is one step. A stopped one would hold the
 database for good."""
@@ -153,7 +155,9 @@ async def _end(worker: asyncio.subprocess.Process, complaint: asyncio.Task[str])
     if worker.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             worker.kill()
-        await worker.wait()
+        with contextlib.suppress(TimeoutError):  # one in the hands of a disk ends when that lets go of it
+            async with asyncio.timeout(_KILLED_S):
+                await worker.wait()
     complaint.cancel()
     await asyncio.wait((complaint,))
 

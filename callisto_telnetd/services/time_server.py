@@ -14,15 +14,13 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
 from callisto_telnetd.errors import ClockError, quoted
 from callisto_telnetd.services.ntp import PACKET_BYTES, Answer, parse_answer, request, timestamp
+from callisto_telnetd.transports.daemon import in_daemon
 
 _NTP_PORT = 123
 _MODE_SERVER = 4
@@ -63,26 +61,9 @@ async def measure_offset(server: str, deadline_s: float = 5.0) -> Measurement:
         ClockError: no such server, no answer in time, or an answer that is not to be trusted; names server and reason.
     """
     host, port = parse_server(server)
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[Measurement] = loop.create_future()
-
-    def settle(outcome: Measurement | Exception) -> None:
-        if answer.done():
-            return  # the deadline came first, or the caller was cancelled
-        if isinstance(outcome, Exception):
-            answer.set_exception(outcome)
-        else:
-            answer.set_result(outcome)
-
-    def hand_over() -> None:
-        outcome = _outcome(lambda: _ask(server, host, port, deadline_s))
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any longer
-            loop.call_soon_threadsafe(settle, outcome)
-
     try:
         async with asyncio.timeout(deadline_s):
-            threading.Thread(target=hand_over, name="time-server", daemon=True).start()
-            return await answer
+            return await in_daemon(lambda: _ask(server, host, port, deadline_s), "time-server")
     except TimeoutError as error:
         raise _no_answer(server, deadline_s) from error
 
@@ -108,13 +89,6 @@ def _is_ipv6(text: str) -> bool:
     except ValueError:
         return False
     return text.isprintable()  # a scope may hold any character
-
-
-def _outcome(ask: Callable[[], Measurement]) -> Measurement | Exception:
-    try:
-        return ask()
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is raised again where somebody waits
-        return error
 
 
 def _ask(server: str, host: str, port: int, deadline_s: float) -> Measurement:

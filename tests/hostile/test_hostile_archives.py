@@ -32,8 +32,10 @@ from callisto_telnetd.db.backup.zip_records import (
     pack_central,
     pack_local,
 )
-from callisto_telnetd.errors import BackupError, BackupPasswordError, NewerBackupError
+from callisto_telnetd.db.restore.plan import look_ahead
+from callisto_telnetd.errors import BackupError, BackupPasswordError, DamagedDatabaseError, NewerBackupError
 from tests.db.archives import (
+    HASH,
     PASSWORD,
     Forger,
     deflated,
@@ -45,6 +47,7 @@ from tests.db.archives import (
     salt_of,
     write_sealed,
 )
+from tests.db.restoring import make_backup, make_folder
 
 MOST_BYTES = 16 << 20
 DATA = b"a database, it says" * 20
@@ -726,6 +729,25 @@ def test_what_grows_much_and_is_right_comes_back(tmp_path: Path) -> None:
     assert database.st_size == made.manifest.members.database.size > 32_000_000
     assert database.st_blocks * 512 < MOST_BYTES
     assert (here / "recordings" / name).read_bytes() == tone
+
+
+@pytest.mark.parametrize(
+    ("row", "table"),
+    [
+        ("INSERT INTO variable VALUES ('g%d', 'x')", "variable"),
+        (f"INSERT INTO account VALUES ('ada%d', '{HASH}', '2026-11-23T10:00:00+00:00', NULL, NULL, NULL)", "account"),
+    ],
+)
+def test_more_of_it_than_a_server_holds_is_refused(tmp_path: Path, row: str, table: str) -> None:
+    """What a server has in memory, variables and accounts, comes out of no archive in any number."""
+    live, backup = make_folder(tmp_path / "live"), make_backup(tmp_path / "backup")
+    spoil(
+        backup.database,
+        "".join(["BEGIN;", *(row.replace("%d", str(number)) + ";" for number in range(1001)), "COMMIT;"]),
+    )
+
+    with pytest.raises(DamagedDatabaseError, match=rf"{table} has 1,\d\d\d rows, at most 1,000 are taken"):
+        look_ahead(live, backup)
 
 
 def test_an_open_archive_in_the_place_of_a_protected_one_is_refused(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ from callisto_telnetd.errors import (
 # SQLite, "Database File Format", section 1.3: a place in the header.
 _VERSION_AT = 60
 _HEADER_BYTES = 100
+_MOST_HELD = {"account": 1000, "variable": 1000}
+"""Rows of tables that a server holds in memory: an archive could bring a million."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def content_of(file: Path, *, closed: bool) -> Content:
         closed: Whether nobody has it open.
 
     Raises:
-        DamagedDatabaseError: it cannot be read.
+        DamagedDatabaseError: it cannot be read, or has more of them than a server could hold.
     """
     try:
         with closing(open_quietly(file, closed=closed)) as connection:
@@ -92,11 +94,20 @@ def content_of(file: Path, *, closed: bool) -> Content:
                 for table in TABLES
                 if table.name in there
             }
+            _require_few(rows)
             accounts = tuple(str(name) for (name,) in connection.execute("SELECT name FROM account ORDER BY name"))
             stored = connection.execute("SELECT name, value FROM variable ORDER BY name")
             return Content(rows, accounts, {str(name): str(value) for name, value in stored})
     except sqlite3.Error as error:
         raise DamagedDatabaseError(f"the database cannot be read: {code_of(error)}") from None
+
+
+def _require_few(rows: Mapping[str, int]) -> None:
+    for table, most in _MOST_HELD.items():
+        if rows.get(table, 0) > most:
+            raise DamagedDatabaseError(
+                f"{table} has {rows[table]:,} rows, at most {most:,} are taken; nothing was changed"
+            )
 
 
 def _header(backup: Unpacked, what: str) -> bytes:
