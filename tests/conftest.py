@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Self
 
 import pytest
@@ -325,6 +326,17 @@ def held_signals() -> Iterator[None]:
 def fresh_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have each program begin as a fresh interpreter: for tests of the start itself."""
     monkeypatch.setattr(programs, "PRELOADED", {})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_workers() -> Iterator[None]:
+    """Have asyncio fork its programs too, where that is as good: workers of appliances in the tests' own process."""
+    programs.forker()  # before a test holds signals: it would inherit them
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "asyncio.unix_events.subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": ProductProcess})
+        )
+        yield
 
 
 @contextlib.contextmanager

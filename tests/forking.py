@@ -8,6 +8,8 @@ different.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib
 import json
 import os
@@ -20,9 +22,18 @@ import time
 from callisto_telnetd.interpreter import uncollected
 
 MAX_REQUEST_BYTES = 1 << 20
+MOST_DESCRIPTORS = 16
 PRELOADED = {
     "callisto_telnetd": ("callisto_telnetd.cli", "callisto_telnetd.appliance"),
     "callisto_telnetd.web": ("callisto_telnetd.web.server",),
+    "callisto_telnetd.maintenance.worker": (
+        "callisto_telnetd.db.compact",
+        "callisto_telnetd.db.salvage.repair",
+        "callisto_telnetd.maintenance.backup_job",
+        "callisto_telnetd.maintenance.fill_job",
+        "callisto_telnetd.maintenance.repair_job",
+        "callisto_telnetd.maintenance.restore_job",
+    ),
     "tests.mirror": (),
 }
 """What a program imports before it does its work, by its module."""
@@ -39,7 +50,7 @@ def main() -> None:
 
 def _serve_once(asking: socket.socket) -> list[str] | None:
     """Serve a request; return no words to go on, None at the end, and in the program its module and arguments."""
-    data, descriptors, _, _ = socket.recv_fds(asking, MAX_REQUEST_BYTES, 3)
+    data, descriptors, _, _ = socket.recv_fds(asking, MAX_REQUEST_BYTES, MOST_DESCRIPTORS)
     if not data:
         asking.close()
         return None
@@ -84,9 +95,18 @@ def _fork_orphan() -> int:
 
 def _take_over(request: dict[str, object], descriptors: list[int]) -> None:
     """Take the descriptors, the environment and the folder, and no other descriptor."""
-    for number, descriptor in enumerate(descriptors):
+    numbers: list[int] = [0, 1, 2, *request["inherited"]]  # type: ignore[misc] # as it was packed
+    above = max(numbers) + 1
+    descriptors = [fcntl.fcntl(each, fcntl.F_DUPFD, above) for each in descriptors]  # out of the way of one another
+    for number, descriptor in zip(numbers, descriptors, strict=True):
         os.dup2(descriptor, number)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    for number in range(3, above):
+        if number not in numbers:
+            with contextlib.suppress(OSError):
+                os.close(number)
+    os.closerange(above, os.sysconf("SC_OPEN_MAX"))
+    if request["new_session"]:
+        os.setsid()
     os.chdir(str(request["folder"]))
     os.environ.clear()
     os.environ.update(request["environment"])  # type: ignore[call-overload] # as it was packed

@@ -22,7 +22,9 @@ if __name__ == "__main__":
         "bytecode": sys.dont_write_bytecode,
         "environment": dict(os.environ),
         "folder": os.getcwd(),  # noqa: PTH109 - as the system says it
-        "descriptors": {name: str(Path(f"/proc/self/fd/{name}").readlink()) for name in ("0", "1", "2")},
+        "descriptors": {
+            link.name: str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()
+        },
         "open": len(os.listdir("/proc/self/fd")),  # noqa: PTH208 - the folder itself is open while it is read
         "streams": [
             (each.encoding, each.errors, each.line_buffering, each.mode, each.fileno(), each.isatty())

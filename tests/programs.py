@@ -1,9 +1,10 @@
 """Programs of the product as tests start them: ``ProductProcess`` is a ``Popen``, and ``run`` a ``subprocess.run``.
 
 A start is forked off a process that has imported the product already (``tests/forking.py``), where a fresh interpreter
-would make no difference: ``python -m callisto_telnetd`` or its web server, in the root of the sources, with nothing
-else to inherit than this process had at first. Any other start is a fresh one, as are those of ``Popen`` itself: tests
-of the start, of signals held by the parent, of limits and of the interpreter's own environment take that.
+would make no difference: ``python -m callisto_telnetd``, its web server or its worker, in the root of the sources, with
+nothing else to inherit than this process had at first, but for descriptors that are named. Any other start is a fresh
+one, as are those of ``Popen`` itself: tests of the start, of signals held by the parent, of limits and of the
+interpreter's own environment take that.
 """
 
 from __future__ import annotations
@@ -41,9 +42,12 @@ class ProductProcess(subprocess.Popen[Any]):
     def _execute_child(  # the seam between starting and everything else, from Python 3.11 to 3.14
         self, args: Any, executable: Any, preexec_fn: Any, close_fds: Any, pass_fds: Any, cwd: Any, env: Any, *rest: Any
     ) -> None:
-        pipes, asked = rest[3:9], (executable, preexec_fn, *pass_fds, *rest[:3], *rest[10:])
-        usual = close_fds and all(each in {None, False, -1} for each in asked) and cwd is not None and Path(cwd) == ROOT
+        pipes, asked, new_session = rest[3:9], (executable, preexec_fn, *rest[:3], *rest[10:14], *rest[15:]), rest[14]
+        here = Path(cwd or ".").resolve() == ROOT
+        usual = close_fds and here and all(each in {None, False, -1} for each in asked)
         words = [os.fspath(word) for word in args] if isinstance(args, list | tuple) else []
+        if words[1:2] == ["-P"]:  # the folder is that of our own sources
+            del words[1]
         environment = dict(os.environ if env is None else env)
         if not (usual and words[:2] == [sys.executable, "-m"] and words[2] in PRELOADED and _suits(environment)):
             super()._execute_child(  # type: ignore[misc] # not public
@@ -51,7 +55,7 @@ class ProductProcess(subprocess.Popen[Any]):
             )
             return
         streams = [own if given == -1 else given for own, given in enumerate((pipes[0], pipes[3], pipes[5]))]
-        self.pid = _forker().fork(words[2:], environment, streams)
+        self.pid = forker().fork(words[2:], environment, streams, pass_fds, new_session=new_session)
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined] # not public
 
@@ -98,13 +102,32 @@ class _Forker:
             )
         atexit.register(self._end)
 
-    def fork(self, words: Sequence[str], environment: Mapping[str, str], streams: Sequence[int]) -> int:
-        """Start a program with these standard streams, as a child of this process, and return its number."""
-        request = json.dumps({"words": words, "environment": dict(environment), "folder": str(ROOT)}).encode()
+    def fork(
+        self,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        streams: Sequence[int],
+        inherited: Sequence[int],
+        *,
+        new_session: bool,
+    ) -> int:
+        """Start a program with these standard streams, as a child of this process, and return its number.
+
+        It has the ``inherited`` descriptors as well, under their numbers.
+        """
+        request = json.dumps(
+            {
+                "words": words,
+                "environment": dict(environment),
+                "folder": str(ROOT),
+                "inherited": list(inherited),
+                "new_session": new_session,
+            }
+        ).encode()
         with self._lock:
             _take_orphans(True)
             try:
-                socket.send_fds(self._asking, [request], streams)
+                socket.send_fds(self._asking, [request], [*streams, *inherited])
                 answer = self._asking.recv(20)
             finally:
                 _take_orphans(False)
@@ -120,20 +143,25 @@ class _Forker:
 
 
 @functools.cache
-def _forker() -> _Forker:
+def forker() -> _Forker:
+    """Return the one of this process, which begins with the first call."""
     return _Forker()
 
 
 def _suits(environment: Mapping[str, str]) -> bool:
     """Return whether a program with that environment would inherit what the forking process has."""
-    return _forker().inherited == _inherited(environment)
+    return forker().inherited == _inherited(environment)
 
 
 def _inherited(environment: Mapping[str, str]) -> tuple[object, ...]:
     return (
         _INHERITED.findall(Path("/proc/self/status").read_text()),
         Path("/proc/self/limits").read_text(),
-        {name: value for name, value in environment.items() if _READ_EARLY.match(name)},
+        {
+            name: value
+            for name, value in environment.items()
+            if _READ_EARLY.match(name) and (name, value) != ("PYTHONPATH", str(ROOT))
+        },
     )
 
 

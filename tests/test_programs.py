@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,12 +17,11 @@ from tests.programs import ROOT, ProductProcess
 MIRROR = [sys.executable, "-m", "tests.mirror", "one", "two words", "é"]
 
 
-def mirrored(kind: type[subprocess.Popen[Any]]) -> dict[str, Any]:
+def mirrored(kind: type[subprocess.Popen[Any]], **more: Any) -> dict[str, Any]:
     """Return what the mirror says of a start by that kind of ``Popen``, and its exit code."""
     pipe = subprocess.PIPE
-    with kind(
-        MIRROR, stdin=pipe, stdout=pipe, stderr=pipe, cwd=ROOT, text=True, env={**os.environ, "OF": "the mirror"}
-    ) as process:
+    environment = {**os.environ, "OF": "the mirror"}
+    with kind(MIRROR, stdin=pipe, stdout=pipe, stderr=pipe, cwd=ROOT, text=True, env=environment, **more) as process:
         forked = b"tests.forking" in programs.words_of(process.pid)
         out, err = process.communicate("given\n", 15)
     assert err == "the end\n"
@@ -29,6 +30,7 @@ def mirrored(kind: type[subprocess.Popen[Any]]) -> dict[str, Any]:
         found["descriptors"][name] = target.partition(":")[0]  # each pipe has a number of its own
     assert found["status"]["PPid"] == str(os.getpid())
     assert found["environment"]["OF"] == "the mirror"
+    found["group"] = ["its own" if each == process.pid else each for each in found["group"]]
     found["forked"], found["code"] = forked, process.returncode
     return found
 
@@ -40,6 +42,19 @@ def test_a_forked_program_is_as_a_fresh_one() -> None:
     assert (fresh.pop("forked"), forked.pop("forked")) == (False, True)
     assert forked == fresh
     assert (forked["code"], forked["words"][1:], forked["given"]) == (7, MIRROR[3:], "given\n")
+
+
+def test_a_forked_worker_is_as_a_fresh_one() -> None:
+    """One that has a descriptor more, under its number, and a session of its own."""
+    with tempfile.TemporaryFile() as lock:
+        more = {"pass_fds": (lock.fileno(),), "start_new_session": True}
+        fresh, forked = mirrored(subprocess.Popen, **more), mirrored(ProductProcess, **more)
+        number = str(lock.fileno())
+        place = str(Path(f"/proc/self/fd/{number}").readlink())
+
+    assert (fresh.pop("forked"), forked.pop("forked")) == (False, True)
+    assert forked == fresh
+    assert (forked["group"], forked["descriptors"][number]) == (["its own", "its own"], place)
 
 
 @pytest.mark.usefixtures("held_signals")
