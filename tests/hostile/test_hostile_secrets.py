@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from callisto_telnetd.menus.everywhere import EVERYWHERE
 from callisto_telnetd.menus.main import MAIN_MENU
 from callisto_telnetd.menus.tree import Command, Menu
 from callisto_telnetd.secret_text import without_secrets, words_without_secrets
-from tests.conftest import DEADLINE_S, PROMPT, Peer, Server, servers
+from tests.conftest import DEADLINE_S, PASSWORD, PROMPT, Peer, Server, servers
 
 FORMS = (
     '"sftp://backup:{}@nas/folder"',
@@ -106,8 +107,11 @@ def found_in(text: str | bytes) -> list[str]:
 @pytest.fixture(scope="module")
 def talkative(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that logs everything, with a capture of everything."""
-    with servers(tmp_path_factory.mktemp("secrets")) as start:
-        server = start(environment={"CALLISTO_LOG__LEVEL": "debug"})
+    data = tmp_path_factory.mktemp("secrets") / "data"
+    data.mkdir(0o700)
+    (data / "callisto.toml").write_text('log.level = "debug"\n[services.probe]\ncommand = ["sleep", "1000"]\n')
+    with servers(data.parent) as start:
+        server = start(data=data)
         server.log_in().run("trace start level=debug size=50M")
         yield server
 
@@ -254,9 +258,13 @@ def test_a_secret_among_the_words_of_a_process_is_not_seen_by_ps(
     assert FIRST in asked
 
 
-def test_children_inherit_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_children_inherit_no_password(talkative: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither services nor workers get the server's settings or its first password."""
     monkeypatch.setenv("CALLISTO_ADMIN_PASSWORD", "secret")
     monkeypatch.setenv("callisto_x", "secret")
+    [service] = psutil.Process(talkative.process.pid).children()
+    environment = service.environ()
 
-    assert "secret" not in inherited_environment().values()
+    assert {"CALLISTO_DATA", "CALLISTO_SERVICE"} == {name for name in environment if name.startswith("CALLISTO_")}
+    assert PASSWORD not in environment.values()
+    assert "secret" not in inherited_environment().values()  # what workers get, too
