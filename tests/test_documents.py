@@ -8,12 +8,15 @@ from typing import get_origin
 import pytest
 from pydantic import BaseModel
 
+from callisto_telnetd.accounts.penalties import MOST_TRIES, WINDOW_S
 from callisto_telnetd.settings import Settings
 from callisto_telnetd.variables import CATALOGUE, Variable
 from callisto_telnetd.variables.kinds import Choice, Whole
 from callisto_telnetd.variables.variable import EDITIONS
+from callisto_telnetd.web.protocol import ANSWER_S, MAX_REQUEST_BYTES, REQUEST_S
 
 OPERATORS = Path(__file__).parents[1] / "docs" / "operators.md"
+SECURITY = OPERATORS.parents[1] / "SECURITY.md"
 
 
 def setting_keys(model: type[BaseModel] = Settings, path: str = "") -> Iterator[str]:
@@ -43,6 +46,30 @@ def test_the_operators_guide_names_every_setting(key: str) -> None:
 
     assert name in text
     assert f"`{key}`" in text if table else f"[{name}" in text
+
+
+def test_the_security_page_promises_what_the_settings_hold() -> None:
+    """Each setting that it names is one, and each figure beside the name is the default."""
+    text = " ".join(SECURITY.read_text(encoding="utf-8").split())
+    named = set(re.findall(r"`((?:limits|trace|telnet|services)\.[a-z_.-]+)`", text))
+    known = {key.replace("NAME", "web-server") for key in setting_keys()} | {"telnet.tls"}
+    limits, trace = Settings().limits, Settings().trace
+
+    assert named <= known
+    for promise in (
+        f"{limits.sessions} sessions in all (`limits.sessions`)",
+        f"{limits.sessions_per_source} an address (`limits.sessions_per_source`)",
+        f"{limits.pending} not yet logged in (`limits.pending`)",
+        f"{limits.login_s} s whatever the client sends (`limits.login_s`)",
+        f"{limits.idle_s} s without input (`limits.idle_s`)",
+        f"(`trace.held_bytes`, {trace.held_bytes >> 20} MiB)",
+        f"(`trace.budget`, {trace.budget >> 20} MiB)",
+        f"(`trace.files`, {trace.files:,})",
+        f"(`trace.free`, {trace.free >> 20} MiB)",
+        f"at most {MOST_TRIES} failures in {WINDOW_S / 60:.0f} minutes",
+        f"request {MAX_REQUEST_BYTES >> 10} KiB; {REQUEST_S:.0f} s for a request, {ANSWER_S:.0f} s for an answer",
+    ):
+        assert promise in text
 
 
 def headings(text: str) -> Iterator[tuple[int, str]]:
