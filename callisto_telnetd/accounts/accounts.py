@@ -203,7 +203,11 @@ class Accounts:
         account = self._accounts.get(name)
         right = await self._hashes.check(account.password_hash if account else None, password, first=first)
         # Looked up again: the account may have been changed or removed while the hash was made.
-        return account if right and account and self._hash_of(name) == account.password_hash else None
+        return account if right and account and self.stands(account) else None
+
+    def stands(self, account: Account) -> bool:
+        """Whether the account still has that password."""
+        return self._hash_of(account.name) == account.password_hash
 
     def _hash_of(self, name: str) -> str | None:
         account = self._accounts.get(name)

@@ -29,10 +29,12 @@ async def check_log_in(
     origin = Origin(name, door, address)
     checking = gatekeeper.tries.begin(_check(turn, origin, password, accounts, audit))
     try:
-        return await asyncio.shield(checking)
+        account = await asyncio.shield(checking)
     except asyncio.CancelledError:
         gatekeeper.tries.begin(_note_cut(checking, origin, audit))
         raise
+    # It may have been changed or removed as its check ended: whoever did it has ended the sessions that there were.
+    return account if account is not None and accounts.stands(account) else None
 
 
 async def _check(turn: Turn, origin: Origin, password: str, accounts: Accounts, audit: Audit) -> Account | None:

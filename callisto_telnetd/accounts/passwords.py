@@ -2,7 +2,7 @@
 
 Two threads hash, and two more those that are to be first; each hash takes 46 MiB and a core for some 80 ms, so
 ``turns.py`` has at most three log-ins be checked at once. All run at a lower priority than the loop's thread, so that
-typing stays fluent while many log in, and those of strangers at a much lower one: on a busy machine a log-in at the
+typing stays fluent while many log in, and those of strangers at a lower one still: on a busy machine a log-in at the
 priority of guesses takes seconds. Parameters are above OWASP's second choice (46 MiB, t=1).
 """
 
@@ -25,7 +25,7 @@ MIN_LENGTH = 8
 MAX_LENGTH = 128
 RULE = f"{MIN_LENGTH} to {MAX_LENGTH} characters with an upper and a lower case letter, a digit and a special character"
 _HASHES_AT_ONCE = 2
-_NICENESS, _NICENESS_OF_FIRST = 10, 2
+_NICENESS, _NICENESS_OF_FIRST = 5, 2
 _RANDOM_LENGTH = 16
 _KINDS = (string.ascii_uppercase, string.ascii_lowercase, string.digits, "!#%+-=?@")
 

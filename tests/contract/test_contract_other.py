@@ -288,6 +288,22 @@ def test_a_handshake_counts_for_the_log_in_clock(start: StartServer, certificate
         assert time.monotonic() - begun < 5
 
 
+def test_a_handshake_gives_way_to_this_machine(
+    start: StartServer, certificate: Path, tls_client: ssl.SSLContext
+) -> None:
+    """Where all places before the log-in are taken, a silent handshake from elsewhere is cut off for 127.0.0.1."""
+    server = start(tls_settings(certificate), listeners=2, environment={"CALLISTO_LIMITS__PENDING": "2"})
+    telnets = ("127.0.0.1", server.port_of("telnets"))
+    with socket.create_connection(telnets, 15, ("127.0.0.2", 0)) as silent, suppress(ConnectionResetError):
+        first = server.connect()
+        first.expect(b"login: ")
+        with pytest.raises(OSError, match=r"EOF|reset"):  # no place is left, and no line can be said
+            server.connect(tls=tls_client, source="127.0.0.3")
+        assert server.connect(tls=tls_client).log_in().unread == b""
+        assert silent.recv(1) == b""
+    first.send(f"admin\r\n{PASSWORD}\r\n").expect(PROMPT)
+
+
 def test_clear_text_at_the_tls_port_ends_and_harms_nothing(secured: Server, tls_client: ssl.SSLContext) -> None:
     """A client without TLS is sent nothing and closed; others are served on."""
     with socket.create_connection(("127.0.0.1", secured.port_of("telnets")), timeout=15) as plain:
