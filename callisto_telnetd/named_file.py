@@ -75,7 +75,7 @@ def no_answer(seconds: float) -> TimeoutError:
     return TimeoutError(errno.ETIMEDOUT, f"its disk does not answer within {seconds:g} s")
 
 
-def counted(call: Callable[[], _T]) -> Callable[[], _T]:
+def placed(call: Callable[[], _T]) -> Callable[[], _T]:
     """Return the call with a place among those that may hang; without a free one, it raises an ``OSError``."""
 
     def run() -> _T:
@@ -100,7 +100,7 @@ def in_time(call: Callable[[], _T], seconds: float = DEADLINE_S) -> _T:
         OSError: the call's own; or there is no answer in time.
     """
     answers: SimpleQueue[Callable[[], _T]] = SimpleQueue()
-    work = counted(call)
+    work = placed(call)
 
     def run() -> None:
         try:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from callisto_telnetd.interpreter import free_signals, inherited_environment
+from callisto_telnetd.services.child import require_answer
 from callisto_telnetd.trace.logs import Log
 
 _LIMIT_S = 60.0
@@ -32,14 +33,16 @@ class Alarm:
         """
         if not self._words:
             return
+        environment = inherited_environment()
         free_signals()
         try:
+            await require_answer(self._words[0], None, environment)
             process = await asyncio.create_subprocess_exec(
                 *self._words,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,
-                env={**inherited_environment(), "BACKUP_SCHEDULE": name, "BACKUP_REASON": reason.replace("\0", " ")},
+                env={**environment, "BACKUP_SCHEDULE": name, "BACKUP_REASON": reason.replace("\0", " ")},
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:

@@ -18,6 +18,7 @@ import resource
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from callisto_telnetd.services.recipe import MARKER, Recipe
 from callisto_telnetd.services.strays import Known, end_all, find_marked, is_marker_of, members, start_ticks
 from callisto_telnetd.trace.hub import Hub
 from callisto_telnetd.trace.process_output import ProcessOutput
+from callisto_telnetd.transports.daemon import look
 from callisto_telnetd.work import ended
 
 _LOOK_S = 0.02
@@ -51,6 +53,29 @@ def describe_exit(code: int | None) -> str:
         return f"killed by {signal.Signals(-code).name} ({signal.strsignal(-code)})"
     except ValueError:
         return f"killed by signal {-code}"
+
+
+async def require_answer(program: str, folder: Path | None, environment: Mapping[str, str]) -> None:
+    """Return once the disks of a program and of its folder have answered: a start waits for them with all the server.
+
+    Raises:
+        OSError: they have not, in time.
+    """
+    places = [*places_of(program, folder, environment), folder or Path("/")]
+    await look(lambda: all(place.exists() for place in places))
+
+
+def places_of(program: str, folder: Path | None, environment: Mapping[str, str]) -> list[Path]:
+    """Return where a program is looked for."""
+    folders = [""] if "/" in program else os.get_exec_path(environment)
+    return [Path(folder or "", each, program) for each in folders]
+
+
+async def _require_answer(recipe: Recipe) -> None:
+    try:
+        await require_answer(recipe.words[0], recipe.folder, recipe.environment)
+    except OSError as error:
+        raise ServiceError(f"its command {quoted(recipe.words[0])} cannot be run: {error.strerror}") from None
 
 
 def spawn(recipe: Recipe, *, traced: bool) -> subprocess.Popen[bytes]:
@@ -96,8 +121,7 @@ def _limited(recipe: Recipe, memory_bytes: int) -> tuple[str, ...]:
     if most != resource.RLIM_INFINITY and memory_bytes > most:
         raise ServiceError(f"its memory cannot be limited to {memory_bytes} bytes: the server's own limit is {most}")
     program = recipe.words[0]
-    folders = [""] if "/" in program else os.get_exec_path(recipe.environment)
-    places = [Path(recipe.folder or "", folder, program) for folder in folders]
+    places = places_of(program, recipe.folder, recipe.environment)
     if not any(place.is_file() and os.access(place, os.X_OK) for place in places):
         code = errno.EACCES if any(place.exists() for place in places) else errno.ENOENT
         raise OSError(code, os.strerror(code))
@@ -136,6 +160,7 @@ class Child:
         Raises:
             ServiceError: the system refuses; says why.
         """
+        await _require_answer(recipe)
         child = cls.adopt(spawn(recipe, traced=True), recipe)
         try:
             await child.connect(name, hub)
@@ -223,6 +248,7 @@ async def run_check(recipe: Recipe, timeout_s: float) -> int | None:
     """
     environment = {**recipe.environment, MARKER: f"{recipe.environment[MARKER]}{_CHECK}"}
     recipe = replace(recipe, environment=environment)
+    await _require_answer(recipe)
     child = Child.adopt(spawn(recipe, traced=False), recipe)
     try:
         await asyncio.wait([child.exited], timeout=timeout_s)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import TypeVar, cast
 
-from callisto_telnetd.named_file import DEADLINE_S, counted, no_answer
+from callisto_telnetd.named_file import DEADLINE_S, no_answer, placed
 
 _T = TypeVar("_T")
 
@@ -96,7 +96,7 @@ async def look(call: Callable[[], _T], seconds: float = DEADLINE_S) -> _T:
     Raises:
         OSError: the call's own; or its disk does not answer in time, or too many others wait for such ones.
     """
-    work = counted(call)
+    work = placed(call)
     try:
         async with asyncio.timeout(seconds):
             return await in_daemon(work, "look")

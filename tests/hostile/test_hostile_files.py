@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import io
 import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -16,13 +17,19 @@ from pathlib import Path
 import psutil
 import pytest
 
+from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.backup.folder import find
 from callisto_telnetd.errors import CallistoError
 from callisto_telnetd.listeners.tcp import open_tls
+from callisto_telnetd.maintenance.alarm import Alarm
 from callisto_telnetd.maintenance.look_up import look_up
 from callisto_telnetd.named_file import in_time, open_regular, read_regular
+from callisto_telnetd.services.child import run_check
+from callisto_telnetd.services.recipe import MARKER, Recipe
 from callisto_telnetd.settings import load_settings
 from callisto_telnetd.standard_input import read_text
+from callisto_telnetd.trace.hub import Hub
+from callisto_telnetd.trace.logs import open_log
 from callisto_telnetd.trace.reading import CaptureReader
 from callisto_telnetd.transports.credentials import Credentials
 from callisto_telnetd.transports.daemon import look
@@ -145,13 +152,34 @@ async def test_a_disk_that_does_not_answer_is_given_up(hanging: Path) -> None:
     assert time.monotonic() - begun < AT_ONCE_S
 
 
+async def test_a_program_on_a_disk_that_does_not_answer_stops_nobody(hanging: Path) -> None:
+    """Neither the command of a service's check nor the owner's for failures is begun before its disk has answered."""
+    log, words = open_log(Hub(Clock()), "error", stream=io.StringIO()), (str(hanging / "program"),)
+    recipe = Recipe(words, {MARKER: "x:y"}, None, None, None, {})
+    begun = time.monotonic()
+    works: tuple[Callable[[], Awaitable[object]], ...] = (
+        lambda: run_check(recipe, 5.0),
+        lambda: Alarm(words, log).raise_for("nightly", "no route"),
+    )
+    for begin in works:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await begin()
+    assert time.monotonic() - begun < AT_ONCE_S
+
+
 async def test_those_that_hang_are_counted() -> None:
     """Each look that does not return costs a thread: there are no more than 32 of them, and their places come back."""
-    ending = threading.Event()
-    hung = [asyncio.create_task(look(ending.wait, 10)) for _ in range(32)]
+    ending, begun = threading.Event(), threading.Semaphore(0)
+
+    def hang() -> None:
+        begun.release()
+        ending.wait(10)
+
+    hung = [asyncio.create_task(look(hang, 10)) for _ in range(32)]
     try:
-        while sum(thread.name == "look" for thread in threading.enumerate()) < len(hung):
-            await asyncio.sleep(0)
+        for _ in hung:
+            await asyncio.to_thread(begun.acquire)
         with pytest.raises(OSError, match="32 others wait for disks that do not answer"):
             await look(lambda: None, 10)
     finally:

@@ -23,6 +23,7 @@ from callisto_telnetd.errors import (
     RestoreError,
     quoted,
 )
+from callisto_telnetd.quantities import counted
 
 # SQLite, "Database File Format", section 1.3: a place in the header.
 _VERSION_AT = 60
@@ -106,7 +107,8 @@ def _require_few(rows: Mapping[str, int]) -> None:
     for table, most in _MOST_HELD.items():
         if rows.get(table, 0) > most:
             raise DamagedDatabaseError(
-                f"{table} has {rows[table]:,} rows, at most {most:,} are taken; nothing was changed"
+                f"{table} has {counted(rows[table], 'row', grouped=True)}, at most {most:,} are taken;"
+                " nothing was changed"
             )
 
 
