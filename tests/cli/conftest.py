@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import json
 import logging
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from callisto_telnetd import cli
 from callisto_telnetd.db.folder import DataFolder
@@ -55,6 +57,8 @@ class Outcome:
 
 
 Run = Callable[..., Outcome]
+made_once = functools.cache(get_command)
+"""The commands as typer makes them at each call of the program, which takes 10 ms."""
 
 
 def run_program(
@@ -100,6 +104,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """Run the command line in this process: ``run("variables", "list", data=…, text=…)``."""
     for name in [name for name in os.environ if name.startswith("CALLISTO_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setattr("typer.main.get_command", made_once)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
 

@@ -29,8 +29,6 @@ from callisto_telnetd.menus.tree import Entry, Menu
 from tests.cli.conftest import Run, make_appliance, run_program, tree_of
 from tests.conftest import DEADLINE_S, NAME, PASSWORD, ROOT, Server, StartServer
 
-pytestmark = pytest.mark.usefixtures("fresh_starts")
-
 NOT_FOR_A_START = {
     "Cryptodome.Cipher.AES",
     "aioftp",
@@ -59,6 +57,7 @@ def test_a_start_imports_nothing_that_it_does_not_need() -> None:
     assert NOT_FOR_A_START.isdisjoint(said.stdout.split())
 
 
+@pytest.mark.usefixtures("fresh_starts")
 def test_the_ready_line_names_the_port_that_was_given(start: StartServer) -> None:
     """With --port 0 the ready line on stdout holds the port that was taken; logs are on stderr, and stop exits 0."""
     server = start()
