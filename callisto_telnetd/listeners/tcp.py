@@ -18,7 +18,7 @@ from callisto_telnetd.menus.context import Parts
 from callisto_telnetd.named_file import in_time, open_regular
 from callisto_telnetd.ownership import require_own_file
 from callisto_telnetd.secret_text import BOM
-from callisto_telnetd.terminal.console import Flusher
+from callisto_telnetd.terminal.flusher import Flusher
 from callisto_telnetd.terminal.session import Session, SessionLimits
 
 _BACKLOG = 256

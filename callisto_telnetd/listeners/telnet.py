@@ -333,13 +333,18 @@ class TelnetProtocol(BaseServer, asyncio.BufferedProtocol):
         self.console.flush()
 
     def set_echo(self, *, agreed: bool) -> None:
-        """Echo while the client has agreed, or always where the owner wants that."""
-        self.console.editor.echo = agreed or self._listener.always_echo
+        """Echo what is typed from here on while the client has agreed, or always where the owner wants that."""
+        self.console.change(self._take_echo, agreed or self._listener.always_echo)
 
     def set_window(self, columns: int, rows: int) -> None:
-        """Note the size of the client's window, in characters; 0 is not known."""
-        self.console.editor.columns = columns
-        self.rows = rows
+        """Note the size of the client's window, in characters, for what is typed from here on; 0 is not known."""
+        self.console.change(self._take_window, (columns, rows))
+
+    def _take_echo(self, echo: bool) -> None:
+        self.console.editor.echo = echo
+
+    def _take_window(self, window: tuple[int, int]) -> None:
+        self.console.editor.columns, self.rows = window
 
     def answer_there(self) -> None:
         """Say that the server is there; where much waits to be sent that is the answer, and a flood gets no more."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from callisto_telnetd.errors import CallistoError, UsageError
 from callisto_telnetd.terminal.editor import (
@@ -25,20 +25,23 @@ from callisto_telnetd.terminal.editor import (
     LineEditor,
     LineTooLong,
 )
+from callisto_telnetd.terminal.flusher import Flusher
 from callisto_telnetd.terminal.rendering import encode_lines
 from callisto_telnetd.trace.sanitiser import clean
 
 _MAX_PENDING = 8 << 10
+_CHANGE_BYTES = 64
+"""What a change that waits counts for among the bytes that wait."""
 _MAX_UNSENT = 16 << 10
 _SLICE_S = 0.0005
 _KEYS_A_TURN = 128
-_FLUSH_S = 0.01
 _CHUNKS_BY_HAND = 3
 """A line in two segments may be a program's that was cut on its way; of one character, a program's comes in one."""
 _KEYS_BY_HAND = (b"\x1b", b"\x10", b"\x0e")
 """What a segment begins with that brings an arrow key, or Ctrl-P or Ctrl-N: no program browses."""
 
 
+T = TypeVar("T")
 Completer = Callable[[str], Completion]
 
 
@@ -68,29 +71,6 @@ class Wire(Protocol):
 
     def resume_reading(self) -> None:
         """Read again."""
-
-
-class Flusher:
-    """Sends what consoles have joined while their actions go on: one timer for all of them, at most every 10 ms."""
-
-    def __init__(self) -> None:
-        self._due: set[Console] = set()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def add(self, console: Console) -> None:
-        """Flush the console within 10 ms, unless it does so itself before."""
-        self._due.add(console)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_FLUSH_S, self._flush)
-
-    def discard(self, console: Console) -> None:
-        """Forget a console that has flushed."""
-        self._due.discard(console)
-
-    def _flush(self) -> None:
-        self._timer = None
-        for console in list(self._due):
-            console.flush()
 
 
 class EndOfInputError(Exception):
@@ -158,13 +138,12 @@ class Console:
         self.by_hand = False
         """Whether the last line came key by key, as a person types it: a program sends a line in one go."""
         self.input_at = self._loop.time()
-        """When the peer last sent input, on the loop's clock."""
+        """When the editor last took a key or text, on the loop's clock; other bytes are no use of a session."""
 
     # What the door hands in
 
     def receive(self, data: bytes) -> None:
         """Take input: the bytes that are left when Telnet commands are taken out."""
-        self.input_at = self._loop.time()
         self.editor.feed(data)
         if self._waiter is not None:
             self._chunks += 1
@@ -177,7 +156,8 @@ class Console:
         self._bound_input()
 
     def _bound_input(self) -> None:
-        if self.editor.pending_bytes > _MAX_PENDING and not self._paused:
+        waiting = self.editor.pending_bytes + _CHANGE_BYTES * self.editor.pending_changes
+        if waiting > _MAX_PENDING and not self._paused:
             self._paused = True
             self._wire.pause_reading()
             if self._watch is not None:  # nobody could end the view any more: the keys would not be read
@@ -205,17 +185,20 @@ class Console:
         else:
             self._on_interrupt()
 
+    def change(self, change: Callable[[T], None], value: T) -> None:
+        """Call ``change(value)``, which changes the terminal, in its place among the input that waits."""
+        self.editor.change(change, value)
+        self._bound_input()
+
     def erase_character(self) -> None:
         """IAC EC: drop the last character of the half-typed line (RFC 854)."""
         self.editor.erase_character()
-        self._send_echo()
-        self._bound_input()
+        self._follow_erasing()
 
     def erase_line(self) -> None:
         """IAC EL: drop the half-typed line (RFC 854)."""
         self.editor.erase_line()
-        self._send_echo()
-        self._bound_input()
+        self._follow_erasing()
 
     def abort_output(self) -> None:
         """IAC AO: let what runs go on, but show nothing more of it (RFC 854)."""
@@ -261,8 +244,11 @@ class Console:
                 event = editor.next_event()
                 if output := editor.take_output():
                     self._put(output)
+                if event is not None or editor.taken:
+                    editor.taken = False
+                    self.input_at = self._loop.time()
                 if event is not None:
-                    if self._loop.time() > self._slice_end:
+                    if self.input_at > self._slice_end:
                         await asyncio.sleep(0)
                         self._slice_end = self._loop.time() + _SLICE_S
                     line = _line_of(event)
@@ -358,7 +344,7 @@ class Console:
         return self._waiter is None and self._wire.writable
 
     def say(self, *lines: str) -> None:
-        """Print lines; they are sent when the session waits, at the latest in ``_FLUSH_S``."""
+        """Print lines; they are sent when the session waits, at the latest in 10 ms."""
         if lines and not self._muted:
             self._put(encode_lines(lines))
             self._flusher.add(self)
@@ -384,7 +370,9 @@ class Console:
         self.flush()
         await self._wire.drain()
 
-    def _send_echo(self) -> None:
+    def _follow_erasing(self) -> None:
+        self._wake()  # what waits may be whole by now
+        self._bound_input()
         if output := self.editor.take_output():
             self._put(output)
             self.flush()

@@ -6,13 +6,15 @@
 - After every event the line is empty and the terminal stands at the beginning of a row. Where nothing is echoed,
   the end of the prompt's row is sent alone: an answer begins on a line of its own, also in what a script reads.
 - Whatever is fed, the editor holds one line of at most ``MAX_LINE_BYTES``, a bounded history, and what waits. The
-  caller bounds what waits (``pending_bytes``) by reading no more, and takes the output before it feeds again.
+  caller bounds what waits (``pending_bytes``, ``pending_changes``) by reading no more, and takes the output before it
+  feeds again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from callisto_telnetd.terminal.half_line import MAX_OUTPUT_BYTES, HalfLine, size_of
 from callisto_telnetd.terminal.history import Browse, History
@@ -27,8 +29,13 @@ MAX_CANDIDATES = 100
 _DEFAULT_COLUMNS = 80
 _GO_ON = ("=", "/")
 """Ends of what is only the beginning of a word: an option, the first part of a URL."""
+_UNREADABLE = "\ufffd"
+"""Stands for bytes that are no text."""
 _COMPLETION_WORK = 64
 """Keys that take about as long as one completion: it looks through the command tree, and in some places the disk."""
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,8 @@ class LineEditor:
     ``echo``: the server echoes, because ECHO was agreed; without it nothing but line ends is output. ``secret``: a
     password is asked for, of which only the line end is echoed. ``remember``: lines go into the history. ``prompt``:
     one line, shown by the caller. ``columns``: of the terminal, 0 where not known. ``complete``: what may stand at the
-    end of a text. ``most_work``: keys that one call of ``next_event`` works off, 0 for all; ``stopped_short`` says that
+    end of a text. ``taken``: whether a key, or text that can be read, was taken since the caller has set it to False.
+    ``most_work``: keys that one call of ``next_event`` works off, 0 for all; ``stopped_short`` says that
     it is to be called again, once others have had their turn.
     """
 
@@ -109,6 +117,7 @@ class LineEditor:
         "remember",
         "secret",
         "stopped_short",
+        "taken",
     )
 
     def __init__(self, complete: Callable[[str], Completion] | None = None) -> None:
@@ -119,6 +128,7 @@ class LineEditor:
         self.columns = 0
         self.most_work = 0
         self.stopped_short = False
+        self.taken = False
         self.complete = complete
         self._keys = Keyboard()
         self._line = HalfLine()
@@ -131,6 +141,11 @@ class LineEditor:
     def pending_bytes(self) -> int:
         """Bytes that were fed and not looked at yet."""
         return len(self._keys)
+
+    @property
+    def pending_changes(self) -> int:
+        """Changes that wait between them."""
+        return self._keys.pending_changes
 
     @property
     def text(self) -> str:
@@ -148,6 +163,10 @@ class LineEditor:
         """Append what came from the wire, Telnet's commands taken out."""
         self._keys.feed(data)
 
+    def change(self, change: Callable[[T], None], value: T) -> None:
+        """Call ``change(value)``, which may set ``echo`` or ``columns``, in its place among what waits."""
+        self._keys.change(change, value)
+
     def next_event(self) -> Event | None:
         """Work off what waits up to the next event; None needs more bytes, or has ``stopped_short``."""
         self.stopped_short = False
@@ -161,7 +180,10 @@ class LineEditor:
         while not self._overlong or self._keys.skip_line():
             key = self._keys.next()
             if key is None:
-                break
+                if not self._keys.make_changes():
+                    break
+                self._sync()
+                continue
             if isinstance(key, str):
                 self._type(key)
             elif event := self._press(key):
@@ -208,18 +230,21 @@ class LineEditor:
 
     def erase_character(self) -> None:
         """Do what BS does, in its place among what waits (IAC EC, RFC 854)."""
-        if self._keys or self._overlong:
-            self._keys.feed(b"\x7f")
-        else:
-            self._sync()
-            self._press(Key.ERASE)
+        self._keys.change(self._erase, Key.ERASE)
 
     def erase_line(self) -> None:
         """Empty the half-typed line, in its place among what waits (IAC EL, RFC 854)."""
-        if self._keys or self._overlong:
-            self._keys.feed(b"\x05\x15")
+        self._keys.change(self._erase, None)
+
+    def _erase(self, key: Key | None) -> None:
+        """Press a key of erasing, or erase all; of a line that is too long nothing can be taken back."""
+        if self._overlong:
+            return
+        self._sync()
+        if key is not None:
+            self._press(key)
         else:
-            self._sync()
+            self.taken = True
             self._line.edit(0, len(self._line.text))
 
     def leave(self) -> bytes:
@@ -245,6 +270,7 @@ class LineEditor:
         if len(run) * 4 > room and len(encoded := run.encode()) > room:
             self._overlong = True
             run = encoded[:room].decode(errors="ignore")
+        self.taken = self.taken or bool(run.strip(_UNREADABLE))
         # Within a line each character moves the rest: one at a time, so that the output does not tell how they came.
         for part in run if line.cursor < len(line.text) else [run]:
             line.edit(line.cursor, line.cursor, part)
@@ -261,6 +287,7 @@ class LineEditor:
                 return EndOfInput()
             key = Key.DELETE
         if key in _SECRET_KEYS or not self.secret:
+            self.taken = True
             self._edit(key)
         return None
 
@@ -322,7 +349,7 @@ class LineEditor:
             if hint and not typed:
                 self._show(hint)
             return
-        new = UNSAFE.sub("\ufffd", _common(words))
+        new = UNSAFE.sub(_UNREADABLE, _common(words))
         if len(words) == 1:
             new += "" if new.endswith(_GO_ON) else " "
         elif len(new) <= len(typed):

@@ -6,6 +6,8 @@
   swallowed with it, or from the next feed.
 - A sequence (UTF-8, or behind an ESC) that is not whole yet waits for its rest, without a clock: ESC, a pause and ``b``
   are Meta-b, as in readline. An escape sequence of any kind is a key or is dropped whole.
+- A change of how the reader takes what is typed has its place between the bytes, and is made when those before it are
+  worked off. A key that begins before the place is taken before the change; a character is not, unless it is whole.
 - Whatever the bytes are: nothing raises, and nothing is scanned twice.
 """
 
@@ -14,14 +16,21 @@ from __future__ import annotations
 import codecs
 import re
 import sys
+from collections import deque
+from collections.abc import Callable
 from enum import Enum, auto
+from typing import Any, TypeVar
 
 from callisto_telnetd.terminal.escapes import LONGEST_KEY_BYTES, escape_size
+
+T = TypeVar("T")
 
 _RUN_BYTES = 4096
 """Text taken at a time: the longest line, so that a flood makes no long copies."""
 _COMPACT_BYTES = 4096
 """Bytes worked off that may lie before those that wait."""
+_LONGEST_CHARACTER = 4
+"""In UTF-8."""
 
 _CR, _LF, _NUL, _ESC, _DEL, _ETX, _EOT = 0x0D, 0x0A, 0x00, 0x1B, 0x7F, 0x03, 0x04
 _BS = 0x08
@@ -125,16 +134,23 @@ class _Swallow(Enum):
 class Keyboard:
     """The bytes that wait, and the keys they make."""
 
-    __slots__ = ("_bytes", "_start", "_swallow", "_view")
+    __slots__ = ("_bytes", "_changes", "_start", "_swallow", "_view")
 
     def __init__(self) -> None:
         self._bytes = bytearray()
         self._start = 0
         self._swallow = _Swallow.NOTHING
         self._view: tuple[int, int, bool] | None = None
+        self._changes: deque[tuple[int, Callable[[Any], None], Any]] = deque()
+        """Changes that wait, each with its place in the bytes."""
 
     def __len__(self) -> int:
         return len(self._bytes) - self._start
+
+    @property
+    def pending_changes(self) -> int:
+        """How many changes wait."""
+        return len(self._changes)
 
     def feed(self, data: bytes) -> None:
         """Append what came from the wire."""
@@ -142,16 +158,48 @@ class Keyboard:
             data = data[self._swallowed(data) :]
         if self._start > _COMPACT_BYTES:
             del self._bytes[: self._start]
+            self._move_changes(0, self._start)
             self._start, self._view = 0, None
         self._bytes += data
 
     def clear(self) -> None:
-        """Forget what waits."""
+        """Forget what waits; changes between it are due."""
         if self:
             self._advance(len(self._bytes))
 
+    def change(self, change: Callable[[T], None], value: T) -> None:
+        """Call ``change(value)`` once the bytes that wait now are worked off: at once where none do."""
+        if self or self._changes:
+            self._changes.append((len(self._bytes), change, value))
+        else:
+            change(value)
+
+    def make_changes(self) -> bool:
+        """Make the changes whose turn has come, and return whether there were any."""
+        made = False
+        while self._changes and self._is_due(self._changes[0][0]):
+            _, change, value = self._changes.popleft()
+            change(value)
+            made = True
+        return made
+
+    def _is_due(self, place: int) -> bool:
+        """Return whether nothing stands before the place, or only the beginning of a character."""
+        if place <= self._start or place - self._start >= _LONGEST_CHARACTER:
+            return place <= self._start
+        before = self._bytes[self._start : place]
+        return before[0] >= 0x80 and not codecs.utf_8_decode(before, "replace")[1]
+
+    def _move_changes(self, start: int, end: int) -> None:
+        """Keep the changes in their places where the bytes from ``start`` to ``end`` are taken out."""
+        for at, (place, change, value) in enumerate(self._changes):
+            if place > start:
+                self._changes[at] = (max(start, place - (end - start)) if place > end else start, change, value)
+
     def plain_line(self) -> bytes | None:
         """Take the next line if it is whole and plain ASCII without any editing; None says nothing about what waits."""
+        if self._changes:
+            return None
         match = _PLAIN_LINE.match(self._bytes, self._start, self._start + _RUN_BYTES + 2)
         if match is None:
             return None
@@ -162,11 +210,11 @@ class Keyboard:
         return line
 
     def next(self) -> str | Key | None:
-        """Take the next key or run of text; None needs more bytes."""
-        while self:
+        """Take the next key or run of text; None needs more bytes, or :meth:`make_changes`."""
+        while self and not (self._changes and self._is_due(self._changes[0][0])):
             byte = self._bytes[self._start]
             if byte == _ESC:
-                size = escape_size(self._bytes, self._start)
+                size = self._escape_size(self._start)
                 if not size:
                     return None
                 key = None
@@ -225,7 +273,7 @@ class Keyboard:
                 self._take_out(line, end or self._line_end(at + 1) or at + 1)
                 return Key.STOP
             else:  # keys that are no text leave the line empty
-                size = escape_size(waiting, at) if byte == _ESC else 1
+                size = self._escape_size(at) if byte == _ESC else 1
                 if not size:
                     break
                 typed = 0x20 <= byte != _DEL
@@ -244,6 +292,7 @@ class Keyboard:
         if self._ends_in_cr(line):
             self._bytes[line - 1] = _LF  # nothing that comes now is the rest of that CR
         del self._bytes[line:end]
+        self._move_changes(line, end)
         self._view = None
 
     def _ends_in_cr(self, at: int) -> bool:
@@ -267,8 +316,17 @@ class Keyboard:
             return
         if waiting[-1] == _CR:
             self._swallow = _Swallow.REST_OF_CR
+        self._move_changes(0, end)
         waiting.clear()
         self._start = 0
+
+    def _escape_size(self, at: int) -> int:
+        """Return how many bytes the escape sequence at ``at`` takes; 0 where its rest has not come."""
+        before = len(self._bytes)
+        size = escape_size(self._bytes, at)
+        if len(self._bytes) < before:
+            self._move_changes(len(self._bytes), before)
+        return size
 
     def _line_end(self, at: int) -> int:
         """Return where the line end at ``at`` ends; 0 where none stands there."""
@@ -276,7 +334,7 @@ class Keyboard:
 
     def _run(self) -> str | None:
         """Take the text up to the next control character; None where only the beginning of a character waits."""
-        bound = min(self._start + _RUN_BYTES, len(self._bytes))
+        bound = min(self._start + _RUN_BYTES, self._changes[0][0] if self._changes else len(self._bytes))
         end = _reach(_TEXT, self._bytes, self._start, bound)
         text, used = codecs.utf_8_decode(self._bytes[self._start : end], "replace", end < bound)
         if not used:

@@ -32,8 +32,9 @@ from callisto_telnetd.menus.resolver import Resolution, resolve, says_nothing, s
 from callisto_telnetd.menus.tree import Command, Menu
 from callisto_telnetd.origin import Origin
 from callisto_telnetd.terminal.completion import complete
-from callisto_telnetd.terminal.console import Console, EndOfInputError, Flusher, InterruptedLineError, Wire
+from callisto_telnetd.terminal.console import Console, EndOfInputError, InterruptedLineError, Wire
 from callisto_telnetd.terminal.execution import failure_of, perform, reason_to_log, show_menu
+from callisto_telnetd.terminal.flusher import Flusher
 from callisto_telnetd.terminal.notices import Notices
 from callisto_telnetd.terminal.rendering import encode_block, lines_of, redrawn, wrapped
 

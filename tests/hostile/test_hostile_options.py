@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import pytest
@@ -14,8 +15,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from callisto_telnetd.accounts.gatekeeper import Gatekeeper, Place
+from callisto_telnetd.errors import UsageError
 from callisto_telnetd.listeners.telnet import Host, TelnetProtocol
-from callisto_telnetd.terminal.console import Console, Flusher, Wire
+from callisto_telnetd.terminal.console import Console, EndOfInputError, InterruptedLineError, Wire
+from callisto_telnetd.terminal.editor import Completion
+from callisto_telnetd.terminal.flusher import Flusher
 from callisto_telnetd.terminal.session import Session
 from tests.conftest import AYT, DO, DONT, ECHO, IAC, NAWS, OFFERS, SB, SE, SGA, TTYPE, WILL, WONT
 
@@ -73,14 +77,14 @@ class Listener:
     always_echo = False
     closed = False
 
-    def __init__(self, console: type[Console]) -> None:
-        self._console = console
+    def __init__(self, console: type[Console], session: type[Waiting]) -> None:
+        self._console, self._session = console, session
         self.gatekeeper = Gatekeeper(10, 10, 10)
         self.protocols: set[TelnetProtocol] = set()
         self.tasks: set[asyncio.Task[None]] = set()
 
     def open_session(self, wire: TelnetProtocol, place: Place, address: str) -> Session:
-        return cast("Session", Waiting(wire, self._console))
+        return cast("Session", self._session(wire, self._console))
 
     def refuse(self, address: str, reason: str) -> None:
         raise AssertionError(reason)
@@ -111,6 +115,22 @@ class Waiting:
         self.ended += 1
 
 
+class Answering(Waiting):
+    """A session that answers each line by saying it again."""
+
+    async def run(self) -> None:
+        def complete(_text: str) -> Completion:
+            return Completion(0, ("help", "history"), "a hint of some words")
+
+        with contextlib.suppress(EndOfInputError):
+            while True:
+                try:
+                    self.console.say(f"OK {await self.console.next_line('callisto# ', complete=complete)}")
+                except (InterruptedLineError, UsageError) as error:
+                    self.console.say(f"Error: {error}")
+                await asyncio.sleep(0)
+
+
 @contextlib.contextmanager
 def swallowed() -> Iterator[list[str]]:
     """Give what telnetlib3 catches and only logs: an exception in a handler of ours would hide there."""
@@ -136,7 +156,7 @@ def run(scene: Callable[[TelnetProtocol, Memory], None], console: type[Console] 
     """Run a scene with a connection that has made its offers."""
 
     async def play() -> None:
-        listener, wire = Listener(console), Memory()
+        listener, wire = Listener(console, Waiting), Memory()
         protocol = TelnetProtocol(cast("Host", listener))
         protocol.connection_made(wire)
         await asyncio.sleep(0)
@@ -207,6 +227,89 @@ def test_what_remains_of_a_stream_does_not_depend_on_its_cuts(stream: bytes, cut
             run(scene, Hearing)
 
     assert results[0] == results[1] == results[2]
+
+
+def window(columns: int, rows: int) -> bytes:
+    """Return a window's size (RFC 1073)."""
+    return IAC + SB + NAWS + columns.to_bytes(2, "big") + rows.to_bytes(2, "big") + IAC + SE
+
+
+def converse(chunks: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """Send the chunks, each when the session has worked off the one before; return its text, and Telnet's answers."""
+
+    async def play() -> bytes:
+        listener, wire = Listener(Console, Answering), Memory()
+        protocol = TelnetProtocol(cast("Host", listener))
+        protocol.connection_made(wire)
+        for chunk in (b"", *chunks):
+            feed(protocol, chunk)
+            for _ in range(30 + len(chunk)):
+                await asyncio.sleep(0)
+        protocol.connection_lost(None)
+        await asyncio.gather(*listener.tasks, return_exceptions=True)
+        return wire.sent.removeprefix(OFFERS)
+
+    sent = asyncio.run(play())
+    return ANSWER.sub(b"", sent), b"".join(ANSWER.findall(sent))
+
+
+ANSWER = re.compile(b"\xff\xfa.*?\xff\xf0|\xff[\xfb-\xfe].", re.DOTALL)
+SWITCHES = [IAC + verb + ECHO for verb in (DO, DONT)] + [window(20, 24), window(80, 5), window(0, 0)]
+TYPED = [b"q", b"help", b"\r\n", b"\r", b"\n", b"\0", "é".encode(), b"\xc3", b"\xa9", "世".encode(), b"\xe4\xb8"]
+KEYS = [
+    b"\x7f",
+    b"\x15",
+    b"\x01",
+    b"\x1b",
+    b"[",
+    b"D",
+    b"\x1b[D",
+    b"\x1b]",
+    b"\t",
+    b"\x10",
+    b"\x03",
+    IAC + IAC,
+    b"y" * 30,
+]
+ERASING = [IAC + b"\xf7", IAC + b"\xf8"]
+
+
+@given(
+    pieces=st.lists(st.sampled_from([*SWITCHES * 3, *TYPED * 2, *KEYS, *ERASING]), max_size=16),
+    cuts=st.lists(st.integers(0, 99), max_size=6),
+)
+@example(pieces=[b"q", IAC + DO + ECHO, b"help\r\n"], cuts=[1])
+@example(pieces=[b"q", IAC + DO + ECHO, b"help\r\n"], cuts=[2])
+@example(pieces=[b"\0", IAC + DO + ECHO, b"q"], cuts=[1])
+@example(pieces=[b"\xc3", IAC + DO + ECHO, b"\xa9\r\n"], cuts=[1])
+@example(pieces=[b"\r", IAC + DO + ECHO, b"\nq"], cuts=[1, 4])
+@example(pieces=[IAC + DO + ECHO, b"help " * 8, window(20, 24), b"\x01x", window(80, 24), b"y\r"], cuts=[44, 60])
+@example(pieces=[IAC + DO + ECHO, b"q\x01", *ERASING], cuts=[5])
+@settings(max_examples=150, deadline=None)
+def test_cuts_change_nothing_where_options_change_between_text(pieces: list[bytes], cuts: list[int]) -> None:
+    """ECHO and the window's size change in their places: the same output comes however a stream is cut."""
+    stream = IAC + WILL + NAWS + b"".join(pieces)
+    places = sorted({0, len(stream), *(3 + cut % (len(stream) - 2) for cut in cuts)})
+
+    whole = converse([stream])
+    assert converse([stream[start:end] for start, end in itertools.pairwise(places)]) == whole
+    assert converse([stream[:3], *pieces]) == whole
+
+
+def test_text_before_an_option_s_change_is_shown_as_it_was_typed() -> None:
+    """What stands before DO ECHO is not echoed, and what stands behind it is, all in one segment."""
+    shown, _ = converse([b"q" + IAC + DO + ECHO + b"help\r\n" + IAC + DONT + ECHO + b"quiet\r\n"])
+    assert shown == b"callisto# help\r\nOK qhelp\r\ncallisto# \r\nOK quiet\r\ncallisto# "
+
+
+def test_changes_that_wait_are_bounded() -> None:
+    """Options that change behind text that nobody takes yet stop the reading like any other input."""
+
+    def scene(protocol: TelnetProtocol, wire: Memory) -> None:
+        feed(protocol, (b"x" + IAC + DO + ECHO + b"x" + IAC + DONT + ECHO) * 100)
+        assert protocol._hold_input
+
+    run(scene)
 
 
 def test_a_flood_of_all_requests_is_answered_once_each() -> None:
