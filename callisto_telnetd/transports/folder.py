@@ -36,6 +36,7 @@ from callisto_telnetd.transports.wire import (
     Sink,
     Source,
     is_plain,
+    tidying_s,
     within,
 )
 
@@ -59,8 +60,10 @@ async def open_wire(target: Target, _credentials: Credentials, patience: Patienc
     try:
         await wire.open()
         yield wire
-    finally:
-        await wire.close()
+    except BaseException as error:
+        await wire.close(tidying_s(patience, error))
+        raise
+    await wire.close(patience.tidy_s)
 
 
 class FolderWire:
@@ -78,9 +81,9 @@ class FolderWire:
         """Open the folder."""
         await self._do("opening", self._open_folder)
 
-    async def close(self) -> None:
-        """Let the folder go; a call that hangs closes it when it returns."""
-        await self._thread.end(self._patience.tidy_s)
+    async def close(self, seconds: float) -> None:
+        """Let the folder go, and wait for that so long; a call that hangs closes it when it returns."""
+        await self._thread.end(seconds)
 
     async def files(self) -> list[RemoteFile]:
         """Return the regular files with plain names; links are none."""

@@ -45,6 +45,7 @@ from callisto_telnetd.transports.wire import (
     is_plain,
     part_name,
     parted_name,
+    tidying_s,
     within,
 )
 from callisto_telnetd.work import in_thread
@@ -217,9 +218,9 @@ class WiredTransport:
                 kept = f"{found.size:,} bytes that are not the {moved.size:,} that were sent"
                 raise TransferInterruptedError(f"{self._place} has kept {kept}")  # noqa: TRY301 - it is tidied up after
             await self._wire.rename(part, name)
-        except BaseException:
+        except BaseException as error:
             with suppress(TransferError, TimeoutError):  # the reason counts; a part that stays is removed next time
-                async with asyncio.timeout(self._patience.tidy_s):
+                async with asyncio.timeout(tidying_s(self._patience, error)):
                     await self._wire.delete(part)
             raise
         return moved

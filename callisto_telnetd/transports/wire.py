@@ -53,6 +53,8 @@ class Patience:
     """For one log-in of FTPS: servers refuse data connections once its TLS session is too old (ProFTPD: 30 minutes)."""
     tidy_s: float = 5.0
     """For taking away what a try that failed has left, and for good manners in closing."""
+    leave_s: float = 0.5
+    """The same, where whoever wanted it is gone, or the whole server ends."""
     brief_s: float = 0.1
     """For good manners where the server has shown that it has none."""
 
@@ -64,6 +66,11 @@ class RemoteFile:
     name: str
     size: int
     """In bytes."""
+
+
+def tidying_s(patience: Patience, error: BaseException) -> float:
+    """Return how long what a try has left is tidied up, after it has ended so."""
+    return patience.tidy_s if isinstance(error, Exception) else patience.leave_s
 
 
 class Wire(Protocol):

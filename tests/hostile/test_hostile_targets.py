@@ -27,6 +27,8 @@ from callisto_telnetd.maintenance.fetching import fetch
 from callisto_telnetd.transports.credentials import Credentials
 from callisto_telnetd.transports.target import Target
 from callisto_telnetd.transports.transport import Transport, open_transport
+from callisto_telnetd.transports.wire import Patience
+from callisto_telnetd.work import end
 from tests.db.archives import Forger
 from tests.transports.authorities import Authority
 from tests.transports.scripts import LOGGED_IN
@@ -117,6 +119,10 @@ class HostileFtp:
                     data.write(self._listing)
                     data.close()
                     writer.write(b"226 done\r\n")
+                elif verb == "STOR":
+                    writer.write(b"150 go on\r\n")
+                    await reader.read()
+                    return
                 elif verb == "AUTH":
                     writer.write(b"234 begin\r\n")
                     await writer.start_tls(self._context or ssl.create_default_context())
@@ -253,7 +259,7 @@ class HostileSftp(asyncssh.SSHServerSession[bytes]):
 
 
 @asynccontextmanager
-async def hostile_sftp(session: HostileSftp) -> AsyncIterator[Transport]:
+async def hostile_sftp(session: HostileSftp, patience: Patience = SHORT) -> AsyncIterator[Transport]:
     """Run a server with one such session, and log in to it."""
 
     class Door(asyncssh.SSHServer):
@@ -270,7 +276,7 @@ async def hostile_sftp(session: HostileSftp) -> AsyncIterator[Transport]:
     async with await asyncssh.listen(SERVER_ADDRESS, 0, server_factory=Door, server_host_keys=[key]) as listener:
         target = Target("sftp", USER, SERVER_ADDRESS, listener.get_port(), "/")
         credentials = Credentials(password=SecretStr(PASSWORD), host_key=key_line(key))
-        async with open_transport(target, credentials, SHORT) as transport:
+        async with open_transport(target, credentials, patience) as transport:
             yield transport
 
 
@@ -383,3 +389,57 @@ async def test_rubbish_is_refused_by_its_first_bytes(tmp_path: Path) -> None:
 
     assert time.monotonic() - server.sent_at < AT_ONCE_S
     assert list(tmp_path.iterdir()) == []
+
+
+class SilentSftp(HostileSftp):
+    """Lists nothing, takes a new file, and never says what became of it."""
+
+    def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
+        """Answer until the file is there."""
+        packet = data[4:]
+        kind, request = packet[0], packet[1:5]
+        if kind in (12, 17):  # READDIR, STAT: the end of what there is, nothing known
+            self._channel.write(text(b"\x65" + request + number(1 if kind == 12 else 2) + text(b"") + text(b"")))
+        elif kind in (3, 4):  # OPEN, CLOSE
+            answer = b"\x66" + request + text(b"file") if kind == 3 else b"\x65" + request + number(0) + text(b"") * 2
+            self._channel.write(text(answer))
+        elif kind == 200:  # EXTENDED: statvfs
+            self._channel.write(text(b"\x65" + request + number(8) + text(b"") + text(b"")))
+        else:
+            super().data_received(data, datatype)
+
+
+@asynccontextmanager
+async def silent_target(scheme: str) -> AsyncIterator[Transport]:
+    """Log in, with the patience that a server has, to a target that takes a file and never answers again."""
+    if scheme == "ftp":
+        async with (
+            scripted_server(HostileFtp(lambda: iter([]), b"")) as port,
+            open_transport(Target("ftp", USER, SERVER_ADDRESS, port, "/"), Credentials()) as transport,
+        ):
+            yield transport
+    else:
+        async with hostile_sftp(SilentSftp(repeat([])), Patience()) as transport:
+            yield transport
+
+
+@pytest.mark.parametrize("scheme", ["ftp", "sftp"])
+async def test_whoever_ends_an_upload_waits_for_no_answer(scheme: str, tmp_path: Path) -> None:
+    """A server that ends has three seconds: what a silent target still owes is not waited for."""
+    (tmp_path / "a.zip").write_bytes(bytes(1000))
+    sent = asyncio.Event()
+
+    def told(_step: str, done: int, _of: int) -> None:
+        if done:
+            sent.set()
+
+    async def send() -> None:
+        async with silent_target(scheme) as transport:
+            await transport.upload(tmp_path / "a.zip", "a.zip", told)
+
+    sending = asyncio.create_task(send())
+    await sent.wait()
+    begun = time.monotonic()
+    await end(sending)
+
+    assert time.monotonic() - begun < 2 * AT_ONCE_S
