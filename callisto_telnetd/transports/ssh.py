@@ -166,7 +166,9 @@ async def _load_key(path: Path, secret: SecretStr | None) -> asyncssh.SSHKey:
     """
     passphrase = None if secret is None else secret.get_secret_value()
     try:
-        text = await look(lambda: read_regular(path, _MAX_KEY_FILE_BYTES))
+        text = await look(lambda: _read_own(path))
+    except OwnershipError as error:
+        raise TransferError(str(error)) from None
     except OSError as error:
         raise TransferError(f"the private key {named(path)} cannot be read: {error.strerror}") from None
     try:
@@ -177,6 +179,12 @@ async def _load_key(path: Path, secret: SecretStr | None) -> asyncssh.SSHKey:
         how = "without a passphrase" if passphrase is None else "with this passphrase"
         advice = "give a private key as ssh-keygen makes it"
         raise TransferError(f"{named(path)} cannot be used {how}: {advice}") from None
+
+
+def _read_own(path: Path) -> bytes:
+    """Read a key that nobody else may replace; whoever could would have the server log in as somebody else."""
+    require_own_file(path, "private key")
+    return read_regular(path, _MAX_KEY_FILE_BYTES)
 
 
 @asynccontextmanager
