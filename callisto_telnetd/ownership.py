@@ -56,21 +56,26 @@ def require_own(path: Path, what: str, owners: Collection[int] = ()) -> None:
     refuse(path, what, status, owners)
 
 
-def require_own_file(path: Path, what: str) -> None:
+def require_own_file(path: Path, what: str, owners: Collection[int] = ()) -> None:
     """Refuse a file of the owner's that somebody else may write to, or put another in the place of.
+
+    Args:
+        path: A link is followed.
+        what: What it is, as people read it.
+        owners: As for :func:`fault_of`.
 
     Raises:
         OwnershipError: names the path, what is wrong and the command that mends it.
     """
-    require_own(path, what)
+    require_own(path, what, owners)
     for folder in dict.fromkeys((path.absolute().parent, Path(os.path.realpath(path)).parent)):
         try:
             status = folder.stat()
         except OSError:
             continue
-        trusted = status.st_uid in {0, os.geteuid()}
+        trusted = status.st_uid in {0, os.geteuid(), *owners}
         if not (trusted and status.st_mode & stat.S_ISVTX):
-            refuse(folder, f"the folder of {what}", status)
+            refuse(folder, f"the folder of {what}", status, owners)
 
 
 def refuse(path: Path, what: str, status: os.stat_result, owners: Collection[int] = ()) -> None:

@@ -12,8 +12,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from callisto_telnetd.errors import CertificateError, named
+from callisto_telnetd.errors import CertificateError, OwnershipError, named
 from callisto_telnetd.named_file import require_regular
+from callisto_telnetd.ownership import require_own_file
 from callisto_telnetd.transports.daemon import look
 
 _RULES = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
@@ -54,11 +55,13 @@ async def open_context(ca_file: Path | None) -> ssl.SSLContext:
     """Return a context that checks certificate and name against the system's CAs, or those of the file alone.
 
     Raises:
-        CertificateError: the file cannot be read, or holds no certificates.
+        CertificateError: the file cannot be read, holds no certificates, or others may write to it.
     """
     what = "the system's CAs" if ca_file is None else f"the CA file {named(ca_file)}"
     try:
         return await look(lambda: _open_context(ca_file))
+    except OwnershipError as error:
+        raise CertificateError(str(error)) from None
     except ssl.SSLError:
         raise CertificateError(f"{what} holds no certificates (PEM)" if ca_file else "no CAs") from None
     except OSError as error:
@@ -66,8 +69,10 @@ async def open_context(ca_file: Path | None) -> ssl.SSLContext:
 
 
 def _open_context(ca_file: Path | None) -> ssl.SSLContext:
-    if ca_file is not None and require_regular(ca_file) > _MOST_CA_BYTES:
-        raise OSError(errno.EFBIG, f"it is longer than {_MOST_CA_BYTES >> 20} MiB")
+    if ca_file is not None:
+        require_own_file(ca_file, "CA file", (ca_file.stat().st_uid,))
+        if require_regular(ca_file) > _MOST_CA_BYTES:
+            raise OSError(errno.EFBIG, f"it is longer than {_MOST_CA_BYTES >> 20} MiB")
     context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
     context.verify_flags = _RULES
     return context

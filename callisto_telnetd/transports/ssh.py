@@ -32,6 +32,7 @@ from callisto_telnetd.errors import (
     LoginDeniedError,
     NoRoomError,
     NotPermittedError,
+    OwnershipError,
     TargetFolderError,
     TransferError,
     TransferInterruptedError,
@@ -39,6 +40,7 @@ from callisto_telnetd.errors import (
     quoted,
 )
 from callisto_telnetd.named_file import read_regular
+from callisto_telnetd.ownership import require_own_file
 from callisto_telnetd.secret_text import BOM
 from callisto_telnetd.transports.credentials import Credentials
 from callisto_telnetd.transports.daemon import look
@@ -182,8 +184,8 @@ async def _load_key(path: Path, secret: SecretStr | None) -> asyncssh.SSHKey:
 
 
 def _read_own(path: Path) -> bytes:
-    """Read a key that nobody else may replace; whoever could would have the server log in as somebody else."""
-    require_own_file(path, "private key")
+    """Read a key that nobody but its owner may replace: root works with the keys of a server's user, too."""
+    require_own_file(path, "private key", (path.stat().st_uid,))
     return read_regular(path, _MAX_KEY_FILE_BYTES)
 
 

@@ -29,7 +29,13 @@ from tests.transports.sites import (
 async def test_a_ca_file_that_is_none_is_told(ftps: Site, tmp_path: Path) -> None:
     """A CA file that is missing or holds no certificate is told before anybody is connected to."""
     (tmp_path / "empty.pem").write_text("nothing")
-    for name, reason in (("absent.pem", "cannot be read"), ("empty.pem", "no certificates")):
+    (tmp_path / "open.pem").touch()
+    (tmp_path / "open.pem").chmod(0o666)
+    for name, reason in (
+        ("absent.pem", "cannot be read"),
+        ("empty.pem", "no certificates"),
+        ("open.pem", "may be written to by others (mode 0666); mend it with: chmod go-w"),
+    ):
         error = await refused(ftps.target, replace(ftps.credentials, ca_file=tmp_path / name))
         assert isinstance(error, CertificateError)
         assert reason in str(error)

@@ -192,6 +192,24 @@ async def test_a_key_file_that_is_none_is_one_clear_line(
     assert sftp.log_ins == []
 
 
+@pytest.mark.parametrize("opened", ["key", ""])
+async def test_a_key_file_that_others_may_replace_is_refused(opened: str, sftp: Site, tmp_path: Path) -> None:
+    """One that others may write to, or whose folder is theirs, is told before anybody is connected to."""
+    keys = tmp_path / "keys"
+    keys.mkdir(mode=0o700)
+    asyncssh.generate_private_key("ssh-ed25519").write_private_key(keys / "key")
+    (keys / "key").chmod(0o600)
+    (keys / opened).chmod(0o777)
+
+    error = await refused(sftp, replace(sftp.credentials, key_file=keys / "key"))
+
+    assert f"private key {str(keys / opened)!r} may be written to by others (mode 0777)" in str(error).replace(
+        "the folder of ", ""
+    )
+    assert str(error).endswith(f"chmod go-w {keys / opened}")
+    assert sftp.log_ins == []
+
+
 async def test_a_pinned_key_that_is_none_is_told(sftp: Site) -> None:
     """A damaged line never passes for "any key"."""
     for line in ("", "ssh-ed25519", "ssh-ed25519 AAAA", "nonsense"):
