@@ -29,6 +29,8 @@ _IN_DATA = re.compile(rf"""({_KEY}["']\s*:\s*)("(?:\\.|[^"\\])*"?|'(?:\\.|[^'\\]
 _HEADER = re.compile(r"""(authorization["']?\s*[:=]\s*["']?(?:basic|bearer|digest)\s+)[^\s"']+""", re.IGNORECASE)
 _USER = re.compile(r"//(?!\[[0-9A-Fa-f:.]*\][:/])[^/:]*:(?!\d*/)")
 """In a URL, up to where a password begins; a port, or an address of IPv6, is none."""
+_SHORTEST_PIECE = 4
+"""Characters of a part of a word that is looked for: shorter ones are in many texts."""
 _LONGEST_QUOTED = 61
 """Characters of a longer word that an error quotes."""
 _QUOTES = "\"'"
@@ -67,11 +69,18 @@ def words_without_secrets(words: Sequence[str]) -> list[str]:
 
 
 def without_secrets_of(words: Sequence[str], text: str) -> str:
-    """Return a text about a line, blackened, and without the words that their place in the line makes secret."""
+    """Return a text about a line, blackened, and without what it repeats of the line's secrets.
+
+    A text may name one that only its place in the line makes secret, or a part of it: some words are parted by commas.
+    """
     for word, kept in zip(words, words_without_secrets(words), strict=True):
-        if kept == "…":
-            for form in (word, word[:_LONGEST_QUOTED]):
-                text = text.replace(repr(form)[1:-1], kept).replace(form, kept)
+        if kept == word:
+            continue
+        for piece in (word, *word.split(",")):
+            if piece in kept or len(piece) < _SHORTEST_PIECE:
+                continue
+            for form in (piece, piece[:_LONGEST_QUOTED]):
+                text = text.replace(repr(form)[1:-1], "…").replace(form, "…")
     return without_secrets(text)
 
 
