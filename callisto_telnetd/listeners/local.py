@@ -19,7 +19,7 @@ import orjson
 
 from callisto_telnetd.accounts.sources import source_address
 from callisto_telnetd.errors import CallistoError, ListenError, UsageError, named
-from callisto_telnetd.listeners.local_client import MAX_FRAME_BYTES
+from callisto_telnetd.listeners.local_client import MAX_FRAME_BYTES, MAX_PART_CHARACTERS
 from callisto_telnetd.listeners.tcp import stop_serving
 from callisto_telnetd.menus.context import Parts, TerminalSize
 from callisto_telnetd.origin import WEB_SERVER, Origin
@@ -194,6 +194,9 @@ class _Call:
     def _emit(self, frame: Frame) -> None:
         match frame:
             case Out(text):
+                while len(text) > MAX_PART_CHARACTERS:
+                    self._writer.write(_frame({"part": text[:MAX_PART_CHARACTERS]}))
+                    text = text[MAX_PART_CHARACTERS:]
                 self._writer.write(_frame({"out": text}))
             case Err(text):
                 self._writer.write(_frame({"err": text}))

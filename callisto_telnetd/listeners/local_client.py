@@ -1,6 +1,7 @@
 """The side of the local socket that asks, for the command line and the web server: one JSON object a line, both ways.
 
-The request goes first; then frames come: ``out`` and ``err`` lines, ``ask`` (answered by ``answer``), ``exit``.
+The request goes first; then frames come: ``out`` and ``err`` lines, ``ask`` (answered by ``answer``), ``exit``. A line
+longer than a frame may be comes as ``part`` frames, its end as ``out``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from callisto_telnetd.streams import discard_stalled
 
 MAX_FRAME_BYTES = 1 << 20
 """Of one JSON line either way: an import is at most 64 KiB of text."""
+MAX_PART_CHARACTERS = 128 << 10
+"""Of a line in one frame: in JSON each of its characters takes at most six bytes."""
 
 _RECEIVED_BYTES = 64 << 10
 
@@ -86,9 +89,13 @@ def _converse(
 ) -> int:
     with suppress(ConnectionError):  # a server that refuses a caller closes before it listens; why, can still be read
         caller.send(request)
+    parts: list[str] = []
     while (frame := caller.next_frame()) is not None:
-        if "out" in frame:
-            out(frame["out"])
+        if "part" in frame:
+            parts.append(frame["part"])
+        elif "out" in frame:
+            out("".join([*parts, frame["out"]]))
+            parts.clear()
         elif "err" in frame:
             err(frame["err"])
         elif "ask" in frame:
@@ -209,14 +216,17 @@ async def request(path: Path, request: Mapping[str, Any], deadline_s: float) -> 
 
 async def _read_reply(reader: asyncio.StreamReader) -> Reply:
     lines: list[str] = []
-    error, size = "", 0
+    error, size, begun = "", 0, ""
     while line := await reader.readline():
         size += len(line)
         if size > MAX_FRAME_BYTES:
             raise ValueError(size)
         frame = json.loads(line)
-        if "out" in frame:
-            lines += str(frame["out"]).split("\n")
+        if "part" in frame:
+            begun += str(frame["part"])
+        elif "out" in frame:
+            lines += (begun + str(frame["out"])).split("\n")
+            begun = ""
         elif "err" in frame:
             error = str(frame["err"]).removeprefix("Error: ")
         elif "exit" in frame:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from callisto_telnetd.listeners.local_client import call, connect
+from callisto_telnetd.listeners.local_client import MAX_FRAME_BYTES, call, connect
 from tests.cli.conftest import Run, run_program
 from tests.conftest import DEADLINE_S, NAME, PASSWORD, ROOT, Server, servers
 
@@ -58,6 +58,28 @@ def test_the_socket_is_the_owners_alone(own_server: Server) -> None:
     assert stat.S_ISSOCK(path.stat().st_mode)
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_an_answer_longer_than_a_frame_comes_whole(own_server: Server) -> None:
+    """As many trace files as there may be are listed as JSON, in frames that everybody takes."""
+    folder, text = own_server.data / "trace", own_server.data / "text"
+    text.touch()
+    names = [f"20250101-{at // 3600:02}{at // 60 % 60:02}{at % 60:02}-{'a' * 32}.log" for at in range(10_000)]
+    try:
+        for name in names:
+            (folder / name).hardlink_to(text)
+        asked = own_server.command("trace", "list", "--json")
+        with connect(own_server.data / "run" / "control.sock") as peer, peer.makefile("rb") as stream:
+            peer.sendall(b'{"words": ["trace", "list"], "json": true}\n')
+            frames = list(stream)
+    finally:
+        for path in folder.iterdir():
+            path.unlink()
+
+    assert [each["file"] for each in json.loads(asked.stdout)] == names
+    assert max(map(len, frames)) < MAX_FRAME_BYTES
+    assert len(frames) > 2
+    assert json.loads(frames[-1]) == {"exit": 0}
 
 
 @pytest.mark.long
