@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
@@ -10,7 +11,7 @@ import pytest
 
 from callisto_telnetd.maintenance.workshop import Progress
 from callisto_telnetd.menus.progress import progress
-from callisto_telnetd.work import Tasks, end, ended, in_thread
+from callisto_telnetd.work import Lately, Tasks, end, ended, in_thread
 
 
 class Slow:
@@ -147,3 +148,23 @@ async def test_a_thread_has_ended_when_its_caller_leaves() -> None:
         await caller
     await asyncio.sleep(0)
     assert order == ["call", "caller"]
+
+
+async def test_what_was_read_lately_is_read_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks is told at once; behind that it is read anew, but not for each who asks."""
+    numbers = itertools.count(1)
+    lately = Lately(lambda: next(numbers), 0)
+    moment = 100.0
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: moment)
+    me = asyncio.current_task()
+
+    assert await lately.read() == 1
+    moment += 0.9
+    assert [lately.value, lately.value] == [1, 1]
+    assert asyncio.all_tasks() == {me}
+    moment += 0.1
+    assert [lately.value, lately.value] == [1, 1]
+    await asyncio.wait(asyncio.all_tasks() - {me})
+    assert lately.value == 2
+    assert asyncio.all_tasks() == {me}
+    await lately.close()
