@@ -7,15 +7,21 @@ lock of repairs. What was verified is remembered, so that a copy is not read aga
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.snapshot import Known, Snapshot, make_snapshot, newest_good
 from callisto_telnetd.db.store import Store
 from callisto_telnetd.quantities import format_duration
+from callisto_telnetd.transports.daemon import look
 from callisto_telnetd.work import in_thread
 
 __all__ = ["Snapshot", "Snapshots", "age_text"]
+
+_MOST_S = 600.0
+"""For copies of some GiB, which are read whole when they are looked at first."""
 
 
 class Snapshots:
@@ -38,9 +44,11 @@ class Snapshots:
             return await in_thread(make_snapshot, store.file, self._folder, self._clock.now(), self._known)
 
     async def newest(self) -> Snapshot | None:
-        """Return the newest good copy, None where there is none."""
+        """Return the newest good copy, None where there is none, or where the folder's disk does not answer."""
         async with self._lock:
-            return await in_thread(newest_good, self._folder, self._clock.now(), self._known)
+            with suppress(OSError):
+                return await look(partial(newest_good, self._folder, self._clock.now(), self._known), _MOST_S)
+        return None
 
 
 def age_text(snapshot: Snapshot) -> str:

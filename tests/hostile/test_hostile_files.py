@@ -23,6 +23,7 @@ from callisto_telnetd.errors import CallistoError
 from callisto_telnetd.listeners.tcp import open_tls
 from callisto_telnetd.maintenance.alarm import Alarm
 from callisto_telnetd.maintenance.look_up import look_up
+from callisto_telnetd.maintenance.snapshots import Snapshots
 from callisto_telnetd.named_file import in_time, open_regular, read_regular
 from callisto_telnetd.services.child import run_check
 from callisto_telnetd.services.recipe import MARKER, Recipe
@@ -147,6 +148,9 @@ async def test_a_disk_that_does_not_answer_is_given_up(hanging: Path) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(0.1), open_transport(target, Credentials(key_file=hanging / "key")):
                 pass
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await Snapshots(hanging, Clock()).newest()
     assert time.monotonic() - begun < AT_ONCE_S
 
 
@@ -225,6 +229,7 @@ def test_no_file_and_no_mount_keeps_a_server_from_its_work_or_its_end(start: Sta
         ("backup", "verify", f"{hanging}/a.zip"),
         ("trace", "show", f"{hanging}/a.log"),
         ("backup", "list"),
+        ("information",),
     )
     process = psutil.Process(server.process.pid)
     before = process.num_threads()
