@@ -16,6 +16,7 @@ import os
 import runpy
 import socket
 import sys
+import termios
 import threading
 import time
 
@@ -107,6 +108,8 @@ def _take_over(request: dict[str, object], descriptors: list[int]) -> None:
     os.closerange(above, os.sysconf("SC_OPEN_MAX"))
     if request["new_session"]:
         os.setsid()
+    if request["at_terminal"]:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     os.chdir(str(request["folder"]))
     os.environ.clear()
     os.environ.update(request["environment"])  # type: ignore[call-overload] # as it was packed

@@ -1,4 +1,6 @@
-"""Programs of the product as tests start them: ``ProductProcess`` is a ``Popen``, and ``run`` a ``subprocess.run``.
+"""Programs of the product as tests start them.
+
+``ProductProcess`` is a ``Popen``, ``run`` a ``subprocess.run``, and ``TerminalProcess`` a ``pexpect.spawn``.
 
 A start is forked off a process that has imported the product already (``tests/forking.py``), where a fresh interpreter
 would make no difference: ``python -m callisto_telnetd``, its web server or its worker, in the root of the sources, with
@@ -14,6 +16,7 @@ import ctypes
 import functools
 import json
 import os
+import pty
 import re
 import socket
 import subprocess
@@ -23,6 +26,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pexpect
+from pexpect.pty_spawn import ptyprocess
 
 from tests.forking import MAX_REQUEST_BYTES, PRELOADED
 
@@ -82,6 +88,24 @@ def words_of(pid: int) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
+class TerminalProcess(pexpect.spawn):  # type: ignore[misc] # has no types
+    """A ``pexpect.spawn`` whose program, one of the product's, is forked off where that is as good as a fresh one."""
+
+    def _spawnpty(self, args: Sequence[bytes], *, env: Mapping[str, str], cwd: str, **rest: Any) -> Any:
+        words = [os.fsdecode(word) for word in args[1:]]
+        suits = words[0] == "-m" and words[1] in PRELOADED and Path(cwd) == ROOT and _suits(env)
+        if not suits or rest.get("preexec_fn") is not None:
+            return super()._spawnpty(args, env=env, cwd=cwd, **rest)
+        ours, its = pty.openpty()
+        try:
+            pid = forker().fork(words[1:], env, [its] * 3, [], new_session=True, at_terminal=True)
+        finally:
+            os.close(its)
+        process = ptyprocess.PtyProcess(pid, ours)
+        process.setwinsize(*(rest.get("dimensions") or (24, 80)))
+        return process
+
+
 class _Forker:
     """The process that forks: one for all tests of this process, until the end."""
 
@@ -110,10 +134,12 @@ class _Forker:
         inherited: Sequence[int],
         *,
         new_session: bool,
+        at_terminal: bool = False,
     ) -> int:
         """Start a program with these standard streams, as a child of this process, and return its number.
 
-        It has the ``inherited`` descriptors as well, under their numbers.
+        It has the ``inherited`` descriptors as well, under their numbers; ``at_terminal``, the terminal that is its
+        standard input is that of its session.
         """
         request = json.dumps(
             {
@@ -122,6 +148,7 @@ class _Forker:
                 "folder": str(ROOT),
                 "inherited": list(inherited),
                 "new_session": new_session,
+                "at_terminal": at_terminal,
             }
         ).encode()
         with self._lock:

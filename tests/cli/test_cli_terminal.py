@@ -19,6 +19,7 @@ import pytest
 
 from tests.cli.conftest import Run
 from tests.conftest import DEADLINE_S, PASSWORD, ROOT, Server
+from tests.programs import ProductProcess, TerminalProcess
 
 
 def _environment() -> dict[str, str]:
@@ -28,7 +29,7 @@ def _environment() -> dict[str, str]:
 @contextmanager
 def _at_terminal(data: Path, *words: str) -> Iterator[Any]:
     """Run the command line at a terminal of its own."""
-    child = pexpect.spawn(
+    child = TerminalProcess(
         sys.executable,
         ["-m", "callisto_telnetd", *words, "--data", str(data)],
         cwd=str(ROOT),
@@ -133,7 +134,7 @@ def test_a_password_is_asked_twice_and_not_shown(appliance: Path, run: Run) -> N
 
 
 def _program(data: Path, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    return ProductProcess(
         [sys.executable, "-m", "callisto_telnetd", *words, "--data", str(data)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -20,7 +20,7 @@ import pytest
 
 from tests.cli.conftest import Run, make_appliance, run_program, tree_of
 from tests.conftest import DEADLINE_S, ROOT, Server
-from tests.programs import ProductProcess
+from tests.programs import ProductProcess, TerminalProcess
 
 TEXT = """\
 ; Callisto 1.0.0, edition ucm, host callisto
@@ -331,7 +331,7 @@ def test_processes_are_printed_once_into_a_pipe(run: Run, own_server: Server) ->
 
 def test_processes_redraw_themselves_at_a_terminal(own_server: Server) -> None:
     """At a terminal the table comes again each second in its own place, until Ctrl-C."""
-    child = pexpect.spawn(
+    child = TerminalProcess(
         sys.executable,
         ["-m", "callisto_telnetd", "trace", "processes", "--data", str(own_server.data)],
         cwd=str(ROOT),
