@@ -6,7 +6,6 @@ import asyncio
 import errno
 import socket
 import ssl
-from asyncio import sslproto
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,8 +21,6 @@ from callisto_telnetd.terminal.flusher import Flusher
 from callisto_telnetd.terminal.session import Session, SessionLimits
 
 _BACKLOG = 256
-_TLS_READ_BYTES = 16 << 10
-"""Of one read, as large as a record of TLS (RFC 8446, section 5.1); asyncio takes 256 KiB for every connection."""
 _GOODBYE_S = 2.0
 
 
@@ -49,7 +46,6 @@ def _open_tls(certificate: Path, key: Path) -> ssl.SSLContext:
             open_regular(file).close()
         except OSError as error:
             raise ListenError(f"telnet.tls.{name}: {named(file)} cannot be read: {error.strerror}") from None
-    sslproto.SSLProtocol.max_size = _TLS_READ_BYTES
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(certificate, key, password=_no_password)

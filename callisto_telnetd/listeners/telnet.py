@@ -28,6 +28,7 @@ from telnetlib3.telopt import IAC
 from callisto_telnetd.accounts.gatekeeper import Gatekeeper, Place
 from callisto_telnetd.errors import LoginRefusedError
 from callisto_telnetd.listeners.options import TelnetOptions
+from callisto_telnetd.listeners.tls import TlsTransport
 from callisto_telnetd.terminal.session import Session
 
 _READ_BYTES = 4096
@@ -151,21 +152,16 @@ class TelnetProtocol(BaseServer, asyncio.BufferedProtocol):
     ) -> None:
         """Begin TLS on a connection that has its place: handshakes count within the limits, too."""
         try:
-            secured = await self._loop.start_tls(
-                transport,
-                self,
-                context,
-                server_side=True,
-                ssl_handshake_timeout=min(_HANDSHAKE_S, self._listener.login_s),
-            )
+            secured = TlsTransport(transport, self, context)
+            await secured.shake_hands(min(_HANDSHAKE_S, self._listener.login_s))
         except (OSError, TimeoutError) as error:
             self._listener.refuse(address, f"no TLS: {type(error).__name__}")
             transport.abort()
             return
-        if secured is None or self._closing:
+        if self._closing or transport.is_closing():
             return
-        secured.set_read_buffer_limits(_HIGH_WATER_BYTES, _LOW_WATER_BYTES)  # type: ignore[attr-defined]
         self._open(secured, place, address)
+        secured.resume_reading()
 
     def _open(self, transport: asyncio.Transport, place: Place, address: str) -> None:
         """Set the session up; it starts in the next turn of the loop."""
@@ -206,9 +202,13 @@ class TelnetProtocol(BaseServer, asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's protocols may; telnetlib3's closes instead
         """Let the session work off what has come, and send its output, before the connection closes."""
+        self.end_of_input(cut=False)
+        return True
+
+    def end_of_input(self, *, cut: bool) -> None:
+        """Take note that the peer sends no more; ``cut`` where another may have ended it, in the middle of a line."""
         if self._session is not None:
-            self._session.console.end_of_input()
-        return self.get_extra_info("ssl_object") is None
+            self._session.console.end_of_input(cut=cut)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the session of a peer that has gone."""

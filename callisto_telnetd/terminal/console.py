@@ -97,6 +97,7 @@ class Console:
     __slots__ = (
         "_browsed",
         "_chunks",
+        "_cut",
         "_ended",
         "_flusher",
         "_interrupted",
@@ -131,7 +132,7 @@ class Console:
         self._interrupted = False
         self._muted = False
         self._paused = False
-        self._ended = False
+        self._ended = self._cut = False
         self._slice_end = 0.0
         self._chunks = 0
         self._browsed = False
@@ -163,9 +164,10 @@ class Console:
             if self._watch is not None:  # nobody could end the view any more: the keys would not be read
                 self._watch()
 
-    def end_of_input(self) -> None:
-        """Note that the peer sends no more; what it has sent is worked off."""
+    def end_of_input(self, *, cut: bool = False) -> None:
+        """Note that the peer sends no more; what it has sent is worked off, a half-typed line only if not ``cut``."""
         self._ended = True
+        self._cut = cut
         self._wake()
         if self._watch is not None and self._watch_to_end:
             self._watch()
@@ -259,9 +261,7 @@ class Console:
                     await (self.drain() if self.congested else asyncio.sleep(0))
                     continue
                 if self._ended:
-                    if not editor.text:
-                        raise EndOfInputError
-                    editor.feed(b"\r")
+                    self._end_half_line()
                     continue
                 self._get_ready_to_wait()
                 waiter = self._waiter = self._loop.create_future()
@@ -276,6 +276,16 @@ class Console:
         finally:
             self._prompt = None
             editor.secret = False
+
+    def _end_half_line(self) -> None:
+        """End the half-typed line of a peer who sends no more, unless somebody else may have cut it off."""
+        if not self.editor.text:
+            raise EndOfInputError
+        if self._cut:
+            self._put(self.editor.leave())
+            self.editor.discard()
+            raise UsageError("the connection's end has cut the line off; nothing was done")
+        self.editor.feed(b"\r")
 
     def _get_ready_to_wait(self) -> None:
         if self._paused:

@@ -7,10 +7,11 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -245,6 +246,61 @@ def test_telnet_over_tls(secured: Server, tls_client: ssl.SSLContext) -> None:
     peer.send("logout\r\n")
     assert peer.expect_closed() == b"\r\nOK logged out\r\n"
     assert b"from 127.0.0.1 (telnets)" in secured.log_in().seen
+
+
+def half_close(server: Server, context: ssl.SSLContext, sent: bytes, *, notify: bool) -> tuple[str, bool]:
+    """Send all within TLS and end the input; return the text that comes, and whether the server's close_notify did."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with socket.create_connection(("127.0.0.1", server.port_of("telnets")), timeout=15) as connection:
+
+        def step(act: Callable[[], Any]) -> Any:
+            while True:
+                try:
+                    return act()
+                except ssl.SSLZeroReturnError:
+                    return b""
+                except ssl.SSLWantReadError:
+                    if outgoing.pending:
+                        connection.sendall(outgoing.read())
+                    if not (data := connection.recv(65536)):
+                        return None
+                    incoming.write(data)
+
+        step(tls.do_handshake)
+        tls.write(sent)
+        if notify:
+            with suppress(ssl.SSLWantReadError):
+                tls.unwrap()
+            connection.sendall(outgoing.read())
+        else:
+            connection.sendall(outgoing.read())
+            connection.shutdown(socket.SHUT_WR)
+        came = b""
+        while data := step(lambda: tls.read(65536)):
+            came += data
+        return came.replace(OFFERS, b"").decode(), data is not None
+
+
+LOG_IN_AHEAD = f"admin\r\n{PASSWORD}\r\n".encode()
+AHEAD = LOG_IN_AHEAD + b"whoami\r\n" * 1500 + b"whoami"
+
+
+@pytest.mark.parametrize("notify", [True, False], ids=["close_notify", "TCP's end"])
+def test_a_half_closed_client_in_tls_gets_all_its_answers(
+    secured: Server, tls_client: ssl.SSLContext, notify: bool
+) -> None:
+    """Log-in and commands sent ahead are worked off and answered, then the server closes, as without TLS.
+
+    A last line without its end is run only where the client has said that it is all: else somebody may have cut it.
+    """
+    text, notified = half_close(secured, tls_client, AHEAD, notify=notify)
+
+    done = "OK admin from 127.0.0.1 (telnets)"
+    assert text.count(f"\r\n{done}\r\n") == 1500 + notify
+    last = done if notify else "Error: the connection's end has cut the line off; nothing was done"
+    assert text.endswith(f"\r\n{last}\r\ncallisto# ")
+    assert notified
 
 
 def test_penalties_are_shared_by_the_doors(secured: Server, tls_client: ssl.SSLContext) -> None:
