@@ -25,7 +25,7 @@ MIN_LENGTH = 8
 MAX_LENGTH = 128
 RULE = f"{MIN_LENGTH} to {MAX_LENGTH} characters with an upper and a lower case letter, a digit and a special character"
 _HASHES_AT_ONCE = 2
-_NICENESS, _NICENESS_OF_FIRST = 5, 2
+_NICENESS, _NICENESS_OF_FIRST = 10, 2
 _RANDOM_LENGTH = 16
 _KINDS = (string.ascii_uppercase, string.ascii_lowercase, string.digits, "!#%+-=?@")
 
@@ -73,7 +73,7 @@ class PasswordHashes:
     def __init__(self) -> None:
         self._argon2 = PasswordHasher(time_cost=2, memory_cost=46 << 10, parallelism=1)
         self._threads = _threads("password-hash", _NICENESS)
-        self._first = _threads("password-hash-first", _NICENESS_OF_FIRST)
+        self._first = _threads("password-hash_first", _NICENESS_OF_FIRST)
         self._dummy: str | None = None
 
     async def make(self, password: str) -> str:

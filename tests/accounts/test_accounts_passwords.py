@@ -157,7 +157,7 @@ async def test_two_hashes_are_made_at_once_behind_the_loop(hashes: PasswordHashe
     await asyncio.gather(*(hashes.check(None, "x", first=number % 2 == 0) for number in range(8)))
 
     own = os.getpriority(os.PRIO_PROCESS, 0)
-    for pool, niceness in ((hashes._threads, 5), (hashes._first, 2)):
+    for pool, niceness in ((hashes._threads, 10), (hashes._first, 2)):
         threads = [thread.native_id for thread in pool._threads]
         assert len(threads) == 2
         assert {os.getpriority(os.PRIO_PROCESS, thread or 0) for thread in threads} == {min(own + niceness, 19)}
