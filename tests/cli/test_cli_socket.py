@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import stat
 import subprocess
@@ -162,6 +163,22 @@ def test_what_is_no_request_is_refused(run: Run, own_server: Server, request_lin
     )
     run("sessions", data=own_server.data).require(0)
     assert "unexpected error" not in own_server.log()
+
+
+def test_a_stranger_at_the_web_is_few_records(own_server: Server) -> None:
+    """What the web server asks for browsers that are not logged in is one record a source and second, with a count."""
+    begun = time.monotonic()
+    for _ in range(50):
+        with connect(own_server.data / "run" / "control.sock") as connection:
+            said: list[str] = []
+            request = {"words": ["web-standing"], "source": "192.0.2.99"}
+            assert call(connection, request, said.append, said.append, lambda *_: "") == 0
+    lines: list[str] = []
+    while sum(1 + int(line.partition("left_out=")[2] or "0") for line in lines) < 50:
+        assert time.monotonic() < begun + DEADLINE_S, lines
+        select.select([], [], [], 0.01)
+        lines = [each for each in own_server.log().splitlines() if " command " in each and "192.0.2.99" in each]
+    assert len(lines) <= 2 + (time.monotonic() - begun)
 
 
 def test_a_browser_acts_as_the_account_of_its_session(own_server: Server) -> None:
