@@ -316,7 +316,8 @@ class Keyboard:
             return
         if waiting[-1] == _CR:
             self._swallow = _Swallow.REST_OF_CR
-        self._move_changes(0, end)
+        if self._changes:
+            self._move_changes(0, end)
         waiting.clear()
         self._start = 0
 
