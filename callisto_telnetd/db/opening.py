@@ -21,6 +21,7 @@ import aiosqlite
 from callisto_telnetd.db.journal import judge
 from callisto_telnetd.db.known_damage import known_damage
 from callisto_telnetd.db.publish import settle
+from callisto_telnetd.db.reserve import add_look
 from callisto_telnetd.db.restore.switch import settle_restore
 from callisto_telnetd.db.results import code_of, translate
 from callisto_telnetd.db.schema import APPLICATION_ID, migrations, require_known, require_stamps, statements
@@ -108,6 +109,7 @@ async def _open(file: Path) -> aiosqlite.Connection:
         await in_thread(file.chmod, 0o600)
         for pragma in _PRAGMAS:
             await connection.execute(pragma)
+        await add_look(connection, file.parent)
         await _migrate(connection, damage)
     except sqlite3.Error as error:
         await connection.close()

@@ -308,11 +308,11 @@ class Store:
                     f"the database is damaged ({self.damage}) and not written to until it is repaired; nothing was"
                     " changed; 'repair' helps"
                 )
-            if grows:
-                await asyncio.to_thread(require_reserve, self.file.parent)  # the transaction is a task of the store
             ids: list[int] = []
             try:
                 await connection.execute("BEGIN IMMEDIATE")
+                if grows:
+                    await require_reserve(connection)
                 for sql, parameters in statements:
                     async with connection.execute(sql, parameters) as cursor:
                         ids.append(cursor.lastrowid or 0)
