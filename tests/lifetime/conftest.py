@@ -142,13 +142,15 @@ class Traces:
     threads: Counter[str] = field(default_factory=_threads)
     descriptors: set[str] = field(default_factory=_open_files)
     children: set[int] = field(default_factory=_running_children)
+    locks: list[asyncio.Lock] = field(default_factory=locked)
+    """Those of an appliance whose loop stands still meanwhile: another test's."""
 
     def left(self, *, opened: bool = False) -> list[str]:
         """Return what there is more than before; ``opened``: processes and files may be others now."""
         tasks = {task for task in asyncio.all_tasks() - self.tasks if not _is_of_service(task)}
         found = [f"task {task.get_name()} at {_where(task)}" for task in tasks]
         found += [f"thread {name}" for name in _threads() - self.threads]
-        found += [f"lock {lock}" for lock in locked()]
+        found += [f"lock {lock}" for lock in locked() if lock not in self.locks]
         found += [f"file {path}" for path in _half_made(self.folder)]
         if not opened:
             found += [f"descriptor {name}" for name in _open_files() - self.descriptors]
