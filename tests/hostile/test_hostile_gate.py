@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 from tests.conftest import DEADLINE_S, Peer, Server, StartServer, servers
 from tests.hostile.guessing import guessing
+from tests.hostile.tracing import wait_until
 from tests.web.conftest import Web, webs
 
 LIMITS = {
@@ -35,9 +37,15 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def crowded(gate: Server) -> Iterator[Server]:
-    """The same; its peers are closed after each test."""
+    """The same; its peers are closed after each test, and their places free again."""
     yield gate
     gate.close_peers()
+    wait_until(lambda: connected(gate) == 0, "all connections end")
+
+
+def connected(server: Server) -> int:
+    """Return how many connections of Telnet the server counts."""
+    return int(json.loads(server.command("information", "--json").stdout)["sessions"]["connected"])
 
 
 @pytest.fixture(scope="module")
