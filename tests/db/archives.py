@@ -14,6 +14,7 @@ from pathlib import Path
 
 from callisto_telnetd.db.backup.manifest import (
     DATABASE,
+    FORMAT_VERSION,
     MANIFEST,
     PACK,
     RECORDINGS,
@@ -160,11 +161,17 @@ class Forger:
         self.count += 1
         return self
 
-    def add_manifest(self, *contents: bytes, text: Callable[[bytes], bytes] = lambda text: text) -> Forger:
+    def add_manifest(
+        self,
+        *contents: bytes,
+        text: Callable[[bytes], bytes] = lambda text: text,
+        format_version: int = FORMAT_VERSION,
+    ) -> Forger:
         """Add the manifest of a database, the first of the contents, and recordings, the others."""
         members = [Member(DATABASE, len(contents[0]), hashlib.sha256(contents[0]).hexdigest())]
         members += sorted(map(recording_of, contents[1:]))
-        return self.add(MANIFEST, text(b"".join(format_manifest(manifest_of(members)))))
+        manifest = replace(manifest_of(members), format_version=format_version)
+        return self.add(MANIFEST, text(b"".join(format_manifest(manifest))))
 
     def add_pack(self, *contents: bytes, made: Callable[[bytes], bytes] = lambda packed: packed) -> Forger:
         """Add the pack of these recordings, in this order."""

@@ -166,7 +166,7 @@ def _accounts_that_no_password_protects(path: Path) -> None:
 
 @forgery
 def _a_newer_manifest(path: Path) -> None:
-    forger = Forger().add_manifest(DATA, text=lambda text: text.replace(b'"format_version":1', b'"format_version":2'))
+    forger = Forger().add_manifest(DATA, text=lambda text: text.replace(b'"format_version":2', b'"format_version":3'))
     forger.add(DATABASE, DATA).write(path)
 
 
@@ -390,7 +390,7 @@ FORGERIES |= {
     "a manifest with a key that only others know": with_text(b'"note":', b'"path":"/","note":'),
     "a manifest in another order": with_text(b'"host":"callisto","serial":""', b'"serial":"","host":"callisto"'),
     "a manifest with a letter written otherwise": with_text(b'"host":"callisto"', b'"host":"c\\u0061llisto"'),
-    "a manifest whose version is no number": with_text(b'"format_version":1', b'"format_version":true'),
+    "a manifest whose version is no number": with_text(b'"format_version":2', b'"format_version":true'),
     "a manifest of a day that never was": with_text(b"2026-11-23", b"2026-02-30"),
     "a manifest of digits that are not ours": with_text(b"2026-11", b"2026-1\\u0661"),
     "a size with zeros before it": with_text(SIZE, SIZE.replace(b":", b":00")),
@@ -704,6 +704,49 @@ def test_recordings_that_grow_as_none_does_are_refused(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
 
     require_bomb_refused(tmp_path / "bomb.zip", tmp_path / "here", "recordings.tar grows to more than its kind")
+
+
+def test_silence_in_an_archive_of_the_first_format_comes_back(tmp_path: Path) -> None:
+    """Its writer deflated twelve mebibytes of one byte to a thousandth: what was verified then can be restored now."""
+    database = make_appliance(tmp_path / "data", recordings=0).live.read_bytes()
+    silence = b"RIFF" + bytes(12 << 20)
+    forger = Forger().add_manifest(database, silence, format_version=1)
+    forger.add(DATABASE, database).add_pack(silence).write(tmp_path / "old.zip")
+    here = tmp_path / "here"
+    here.mkdir()
+
+    verified = verify(tmp_path / "old.zip", None, here, lambda _name, _text: None, ignore)
+    parts = unpack(tmp_path / "old.zip", None, here, tmp_path / "nowhere", ignore)
+
+    assert verified.rows == parts.rows > 0
+    assert (here / "recordings" / recording_of(silence).sha256).read_bytes() == silence
+
+
+OLD_BYTES = 24 << 20
+
+
+@pytest.mark.parametrize("name", [DATABASE, PACK])
+def test_a_forged_archive_of_the_first_format_writes_no_more_than_it_announces(tmp_path: Path, name: str) -> None:
+    """Whoever says that his archive is an old one is held to its sizes: 64 MiB that say to be 24 are not written."""
+    database = make_appliance(tmp_path / "data", recordings=0).live.read_bytes()
+    here = tmp_path / "here"
+    here.mkdir()
+    if name == DATABASE:
+        announced = header(tmp_path / "other", OLD_BYTES) + b"x" * (OLD_BYTES - 4096)
+        forger, first = Forger().add_manifest(announced, format_version=1), announced[:4096]
+    else:
+        announced = b"\xff" * OLD_BYTES
+        forger = Forger().add_manifest(database, announced, format_version=1).add(DATABASE, database)
+        first = pack_header(recording_of(announced).name, OLD_BYTES, manifest_of([recording_of(ONE)]).moment)
+    packed = sections(first, 1) + sections(b"x" * (1 << 20), 64)
+    size = OLD_BYTES if name == DATABASE else packed_bytes([OLD_BYTES])
+    forger.add(name, b"", packed=packed, entry=lambda entry: entry._replace(size=size)).write(tmp_path / "bomb.zip")
+
+    with pytest.raises(BackupError, match=rf"{name} is larger than the manifest says"):
+        unpack(tmp_path / "bomb.zip", None, here, tmp_path / "nowhere", ignore)
+
+    taken = sum(each.stat().st_size for each in here.rglob("*") if each.is_file())
+    assert taken <= OLD_BYTES + len(database)
 
 
 def test_what_grows_much_and_is_right_comes_back(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """How much a member of an archive may grow when it is inflated, held against what was read of it while that goes on.
 
 A database and recordings shrink to a half or a tenth. What shrinks to a thousandth is no content of theirs but a way to
-fill a disk, and it is known as that long before its hash is wrong. What a member announces counts first: one that is
+fill a disk, and it is known as that long before its hash is wrong. That is said of archives whose writer keeps to the
+bound (format 2 and later): those of format 1 hold silence as it shrinks, and are held to the announced sizes alone, for
+which there has to be room. What a member announces counts first: one that is
 not thin needs no closer look.
 
 Pages of nothing but zeros are a database's own (free ones are wiped): they cost no disk, because they become holes.

@@ -20,7 +20,9 @@ from callisto_telnetd.db.backup.tar_records import MOST_BYTES as MOST_RECORDING_
 from callisto_telnetd.db.backup.tar_records import packed_bytes
 from callisto_telnetd.errors import BackupError, NewerBackupError, quoted
 
-FORMAT, FORMAT_VERSION = "callisto-backup", 1
+FORMAT, FORMAT_VERSION = "callisto-backup", 2
+_FIRST_BOUNDED_VERSION = 2
+"""From this one on the writer stores as it is what would grow by much (``growth.py``)."""
 MANIFEST, DATABASE, SETTINGS, PACK = "manifest.json", "database.db", "callisto.toml", "recordings.tar"
 """The members of the ZIP file, in its order; the last one holds the recordings."""
 RECORDINGS = "recordings/"
@@ -154,6 +156,12 @@ class Manifest:
     """Recordings that rows name and that were not there, or not whole; a thousand of them at most."""
     missing_count: int
     members: Members
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether no member grows to more than ``growth.py`` allows; those of before may hold a minute of silence."""
+        return self.format_version >= _FIRST_BOUNDED_VERSION
 
     @property
     def moment(self) -> int:
@@ -163,7 +171,7 @@ class Manifest:
     def head(self) -> dict[str, Any]:
         """Return all but the members, as the JSON has it."""
         values = {name: getattr(self, name) for name in _HEAD}
-        return {"format": FORMAT, "format_version": FORMAT_VERSION, **values}
+        return _full_head(self.format_version, values)
 
 
 def format_manifest(manifest: Manifest) -> Iterator[bytes]:
@@ -190,6 +198,10 @@ def parse_manifest(pieces: Iterable[bytes]) -> Manifest:
     text, pending = _read_head(rest)
     values = _parse_head(text)
     return Manifest(members=_read_members(_BETWEEN + pending, rest), **values)
+
+
+def _full_head(version: int, values: dict[str, Any]) -> dict[str, Any]:
+    return {"format": FORMAT, "format_version": version, **values}
 
 
 def _format_head(head: dict[str, Any]) -> bytes:
@@ -224,10 +236,10 @@ def _parse_head(text: bytes) -> dict[str, Any]:
             f"the backup has format {str(version)[:20]}, this version knows {FORMAT_VERSION}:"
             " use a newer callisto-telnetd"
         )
-    return _checked(head, text)
+    return {**_checked(version, head, text), "format_version": version}
 
 
-def _checked(values: dict[str, Any], text: bytes) -> dict[str, Any]:
+def _checked(version: int, values: dict[str, Any], text: bytes) -> dict[str, Any]:
     fits = (
         tuple(values) == _HEAD
         and all(_is_text(values[name], longest) for name, longest in _TEXTS.items())
@@ -240,7 +252,7 @@ def _checked(values: dict[str, Any], text: bytes) -> dict[str, Any]:
         and _is_list(values["missing"], MOST_NAMED_MISSING)
         and all(_HASH.fullmatch(name) for name in values["missing"])
         # No other spelling or encoding, and no key twice.
-        and _format_head({"format": FORMAT, "format_version": FORMAT_VERSION, **values}) == text
+        and _format_head(_full_head(version, values)) == text
     )
     if not fits:
         _refuse()

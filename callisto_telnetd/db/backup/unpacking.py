@@ -57,6 +57,8 @@ def unpack(path: Path, password: str | None, folder: Path, media: Path, tell: Te
             elif member == members.settings:
                 write_new(folder / SETTINGS_FILE, pieces)
             elif size_if_whole(media / member.sha256) != member.size:
+                # Asked again: it may be one that is there and damaged, and others write to the disk, too.
+                require_room(member.size, folder, "the recordings of the backup")
                 write_new(folder / RECORDINGS_FOLDER / member.sha256, pieces)
         verdict = require_sound(folder / DATABASE_FILE, path, archive.manifest)
         return Parts(archive.manifest, members.settings is not None, verdict.rows)
