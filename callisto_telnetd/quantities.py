@@ -1,9 +1,13 @@
-"""Sizes and durations as people read and type them."""
+"""Sizes and durations as people read and type them, and numbers that several rooms keep to."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
+MOST_ACCOUNTS = 1000
+"""Of an appliance: held in memory, and in the account file."""
+MOST_STORED_VARIABLES = 1000
+"""Values of variables in a database, held in memory."""
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _STEPS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _LONGEST_NUMBER = 15

@@ -16,8 +16,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from callisto_telnetd.db.private_file import PrivateFile
 from callisto_telnetd.errors import FolderError, named
+from callisto_telnetd.quantities import MOST_ACCOUNTS
 
-MOST_ACCOUNTS = 1000
 _MAX_BYTES = 1 << 20
 _HASH = re.compile(r"\$argon2id\$v=19\$m=(\d{1,6}),t=(\d{1,2}),p=(\d)\$[A-Za-z0-9+/]{11,64}\$[A-Za-z0-9+/]{16,128}")
 _MOST_KIB, _MOST_ROUNDS, _MOST_LANES = 128 << 10, 10, 4
@@ -97,8 +97,13 @@ class AccountFile:
             FolderError: it could not be written; there is none now.
         """
         try:
-            self._file.write(_Content(accounts=list(accounts)).model_dump_json(indent=1).encode() + b"\n")
+            self._file.write(self._formatted(accounts))
         except FolderError:
             with suppress(OSError):
                 self.path.unlink()
             raise
+
+    def _formatted(self, accounts: Sequence[FiledAccount]) -> bytes:
+        if len(accounts) > MOST_ACCOUNTS:
+            raise FolderError(f"{named(self.path)} holds at most {MOST_ACCOUNTS:,} accounts, not {len(accounts):,}")
+        return _Content(accounts=list(accounts)).model_dump_json(indent=1).encode() + b"\n"

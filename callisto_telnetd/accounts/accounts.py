@@ -21,6 +21,7 @@ from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.store import Statement, Store
 from callisto_telnetd.errors import AccountError, DiskFullError, FolderError, StoreError, quoted
 from callisto_telnetd.origin import SYSTEM, Origin
+from callisto_telnetd.quantities import MOST_ACCOUNTS
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.work import Tasks, in_thread
 
@@ -75,6 +76,7 @@ class Accounts:
         self._presence = presence
         self._clock = clock
         self._accounts: dict[str, Account] = {}
+        self._adding = asyncio.Lock()
         self._removing = asyncio.Lock()
         self._file = AccountFile(store.file.with_name("accounts.json"))
         self._writing = asyncio.Lock()
@@ -248,36 +250,41 @@ class Accounts:
         """Add an administrator.
 
         Raises:
-            AccountError: the name or the password is outside its rule, or the name is taken.
+            AccountError: the name or the password is outside its rule, the name is taken, or there are too many.
             StoreError: it could not be kept.
         """
         self.require_free(name)
         require_rule(password)
         account = Account(name, await self._hashes.make(password), self._clock.now().isoformat(timespec="seconds"))
-        if name in self._accounts:
-            raise AccountError(f"an account named {name} exists already")
-        await self._store.apply(
-            [
-                (
-                    "INSERT INTO account (name, password_hash, created_at) VALUES (?, ?, ?)",
-                    (account.name, account.password_hash, account.created_at),
-                ),
-                *self._audit.statements("account added", by, name),
-            ],
-            then=lambda _: self._keep(account),
-        )
+        await self._changing.finish(self._add(account, by))
+
+    async def _add(self, account: Account, by: Origin) -> None:
+        async with self._adding:  # of two that come at once, the second finds what the first has made
+            self.require_free(account.name)
+            await self._store.apply(
+                [
+                    (
+                        "INSERT INTO account (name, password_hash, created_at) VALUES (?, ?, ?)",
+                        (account.name, account.password_hash, account.created_at),
+                    ),
+                    *self._audit.statements("account added", by, account.name),
+                ],
+                then=lambda _: self._keep(account),
+            )
         await self._filed()
 
     def require_free(self, name: str) -> None:
         """Check that an account of that name may be added.
 
         Raises:
-            AccountError: the name is outside its rule, or taken.
+            AccountError: the name is outside its rule, or taken; or there are as many accounts as there may be.
         """
         if not _NAME.fullmatch(name):
             raise AccountError(f"{quoted(name)} is no name for an account; allowed: {NAME_RULE}")
         if name in self._accounts:
             raise AccountError(f"an account named {name} exists already")
+        if len(self._accounts) >= MOST_ACCOUNTS:
+            raise AccountError(f"there are {len(self._accounts):,} accounts, allowed are {MOST_ACCOUNTS:,}; remove one")
 
     def _keep(self, account: Account) -> None:
         self._accounts[account.name] = account

@@ -90,6 +90,10 @@ class Ledger:
         rows = await self._database.fetch("SELECT name, value FROM variable")
         return dict(rows)
 
+    async def count(self) -> int:
+        """Return how many texts are stored, those of names that no variable has with them."""
+        return int((await self._database.fetch("SELECT count(*) FROM variable"))[0][0])
+
     async def latest(self) -> dict[str, Change]:
         """Return the last change of each name."""
         rows = await self._database.fetch(

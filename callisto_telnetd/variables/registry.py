@@ -21,6 +21,7 @@ from typing import Self
 
 from callisto_telnetd.errors import InvalidValueError, StaleValueError, UnknownChangeError, UsageError
 from callisto_telnetd.origin import Origin
+from callisto_telnetd.quantities import MOST_STORED_VARIABLES
 from callisto_telnetd.variables.directory import Directory
 from callisto_telnetd.variables.exchange import Difference, format_exchange, parse_exchange
 from callisto_telnetd.variables.kinds import InternalNumber, Value
@@ -381,8 +382,18 @@ class Registry:
         steps = await plan()
         if not steps:
             return []
+        await self._require_room(steps)
         at = self._now().isoformat(timespec="seconds")
         return await self._ledger.write(steps, at, by, note, self._take_effect)
+
+    async def _require_room(self, steps: Sequence[Step]) -> None:
+        """Refuse to store more than a restore takes: also what an earlier ``callisto.toml`` has defined is stored."""
+        added = sum((step.new is not None) - (step.old is not None) for step in steps)
+        if added > 0 and (stored := await self._ledger.count()) + added > MOST_STORED_VARIABLES:
+            raise UsageError(
+                f"{stored:,} values of variables are stored, allowed are {MOST_STORED_VARIABLES:,}, with those of"
+                " variables that are defined no more; reset others"
+            )
 
     def _take_effect(self, changes: Sequence[Change]) -> None:
         loop = asyncio.get_running_loop()

@@ -8,6 +8,7 @@ from typing import Any
 import argon2
 import pytest
 
+from callisto_telnetd.accounts.account_file import AccountFile
 from callisto_telnetd.accounts.accounts import Access, Accounts, FirstAccount
 from callisto_telnetd.accounts.audit import Audit
 from callisto_telnetd.accounts.passwords import PasswordHashes, require_rule
@@ -16,6 +17,7 @@ from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.store import Store
 from callisto_telnetd.errors import AccountError, StoreError
 from callisto_telnetd.origin import SYSTEM, Origin
+from callisto_telnetd.trace.hub import Hub
 
 GOOD, BETTER = "Secret-123", "Better-456"
 AUDITED = "SELECT event, who, door, source, detail FROM audit ORDER BY id"
@@ -48,6 +50,39 @@ async def test_an_added_account_may_come_in_also_after_a_restart(
     assert await accounts.check("ada", BETTER) is None
     assert await accounts.check("bob", GOOD) is None
     assert await accounts.check("Ada", GOOD) is None
+
+
+async def test_no_more_accounts_are_made_than_a_restore_takes(
+    accounts: Accounts, store: Store, ada: Origin, good_hash: str
+) -> None:
+    """Of two that come at once for the last place one is refused in one line; the account file has all the others."""
+    made = [(f"ada{number}", good_hash, "2026-11-23T10:00:00+01:00") for number in range(999)]
+    await store.apply([("INSERT INTO account (name, password_hash, created_at) VALUES (?, ?, ?)", row) for row in made])
+    await accounts.load()
+
+    outcomes = await asyncio.gather(*(accounts.add(name, GOOD, ada) for name in ("x", "y")), return_exceptions=True)
+
+    assert sorted(map(str, outcomes)) == ["None", "there are 1,000 accounts, allowed are 1,000; remove one"]
+    with pytest.raises(AccountError, match="allowed are 1,000"):
+        accounts.require_free("z")
+    assert len(AccountFile(store.file.with_name("accounts.json")).read()) == len(accounts.all()) == 1000
+
+
+async def test_an_account_file_that_cannot_hold_all_is_said_and_goes(
+    accounts: Accounts, store: Store, hub: Hub, good_hash: str
+) -> None:
+    """A database that an earlier version has filled with more: a line in the log, and no outdated file stays."""
+    file = store.file.with_name("accounts.json")
+    insert = "INSERT INTO account (name, password_hash, created_at) VALUES (?, ?, '2026-11-23T10:00:00+01:00')"
+    await store.apply([(insert, (f"ada{number}", good_hash)) for number in range(1001)])
+    file.write_text('{"format": "callisto-accounts-1", "accounts": []}')
+
+    await accounts.load()
+
+    assert len(accounts.all()) == 1001
+    assert not file.exists()
+    said = [record for record in hub.held(0) if record.text == "account file not written"]
+    assert len(said) == 1
 
 
 async def test_no_password_stands_in_the_database(accounts: Accounts, ada: Origin, store: Store) -> None:

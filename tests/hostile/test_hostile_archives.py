@@ -793,6 +793,27 @@ def test_more_of_it_than_a_server_holds_is_refused(tmp_path: Path, row: str, tab
         look_ahead(live, backup)
 
 
+@pytest.mark.parametrize(
+    ("row", "table"),
+    [
+        ("INSERT INTO variable VALUES ('g%d', 'x')", "variable"),
+        (f"INSERT INTO account VALUES ('bob%d', '{HASH}', '2026-11-23T10:00:00+00:00', NULL, NULL, NULL)", "account"),
+    ],
+)
+def test_no_backup_is_called_good_that_a_restore_refuses_for_its_numbers(tmp_path: Path, row: str, table: str) -> None:
+    """Making one and verifying one keep to the restore's bound on accounts and variables."""
+    order = make_appliance(tmp_path / "data", recordings=0)
+    spoil(order.live, "".join(["BEGIN;", *(row.replace("%d", str(each)) + ";" for each in range(1001)), "COMMIT;"]))
+    database = order.live.read_bytes()
+    Forger().add_manifest(database).add(DATABASE, database).write(tmp_path / "made.zip")
+
+    with pytest.raises(BackupError, match=rf"{table} has 1,\d\d\d rows, at most 1,000 are taken; no backup was made"):
+        make_archive(order, PASSWORD)
+    with pytest.raises(BackupError, match=rf"{table} has 1,\d\d\d rows, at most 1,000 are taken"):
+        verify(tmp_path / "made.zip", None, order.folder, lambda _name, _text: None, ignore)
+    assert list(order.folder.iterdir()) == []
+
+
 def test_an_open_archive_in_the_place_of_a_protected_one_is_refused(tmp_path: Path) -> None:
     """Who gives a password wants what the password vouches for: one that anybody can seal is not taken."""
     good().write(tmp_path / "forged.zip")

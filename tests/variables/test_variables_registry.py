@@ -362,3 +362,21 @@ async def test_values_are_read_again_after_a_restore(
     change = await registry.assign("gWebTimeout", "40", ada)
     assert change is not None
     assert (change.id, change.old) == (1, None)
+
+
+async def test_no_more_values_are_stored_than_a_restore_takes(
+    connection: sqlite3.Connection, open_registry: Callable[..., Awaitable[Registry]], ada: Origin
+) -> None:
+    """Those of variables that are defined no more count, too; what is set already can be changed and reset."""
+    rows = [(f"gOld{number}", "1") for number in range(999)]
+    connection.executemany("INSERT INTO variable VALUES (?, ?)", rows)
+    registry = await open_registry()
+    await registry.assign("gWebTimeout", "30", ada)
+
+    with pytest.raises(UsageError, match=r"^1,000 values of variables are stored, allowed are 1,000, with those of"):
+        await registry.assign("gInboxNotifyRefresh", "33", ada)
+
+    assert await registry.assign("gWebTimeout", "31", ada)
+    assert await registry.reset("gWebTimeout", ada)
+    assert await registry.assign("gInboxNotifyRefresh", "33", ada)
+    assert connection.execute("SELECT count(*) FROM variable").fetchone() == (1000,)

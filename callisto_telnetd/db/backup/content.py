@@ -20,6 +20,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from callisto_telnetd.db.backup.tar_records import MOST_BYTES
+from callisto_telnetd.db.held_rows import excess_in
 from callisto_telnetd.db.results import code_of
 from callisto_telnetd.db.snapshot import Verdict, copy_database, inspect
 from callisto_telnetd.errors import BackupError, DamagedDatabaseError, DiskFullError
@@ -67,15 +68,18 @@ def take_database(live: Path, copy: Path, *, secrets: bool) -> Verdict:
 
     Raises:
         DamagedDatabaseError: what was copied is not sound.
+        BackupError: it has more accounts or variables than a restore takes.
         OSError, sqlite3.Error: it cannot be made.
     """
     copy.touch(mode=0o600, exist_ok=False)
     copy_database(live, copy)
     verdict = _sound(copy, whole=True)
-    if secrets:
-        return verdict
-    _remove_secrets(copy)  # nothing is changed in a file that is not known to be sound
-    return _sound(copy, whole=False)
+    if not secrets:
+        _remove_secrets(copy)  # nothing is changed in a file that is not known to be sound
+        verdict = _sound(copy, whole=False)
+    if too_many := excess_in(copy):
+        raise BackupError(f"no restore would take a backup: {too_many}; no backup was made; remove some, then make one")
+    return verdict
 
 
 def one_line(fault: str) -> str:

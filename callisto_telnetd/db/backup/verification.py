@@ -16,6 +16,7 @@ from callisto_telnetd.db.backup.growth import is_nothing
 from callisto_telnetd.db.backup.manifest import DATABASE, Manifest
 from callisto_telnetd.db.backup.reader import open_archive
 from callisto_telnetd.db.doubtful import Doubtful
+from callisto_telnetd.db.held_rows import excess_in
 from callisto_telnetd.db.inspection import VALUES, VariableFault
 from callisto_telnetd.db.inspection import inspect as inspect_all
 from callisto_telnetd.db.snapshot import Verdict, inspect
@@ -118,6 +119,8 @@ def require_sound(copy: Path, path: Path, manifest: Manifest) -> Verdict:
     """
     verdict = inspect(copy, whole=True)
     if not verdict.fault and verdict.schema == manifest.schema:
+        if too_many := excess_in(copy):  # by the rule of the restore: what is called whole can be restored
+            raise BackupError(f"{path.name!r} is refused: {too_many}; nothing was changed")
         return verdict
     reason = (
         one_line(verdict.fault) or f"its schema is {verdict.schema}, and not {manifest.schema} as the manifest says"

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from callisto_telnetd.db.held_rows import excess
 from callisto_telnetd.db.quiet import open_quietly
 from callisto_telnetd.db.restore.switch import is_plain_file
 from callisto_telnetd.db.restore.unpacked import Unpacked
@@ -23,13 +24,10 @@ from callisto_telnetd.errors import (
     RestoreError,
     quoted,
 )
-from callisto_telnetd.quantities import counted
 
 # SQLite, "Database File Format", section 1.3: a place in the header.
 _VERSION_AT = 60
 _HEADER_BYTES = 100
-_MOST_HELD = {"account": 1000, "variable": 1000}
-"""Rows of tables that a server holds in memory: an archive could bring a million."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +93,13 @@ def content_of(file: Path, *, closed: bool) -> Content:
                 for table in TABLES
                 if table.name in there
             }
-            _require_few(rows)
+            if too_many := excess(rows):
+                raise DamagedDatabaseError(f"{too_many}; nothing was changed")
             accounts = tuple(str(name) for (name,) in connection.execute("SELECT name FROM account ORDER BY name"))
             stored = connection.execute("SELECT name, value FROM variable ORDER BY name")
             return Content(rows, accounts, {str(name): str(value) for name, value in stored})
     except sqlite3.Error as error:
         raise DamagedDatabaseError(f"the database cannot be read: {code_of(error)}") from None
-
-
-def _require_few(rows: Mapping[str, int]) -> None:
-    for table, most in _MOST_HELD.items():
-        if rows.get(table, 0) > most:
-            raise DamagedDatabaseError(
-                f"{table} has {counted(rows[table], 'row', grouped=True)}, at most {most:,} are taken;"
-                " nothing was changed"
-            )
 
 
 def _header(backup: Unpacked, what: str) -> bytes:
