@@ -14,9 +14,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import BinaryIO, NoReturn, TypeVar
@@ -24,10 +27,20 @@ from typing import BinaryIO, NoReturn, TypeVar
 _T = TypeVar("_T")
 DEADLINE_S = 10.0
 """A disk that has gone to sleep takes some seconds."""
-_MOST_HUNG = 32
+_MOST_HUNG = 2
+"""At one mount; each costs a thread for as long as its disk is silent."""
+_MOST_AT_ONCE = 128
+"""At one mount, those counted whose deadline has not come."""
+_MOST_MOUNTS = 32
+"""With calls past their deadline."""
+_MOST_LINKS = 40
+"""As the kernel follows them."""
+_MOUNTS = Path("/proc/self/mountinfo")
+_ESCAPED = re.compile(r"\\([0-7]{3})")
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_hung = threading.BoundedSemaphore(_MOST_HUNG)
-"""Places for calls that have not returned: each costs a thread for as long as its disk is silent."""
+_lock = threading.Lock()
+_running: dict[str, list[float]] = {}
+"""By mount point, the deadlines (monotonic seconds) of the calls that have not returned."""
 
 
 def require_regular(path: Path) -> int:
@@ -75,24 +88,84 @@ def no_answer(seconds: float) -> TimeoutError:
     return TimeoutError(errno.ETIMEDOUT, f"its disk does not answer within {seconds:g} s")
 
 
-def placed(call: Callable[[], _T]) -> Callable[[], _T]:
-    """Return the call with a place among those that may hang; without a free one, it raises an ``OSError``."""
+def placed(path: Path, call: Callable[[], _T], seconds: float) -> Callable[[], _T]:
+    """Return the call with a place among those at its mount.
+
+    Only calls that are past their deadline count as hung. So a slow disk refuses nobody, and a dead one refuses only
+    those who come to it.
+
+    Raises:
+        OSError: by the returned call: too many others wait for the same disk, or for too many other disks.
+    """
 
     def run() -> _T:
-        if not _hung.acquire(blocking=False):
-            raise OSError(errno.EAGAIN, f"{_MOST_HUNG} others wait for disks that do not answer")
-        try:
+        with _place(mount_of(path), seconds):
             return call()
-        finally:
-            _hung.release()
 
     return run
 
 
-def in_time(call: Callable[[], _T], seconds: float = DEADLINE_S) -> _T:
+@contextmanager
+def _place(mount: str, seconds: float) -> Iterator[None]:
+    now = time.monotonic()
+    due = now + seconds
+    with _lock:
+        here = _running.get(mount, [])
+        hung = sum(each <= now for each in here)
+        if hung >= _MOST_HUNG or len(here) >= _MOST_AT_ONCE:
+            raise OSError(errno.EAGAIN, f"{hung or len(here)} others wait for its disk, which does not answer")
+        if not hung and sum(min(each) <= now for each in _running.values()) >= _MOST_MOUNTS:
+            raise OSError(errno.EAGAIN, f"{_MOST_MOUNTS} other disks do not answer")
+        _running.setdefault(mount, []).append(due)
+    try:
+        yield
+    finally:
+        with _lock:
+            _running[mount].remove(due)
+            if not _running[mount]:
+                del _running[mount]
+
+
+def mount_of(path: Path) -> str:
+    """Return the mount point that a path leads to; touches nothing but the root's own file system.
+
+    Links are followed on the root's file system alone: a link elsewhere counts for the mount in which it stands.
+    """
+    mounts = {
+        _unescaped(line.split(" ", 5)[4]) for line in _MOUNTS.read_text("utf-8", "surrogateescape").split("\n") if line
+    }
+    there, rest, links = "/", os.path.abspath(path).strip("/").split("/"), 0  # noqa: PTH100 - abspath looks at nothing
+    while rest:
+        there = os.path.join(there, rest.pop(0))  # noqa: PTH118 - a text, as the mounts are
+        if there in mounts and there != "/":
+            return _longest(mounts, os.path.join(there, *rest))  # noqa: PTH118
+        try:
+            to = os.readlink(there)  # noqa: PTH115
+        except (OSError, ValueError):  # no link, nothing, or no path
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            break
+        target = os.path.normpath(os.path.join(os.path.dirname(there), to, *rest))  # noqa: PTH118, PTH120
+        there, rest = "/", target.strip("/").split("/")
+    return "/"
+
+
+def _longest(mounts: set[str], path: str) -> str:
+    while path not in mounts and path != "/":
+        path = os.path.dirname(path)  # noqa: PTH120
+    return path
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), text)
+
+
+def in_time(path: Path, call: Callable[[], _T], seconds: float = DEADLINE_S) -> _T:
     """Return what the call returns, or raise what it raises; for where no event loop runs.
 
     Args:
+        path: Whose disk is asked.
         call: Opens nothing that it does not close itself, unless it returns it.
         seconds: How long it is waited for.
 
@@ -100,7 +173,7 @@ def in_time(call: Callable[[], _T], seconds: float = DEADLINE_S) -> _T:
         OSError: the call's own; or there is no answer in time.
     """
     answers: SimpleQueue[Callable[[], _T]] = SimpleQueue()
-    work = placed(call)
+    work = placed(path, call, seconds)
 
     def run() -> None:
         try:

@@ -44,7 +44,9 @@ def read_text(name: str) -> str:
         UsageError: it cannot be read, is larger, or is not UTF-8.
     """
     try:
-        content = sys.stdin.buffer.read(_MAX_TEXT + 1) if name == "-" else in_time(lambda: _read_file(Path(name)))
+        content = (
+            sys.stdin.buffer.read(_MAX_TEXT + 1) if name == "-" else in_time(Path(name), lambda: _read_file(Path(name)))
+        )
         if len(content) > _MAX_TEXT:
             raise UsageError(f"{quoted(name)} is larger than {_MAX_TEXT // 1024} KiB")
         return content.removeprefix(BOM).decode("utf-8")

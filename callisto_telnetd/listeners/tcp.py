@@ -32,7 +32,7 @@ def open_tls(certificate: Path, key: Path) -> ssl.SSLContext:
         ListenError: a file cannot be read, is not PEM, or the two do not belong together.
     """
     try:
-        return in_time(lambda: _open_tls(certificate, key))
+        return in_time(key, lambda: _open_tls(certificate, key))
     except TimeoutError as error:
         raise ListenError(
             f"telnet.tls: certificate {named(certificate)} and key {named(key)} cannot be read: {error.strerror}"

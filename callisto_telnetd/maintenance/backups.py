@@ -97,13 +97,13 @@ class Backups:
         self._presence = presence
         self._log = log
         self._one_at_a_time = one_at_a_time
-        self.recent_names: Lately[Sequence[str]] = Lately(self.names, (), look)
+        self.recent_names: Lately[Sequence[str]] = Lately(self.names, (), partial(look, folder.backup))
         """The names, for Tab; what was put into the folder by hand may be missing for a moment."""
 
     async def open(self) -> None:
         """Remove what a killed server has left half done, and tell where an update asks for a new backup."""
         try:
-            await look(self._tidy)
+            await look(self._folder.backup, self._tidy)
         except OSError as error:
             self._log.warning("an unfinished backup cannot be removed", reason=str(error.strerror))
         await self.recent_names.read()
@@ -211,7 +211,7 @@ class Backups:
             "live": str(self._store.file.absolute()),
             "media": str(self._folder.media.absolute()),
             "folder": str(self._folder.backup.absolute()),
-            "settings": await look_up(str(self._settings), partial(_resolved, self._settings)),
+            "settings": await look_up(str(self._settings), self._settings, partial(_resolved, self._settings)),
             "password": password,
             "note": note,
             "at": self._clock.now().isoformat(),
@@ -224,7 +224,9 @@ class Backups:
             BackupError: the folder cannot be read.
         """
         known = {} if self._store.fault is not None else (await self._state())[0]
-        return await look_up("backup", partial(list_archives, self._folder.backup, known, self._clock.now()))
+        return await look_up(
+            "backup", self._folder.backup, partial(list_archives, self._folder.backup, known, self._clock.now())
+        )
 
     def names(self) -> Sequence[str]:
         """Return the names of the archives, the newest first; none where the folder cannot be read."""
@@ -238,11 +240,11 @@ class Backups:
         Raises:
             BackupError: there is none, or its disk does not answer.
         """
-        return await look_up(name, partial(find, self._folder.backup, name))
+        return await look_up(name, self._folder.backup / name, partial(find, self._folder.backup, name))
 
     async def require_here(self, name: str) -> Path:
         """Return the archive of a name in the folder of backups; raises as :meth:`require`."""
-        return await look_up(name, partial(find_here, self._folder.backup, name))
+        return await look_up(name, self._folder.backup / name, partial(find_here, self._folder.backup, name))
 
     async def newest(self) -> str:
         """Return the name of the newest archive.
@@ -250,13 +252,13 @@ class Backups:
         Raises:
             BackupError: there is none, or the folder cannot be read.
         """
-        for each in await look_up("backup", partial(archives, self._folder.backup)):
+        for each in await look_up("backup", self._folder.backup, partial(archives, self._folder.backup)):
             return each.path.name
         raise BackupError(f"there is no backup in {named(self._folder.backup)}: 'backup create' makes one")
 
     async def is_protected(self, name: str) -> bool:
         """Say whether a password protects an archive, by its first bytes; raises as :meth:`require`."""
-        return await look_up(name, lambda: is_protected(find(self._folder.backup, name)))
+        return await look_up(name, self._folder.backup / name, lambda: is_protected(find(self._folder.backup, name)))
 
     async def verify(
         self, origin: Origin, name: str, *, password: str | None, told: Callable[[Progress], None]
@@ -311,7 +313,7 @@ class Backups:
             self._one_at_a_time.require_free()
         async with self._one_at_a_time.held(origin.who, "deletes a backup"):
             try:
-                await look(partial(delete, self._folder.backup, name))
+                await look(self._folder.backup, partial(delete, self._folder.backup, name))
             except OSError as error:
                 raise BackupError(f"{quoted(name)} may still be there: {error.strerror}; look again later") from None
             await self._keep({}, None)
@@ -333,7 +335,7 @@ class Backups:
             raise
         finally:
             with suppress(OSError):  # of a worker that was killed; else there is nothing
-                await look(partial(remove_unfinished, self._folder.backup))
+                await look(self._folder.backup, partial(remove_unfinished, self._folder.backup))
 
     def _variable_fault(self, name_and_text: Sequence[str]) -> str | None:
         name, text = name_and_text
@@ -355,7 +357,7 @@ class Backups:
         try:
             known, before = await self._state()
             names = await self.recent_names.read()  # the newest first: of many, the last find no room
-            there = await look_up("backup", partial(names_in, self._folder.backup))
+            there = await look_up("backup", self._folder.backup, partial(names_in, self._folder.backup))
             known = {name: each for name, each in (known | more).items() if name in there}
             kept = {name: known[name] for name in dict.fromkeys([*names, *known]) if name in known}
             await self._store.set_state(BACKUP_STATE, format_state(kept, last or before))

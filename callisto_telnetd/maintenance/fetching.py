@@ -50,11 +50,11 @@ async def fetch(
     if not is_plain(name) or name.startswith((".", "database-")) or name == _UNDO:
         raise BackupError(f"{quoted(name)} is no name that a backup may have here; nothing was fetched")
     final = folder / name
-    if await look_up(name, partial(os.path.lexists, final)):
+    if await look_up(name, final, partial(os.path.lexists, final)):
         raise BackupError(f"{name} is here already; name it without its URL; nothing was fetched")
     making = folder / f"{_PREFIX}{secrets.token_hex(8)}.zip"
     try:
-        disk = await look_up(name, partial(os.statvfs, folder))
+        disk = await look_up(name, folder, partial(os.statvfs, folder))
         most = max(0, disk.f_bavail * disk.f_frsize - _RESERVE_BYTES)
         async with open_transport(target, credentials) as transport:
             judge = partial(_require_head, name, target)

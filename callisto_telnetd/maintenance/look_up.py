@@ -6,6 +6,7 @@ It runs in a daemon thread: whoever asks leaves at the deadline, and nobody else
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from callisto_telnetd.errors import BackupError, quoted
@@ -16,17 +17,18 @@ _T = TypeVar("_T")
 _DEADLINE_S = DEADLINE_S
 
 
-async def look_up(name: str, call: Callable[[], _T]) -> _T:
+async def look_up(name: str, path: Path, call: Callable[[], _T]) -> _T:
     """Return what the call returns, or raise what it raises.
 
     Args:
         name: What is looked at, for the error.
+        path: Whose disk is asked.
         call: Opens nothing that it does not close itself.
 
     Raises:
         BackupError: there is no answer in time.
     """
     try:
-        return await look(call, _DEADLINE_S)
+        return await look(path, call, _DEADLINE_S)
     except OSError as error:
         raise BackupError(f"{quoted(name)} cannot be looked at: {error.strerror}; nothing was changed") from None

@@ -25,7 +25,7 @@ async def require_outside(data: Path, target: Target) -> None:
         return
     within = False
     with suppress(BackupError):
-        within = await look_up(target.folder, partial(_is_within, data, Path(target.folder)))
+        within = await look_up(target.folder, Path(target.folder), partial(_is_within, data, Path(target.folder)))
     if within:
         raise TargetError(
             f"{named(Path(target.folder))} is within the data folder {named(data)}: a copy there is lost with it; name"

@@ -116,4 +116,4 @@ class Planning:
 
     async def _faults_of(self, file: Path) -> Sequence[str]:
         """Return why no server would start with a settings file; the files that it names may be anywhere."""
-        return await look_up(str(file), lambda: self._settings_faults(file))
+        return await look_up(str(file), file, lambda: self._settings_faults(file))

@@ -47,7 +47,9 @@ class Snapshots:
         """Return the newest good copy, None where there is none, or where the folder's disk does not answer."""
         async with self._lock:
             with suppress(OSError):
-                return await look(partial(newest_good, self._folder, self._clock.now(), self._known), _MOST_S)
+                return await look(
+                    self._folder, partial(newest_good, self._folder, self._clock.now(), self._known), _MOST_S
+                )
         return None
 
 

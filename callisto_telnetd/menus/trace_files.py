@@ -120,7 +120,7 @@ def _path_of(context: Context, name: str) -> Path:
 async def _open(context: Context, name: str) -> AsyncIterator[OpenCapture]:
     capture = OpenCapture()
     try:
-        await capture.open(await look(partial(_path_of, context, name)))
+        await capture.open(await look(context.parts.captures.folder.path / name, partial(_path_of, context, name)))
         yield capture
     except OSError as error:
         raise TraceError(f"{name} cannot be read: {error.strerror}") from None

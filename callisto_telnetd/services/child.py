@@ -62,7 +62,7 @@ async def require_answer(program: str, folder: Path | None, environment: Mapping
         OSError: they have not, in time.
     """
     places = [*places_of(program, folder, environment), folder or Path("/")]
-    await look(lambda: all(place.exists() for place in places))
+    await look(Path(folder or "/", program), lambda: all(place.exists() for place in places))
 
 
 def places_of(program: str, folder: Path | None, environment: Mapping[str, str]) -> list[Path]:

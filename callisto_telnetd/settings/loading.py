@@ -98,7 +98,7 @@ def _shown(file: Path) -> str:
 
 def _read_file(file: Path, *, needed: bool) -> dict[str, Any]:
     try:
-        return tomllib.loads(in_time(lambda: _read_own(file, needed=needed)).decode("utf-8-sig"))
+        return tomllib.loads(in_time(file, lambda: _read_own(file, needed=needed)).decode("utf-8-sig"))
     except FileNotFoundError:
         if needed:
             raise SettingsError(f"{_shown(file)}: no such settings file") from None

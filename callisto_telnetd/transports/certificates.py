@@ -59,7 +59,7 @@ async def open_context(ca_file: Path | None) -> ssl.SSLContext:
     """
     what = "the system's CAs" if ca_file is None else f"the CA file {named(ca_file)}"
     try:
-        return await look(lambda: _open_context(ca_file))
+        return await look(ca_file or Path("/"), lambda: _open_context(ca_file))
     except OwnershipError as error:
         raise CertificateError(str(error)) from None
     except ssl.SSLError:

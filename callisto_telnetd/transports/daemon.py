@@ -13,6 +13,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar, cast
 
@@ -86,17 +87,18 @@ class DaemonThread:
             self._loop.call_soon_threadsafe(call)
 
 
-async def look(call: Callable[[], _T], seconds: float = DEADLINE_S) -> _T:
+async def look(path: Path, call: Callable[[], _T], seconds: float = DEADLINE_S) -> _T:
     """Run one call on a path that a person has named, beside the loop.
 
     Args:
+        path: Whose disk is asked.
         call: Opens nothing that it does not close itself.
         seconds: How long it is waited for; whoever is cancelled leaves at once.
 
     Raises:
-        OSError: the call's own; or its disk does not answer in time, or too many others wait for such ones.
+        OSError: the call's own; or its disk does not answer in time, or too many others wait for it.
     """
-    work = placed(call)
+    work = placed(path, call, seconds)
     try:
         async with asyncio.timeout(seconds):
             return await in_daemon(work, "look")

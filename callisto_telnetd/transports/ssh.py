@@ -168,7 +168,7 @@ async def _load_key(path: Path, secret: SecretStr | None) -> asyncssh.SSHKey:
     """
     passphrase = None if secret is None else secret.get_secret_value()
     try:
-        text = await look(lambda: _read_own(path))
+        text = await look(path, lambda: _read_own(path))
     except OwnershipError as error:
         raise TransferError(str(error)) from None
     except OSError as error:

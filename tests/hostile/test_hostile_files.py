@@ -107,7 +107,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "the CA of a target": lambda path: _log_in(Credentials(ca_file=path), "ftps"),
     "a text to import": lambda path: read_text(str(path)),
     "settings": lambda path: load_settings(path.parent, path),
-    "a backup": lambda path: asyncio.run(look_up(str(path), lambda: find(path.parent, str(path)))),
+    "a backup": lambda path: asyncio.run(look_up(str(path), path, lambda: find(path.parent, str(path)))),
     "the key of Telnet": _open_tls,
     "a capture": CaptureReader,
 }
@@ -139,10 +139,6 @@ def test_a_regular_file_is_read_up_to_its_bound(tmp_path: Path) -> None:
 
 async def test_a_disk_that_does_not_answer_is_given_up(hanging: Path) -> None:
     """At the deadline there is one line, on the loop and without one; whoever is cancelled leaves at once."""
-    with pytest.raises(TimeoutError, match=r"its disk does not answer within 0\.1 s"):
-        await look(lambda: open_regular(hanging / "key"), 0.1)
-    with pytest.raises(TimeoutError, match=r"its disk does not answer within 0\.1 s"):
-        await asyncio.to_thread(in_time, lambda: open_regular(hanging / "key"), 0.1)
     begun = time.monotonic()
     for target in (Target("sftp", "ada", "127.0.0.1", 1, "/"), Target("file", "", "", 0, str(hanging / "folder"))):
         with suppress(TimeoutError):
@@ -152,6 +148,10 @@ async def test_a_disk_that_does_not_answer_is_given_up(hanging: Path) -> None:
         async with asyncio.timeout(0.1):
             await Snapshots(hanging, Clock()).newest()
     assert time.monotonic() - begun < AT_ONCE_S
+    with pytest.raises(TimeoutError, match=r"its disk does not answer within 0\.1 s"):
+        await look(hanging, lambda: open_regular(hanging / "key"), 0.1)
+    with pytest.raises(TimeoutError, match=r"its disk does not answer within 0\.1 s"):
+        await asyncio.to_thread(in_time, hanging, lambda: open_regular(hanging / "key"), 0.1)
 
 
 async def test_a_program_on_a_disk_that_does_not_answer_stops_nobody(hanging: Path) -> None:
@@ -170,25 +170,49 @@ async def test_a_program_on_a_disk_that_does_not_answer_stops_nobody(hanging: Pa
     assert time.monotonic() - begun < AT_ONCE_S
 
 
-async def test_those_that_hang_are_counted() -> None:
-    """Each look that does not return costs a thread: there are no more than 32 of them, and their places come back."""
-    ending, begun = threading.Event(), threading.Semaphore(0)
+async def test_those_that_hang_are_counted_by_mount(tmp_path: Path) -> None:
+    """A dead disk refuses the third who comes to it, and nobody who comes to another; its places come back."""
+    ending, ended = threading.Event(), threading.Semaphore(0)
+    dead, link = Path("/proc/self/status"), tmp_path / "link"
+    link.symlink_to("/proc/self")
 
     def hang() -> None:
-        begun.release()
         ending.wait(10)
+        ended.release()
 
-    hung = [asyncio.create_task(look(hang, 10)) for _ in range(32)]
     try:
-        for _ in hung:
-            await asyncio.to_thread(begun.acquire)
-        with pytest.raises(OSError, match="32 others wait for disks that do not answer"):
-            await look(lambda: None, 10)
+        for path in (dead, link / "status"):
+            with pytest.raises(TimeoutError, match=r"its disk does not answer within 0\.01 s"):
+                await look(path, hang, 0.01)
+        with pytest.raises(OSError, match="2 others wait for its disk, which does not answer"):
+            await look(dead, lambda: None)
+        assert await look(tmp_path, lambda: "healthy") == "healthy"
+        assert in_time(tmp_path, lambda: "healthy") == "healthy"
     finally:
         ending.set()
-        await asyncio.gather(*hung)
+    for _ in range(2):
+        assert await asyncio.to_thread(ended.acquire, timeout=10)
 
-    assert await look(lambda: "answered", 10) == "answered"
+    assert await answered(dead) == "answered"
+
+
+async def test_a_slow_disk_refuses_nobody(tmp_path: Path) -> None:
+    """Forty looks at once at a disk that takes its time all get their answer."""
+    together = threading.Barrier(40)
+
+    assert len(await asyncio.gather(*(look(tmp_path, lambda: together.wait(10)) for _ in range(40)))) == 40
+
+
+async def answered(path: Path) -> str:
+    """Return the answer of a disk whose hung calls are just giving back their places."""
+    until = time.monotonic() + 10
+    while True:
+        try:
+            return await look(path, lambda: "answered")
+        except OSError:
+            if time.monotonic() > until:
+                raise
+        await asyncio.sleep(0)
 
 
 async def test_the_default_executor_keeps_nobody_from_the_end() -> None:
