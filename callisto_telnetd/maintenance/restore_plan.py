@@ -13,8 +13,8 @@ from callisto_telnetd.variables.exchange import Difference
 KEEP_SETTINGS = "keep-settings"
 """The word of a restore that leaves ``callisto.toml`` as it is."""
 LEFT_OUT = (
-    "settings that name commands, users or files, or move the system's clock, come by the command line alone, and are"
-    " left as they are here"
+    "settings that name commands, users, files or what listens, or move the system's clock, come by the command line"
+    " alone, and are left as they are here"
 )
 
 

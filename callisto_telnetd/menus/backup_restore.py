@@ -247,7 +247,7 @@ RESTORE = Command(
         "FILE is a name in the folder of backups, or any path, under any name; without it, the newest.",
         "Shows first what 'backup plan' shows, and asks; with 'yes' as its last word it does not ask.",
         f"{KEEP_SETTINGS} leaves callisto.toml as it is here; everything else is the backup's.",
-        "Over the network, settings that name commands, users or files stay as they are here in any case.",
+        "Over the network, settings that name commands, users, files or what listens stay as here in any case.",
         "Ctrl-C stops it until it has asked; what is begun then goes on to its end, also if this session ends.",
         "The web server stops for the moment of the switch; other sessions are told. What was there is kept: 'undo'.",
     ),

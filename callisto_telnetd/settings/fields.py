@@ -60,8 +60,9 @@ class Section(BaseModel):
     """A table of the settings; keys that it does not name are refused.
 
     Each key is in one of two lists, so that a new one has to decide who may bring it. The owner's alone are those that
-    name a command, its user or environment, a file or a folder, those that say whose word is believed, and those that
-    move the machine itself: brought over the network, they would make an administrator of the shell the system's user.
+    name a command, its user or environment, a file or a folder, those that say whose word is believed, those that
+    move the machine itself, and those that say where the server listens, to whom and to how many: brought over the
+    network, they would make an administrator of the shell the system's user, or open what the owner has kept closed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -27,7 +27,8 @@ ENVIRONMENT_PREFIX = "CALLISTO_"
 class ApplianceSettings(Section):
     """``[appliance]``: what this box says of itself."""
 
-    BY_ANY_DOOR = frozenset({"edition", "hostname", "serial", "banner"})
+    BY_OWNER_ALONE = frozenset({"hostname"})
+    BY_ANY_DOOR = frozenset({"edition", "serial", "banner"})
 
     edition: Literal["ucm", "ucme", "one"] = Field("ucm", description="edition: ucm, ucme (Express) or one")
     hostname: str = Field(
@@ -52,8 +53,8 @@ class TlsSettings(Section):
 class TelnetSettings(Section):
     """``[telnet]``: the listener."""
 
-    BY_OWNER_ALONE = frozenset({"tls"})
-    BY_ANY_DOOR = frozenset({"host", "port", "allow", "echo"})
+    BY_OWNER_ALONE = frozenset({"host", "port", "allow", "tls"})
+    BY_ANY_DOOR = frozenset({"echo"})
 
     host: OneLine = Field("127.0.0.1", min_length=1, max_length=255, description="address or host name to listen on")
     port: int = Field(23, ge=0, le=65535, description="TCP port, 0 to 65535")
@@ -67,7 +68,7 @@ class TelnetSettings(Section):
 class LimitSettings(Section):
     """``[limits]``: how many sessions, and how long they may take."""
 
-    BY_ANY_DOOR = frozenset({"sessions", "sessions_per_source", "pending", "login_s", "idle_s"})
+    BY_OWNER_ALONE = frozenset({"sessions", "sessions_per_source", "pending", "login_s", "idle_s"})
 
     sessions: int = Field(100, ge=1, le=100_000, description="sessions in all, 1 to 100000")
     sessions_per_source: int = Field(20, ge=1, le=100_000, description="sessions from one address, 1 to 100000")
@@ -87,7 +88,8 @@ class ClockSettings(Section):
 class TraceSettings(Section):
     """``[trace]``: what is held in memory, and the bounds of a capture."""
 
-    BY_ANY_DOOR = frozenset({"held_records", "held_bytes", "size", "free", "budget", "files", "udp", "metrics"})
+    BY_OWNER_ALONE = frozenset({"udp", "metrics"})
+    BY_ANY_DOOR = frozenset({"held_records", "held_bytes", "size", "free", "budget", "files"})
 
     held_records: int = Field(5000, ge=0, le=1_000_000, description="records held in memory, 0 to 1000000")
     held_bytes: Size = Field(2 << 20, ge=0, le=1 << 30, description="bytes of records held in memory, 0 to 1G")

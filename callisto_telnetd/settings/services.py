@@ -97,10 +97,10 @@ class HealthSettings(Section):
 class ServiceSettings(Section):
     """``[services.NAME]``: a process that Callisto runs."""
 
-    BY_OWNER_ALONE = frozenset({"command", "environment", "user", "folder", "memory", "health", "names", "proxies"})
-    BY_ANY_DOOR = frozenset(
-        {"enabled", "restart", "restart_s", "stop_signal", "stop_s", "plan", "repair", "host", "port"}
+    BY_OWNER_ALONE = frozenset(
+        {"command", "environment", "user", "folder", "memory", "health", "host", "port", "names", "proxies"}
     )
+    BY_ANY_DOOR = frozenset({"enabled", "restart", "restart_s", "stop_signal", "stop_s", "plan", "repair"})
 
     enabled: bool = Field(True, description="true or false: whether it is started with the server")
     command: Words = Field((), max_length=256, description="a list of words, or one string of them; no shell reads it")

@@ -65,6 +65,7 @@ echo = "always"
 LEFT_OUT = [
     "backup.on_failure",
     "clock.mode",
+    "limits.sessions",
     "services.evil.command",
     "services.own.command",
     "services.own.environment.LD_PRELOAD",
@@ -73,13 +74,13 @@ LEFT_OUT = [
     "services.own.memory",
     "services.own.user",
     "services.web-server.command",
+    "services.web-server.port",
     "variables.gOwn.type",
 ]
 BROUGHT = {
     "appliance": {"serial": "S9"},
-    "limits": {"sessions": 7},
     "backup": {"on_failure": ["tell", "me"]},
-    "services": {"own": {"stop_s": 2.5, "command": ["/usr/bin/own"], "user": "callisto"}, "web-server": {"port": 8081}},
+    "services": {"own": {"stop_s": 2.5, "command": ["/usr/bin/own"], "user": "callisto"}},
     "telnet": {"echo": "always"},
 }
 
@@ -128,15 +129,13 @@ async def test_a_restore_over_the_network_brings_no_command(
     notes = await finish(parts.restores.begin(backup, origin))
 
     assert (plan.fits, list(plan.left_out)) == (True, LEFT_OUT)
-    why = "settings that name commands, users or files, or move the system's clock, come by the command line alone"
+    why = "settings that name commands, users, files or what listens, or move the system's clock, come by the command"
     assert [note for note in notes if note.startswith(why) and note.endswith(": " + ", ".join(LEFT_OUT))]
     assert plan.outlook is not None
     assert plan.outlook.settings == (
         "appliance.serial",
-        "limits.sessions",
         "services.own.restart",
         "services.own.stop_s",
-        "services.web-server.port",
         "telnet.echo",
     )
     assert settings_of(data) == BROUGHT
@@ -241,16 +240,49 @@ def test_every_setting_has_decided_who_may_bring_it() -> None:
             type("New", (Section,), {"__annotations__": {"key": str}, **marks})
 
     assert set(owners_keys(Settings)) >= {
+        "appliance.hostname",
         "backup.on_failure",
         "clock.mode",
+        "limits.idle_s",
+        "limits.login_s",
+        "limits.pending",
+        "limits.sessions",
+        "limits.sessions_per_source",
         "services.command",
         "services.environment",
         "services.folder",
         "services.health",
+        "services.host",
         "services.memory",
+        "services.port",
         "services.user",
+        "telnet.allow",
+        "telnet.host",
+        "telnet.port",
         "telnet.tls",
+        "trace.metrics",
+        "trace.udp",
         "variables",
+    }
+
+
+def test_no_settings_open_what_the_owner_has_kept_closed() -> None:
+    """Addresses, ports, networks, limits and the name stay as they are here, whatever an archive says."""
+    here = {"telnet": {"allow": ["192.0.2.0/24"]}, "limits": {"pending": 8}}
+    then = {
+        "appliance": {"hostname": "evil.example", "serial": "E1"},
+        "telnet": {"host": "0.0.0.0", "port": 2323, "allow": [], "echo": "always"},
+        "limits": {"pending": 100_000, "idle_s": 86_400},
+        "trace": {"udp": "0.0.0.0:514", "metrics": "0.0.0.0:9100", "files": 2000},
+        "services": {"web-server": {"host": "0.0.0.0", "port": 8080, "enabled": True}},
+    }
+
+    assert brought_by_any_door(here, then) == {
+        "appliance": {"serial": "E1"},
+        "telnet": {"allow": ["192.0.2.0/24"], "echo": "always"},
+        "limits": {"pending": 8},
+        "trace": {"files": 2000},
+        "services": {"web-server": {"enabled": True}},
     }
 
 
