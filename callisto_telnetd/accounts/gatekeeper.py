@@ -32,7 +32,7 @@ class Place:
 
     def note(self, progress: Progress) -> None:
         """Take note of how far the log-in has come."""
-        self._pending.progress = progress
+        self._gate.pending_places.note(self._pending, progress)
 
     def logged_in(self) -> None:
         """Free the place among those not yet logged in."""

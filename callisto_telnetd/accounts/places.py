@@ -3,8 +3,9 @@
 Rules:
 * One place is kept for this machine. Any other source has at most a quarter of the places.
 * Where all are taken, somebody gives way to a newcomer: of the busiest source the one that has been silent longest, if
-  that source holds two more than the newcomer's; else whoever has said nothing for ten seconds; else somebody of a
-  worse standing, even while his password is checked. Where nobody does, the newcomer is refused.
+  that source holds two more than the newcomer's (a known source does not give way so to one that is not); else whoever
+  has said nothing for ten seconds, or has given a name and no password for twenty; else somebody of a worse standing,
+  even while his password is checked. Where nobody does, the newcomer is refused.
 * To say something is to give a name: options, empty lines and half a line are nothing.
 """
 
@@ -19,6 +20,8 @@ from callisto_telnetd.accounts.standing import Standing, Standings
 from callisto_telnetd.errors import LoginRefusedError
 
 _SILENT_S = 10.0
+_NAMED_S = 20.0
+"""How long whoever has given a name, or has failed, may take over the next line."""
 _SHARE = 4
 _LEAST_OF_A_SOURCE = 2
 _BUSIER = 2
@@ -42,6 +45,8 @@ class PendingPlace:
         self.give_way = give_way
         """Ends the connection; called after its place is gone."""
         self.progress = Progress.SILENT
+        self.changed = since
+        """When it came so far."""
 
 
 class PendingPlaces:
@@ -98,7 +103,12 @@ class PendingPlaces:
 
     def _of_a_busier(self, source: str) -> PendingPlace | None:
         least = len(self._by_source.get(source, {})) + _BUSIER
-        busier = [each for each in self._others() if len(self._by_source[each]) >= least]
+        known = self._standings.of(source) <= Standing.KNOWN
+        busier = [
+            each
+            for each in self._others()
+            if len(self._by_source[each]) >= least and (known or self._standings.of(each) > Standing.KNOWN)
+        ]
         for other in sorted(busier, key=lambda each: len(self._by_source[each]), reverse=True):
             waiting = [each for each in self._by_source[other] if each.progress is not Progress.CHECKED]
             if waiting:
@@ -106,13 +116,19 @@ class PendingPlaces:
         return None
 
     def _long_silent(self, places: Iterable[PendingPlace]) -> PendingPlace | None:
-        until = self._now() - _SILENT_S
+        now = self._now()
         for place in places:
-            if place.since > until:
+            if now - place.since < _SILENT_S:
                 return None
-            if place.progress is Progress.SILENT and not is_loopback(place.source):
+            named = place.progress is Progress.NAMED and now - place.changed >= _NAMED_S
+            if (named or place.progress is Progress.SILENT) and not is_loopback(place.source):
                 return place
         return None
+
+    def note(self, place: PendingPlace, progress: Progress) -> None:
+        """Take note of how far a log-in has come."""
+        place.progress = progress
+        place.changed = self._now()
 
     def _of_worse_standing(self, source: str) -> PendingPlace | None:
         standings = {each: self._standings.of(each) for each in self._others()}

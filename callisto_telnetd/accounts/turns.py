@@ -7,6 +7,7 @@ Rules:
 * Of a source that has failed one password is checked at a time, of any other two: tries side by side gain nothing.
 * All sources that have failed have two guesses a second together, after twenty at once. The first failure of a source
   counts too, but does not wait. Who would have to wait longer than a second is told how long, and goes.
+* A source that has failed once or twice is told so once: its guess is booked, and paid for when it comes back.
 * A turn that was given counts, whatever becomes of the connection that it was given to.
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,6 +30,11 @@ _BURST = 20.0
 _DEEPEST = -60.0
 """How far first failures may overdraw: no flood of new sources makes the others wait longer than half a minute."""
 _MOST_WAIT_S = 1.0
+_FEW_FAILURES = 2
+"""Whoever mistypes so often has his next guess booked where he is refused."""
+_MOST_BOOKED = 4096
+_LATEST_S = 31.0
+"""How far ahead guesses are booked."""
 
 
 class Bucket:
@@ -93,6 +99,11 @@ class Turns:
         self._first: Counter[bool] = Counter()
         """How many checks run before those of strangers, and how many do not."""
         self._waiting: dict[int, _Waiter] = {}
+        self._booked: OrderedDict[str, None] = OrderedDict()
+        """Sources that were told to wait, and whose next guess the bucket has lost already."""
+        self._now = now
+        self._last_booked = now()
+        """When the last of the booked guesses is due."""
         self._came = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -173,8 +184,10 @@ class Turns:
         source, guesses = waiter.source, standing is Standing.GUESSER
         first = standing <= Standing.KNOWN
         self._penalties.require_free(source)
-        wait_s = self._bucket.wait_s(ahead) if guesses else 0.0
+        booked = guesses and source in self._booked
+        wait_s = self._bucket.wait_s(ahead) if guesses and not booked else 0.0
         if wait_s > _MOST_WAIT_S:
+            wait_s = self._book(source, wait_s)
             self._penalties.hold(source, wait_s)
             raise TooManyFailuresError(wait_s)
         taken = self._checking.total() >= _CHECKS_AT_ONCE or self._first[first] >= _OF_A_KIND
@@ -183,9 +196,27 @@ class Turns:
         self._penalties.require_try_left(source, self._checking[source])
         del self._waiting[waiter.number]
         if not waiter.turn.done():
-            if guesses:
+            if booked:
+                del self._booked[source]
+            elif guesses:
                 self._bucket.take()
             self._checking[source] += 1
             self._first[first] += 1
             waiter.turn.set_result(Turn(self, source, paid=guesses, first=first))
         return True
+
+    def _book(self, source: str, wait_s: float) -> float:
+        """Pay now for the next guess of a source that has failed once or twice; return how long it has to wait.
+
+        First failures of others do not push a booked guess back. Where all of the next half minute are booked, none is.
+        """
+        now = self._now()
+        due_s = max(wait_s, self._last_booked + 1 / _GUESSES_PER_S - now)
+        if self._penalties.streak(source) > _FEW_FAILURES or due_s > _LATEST_S:
+            return wait_s
+        self._last_booked = now + due_s
+        self._bucket.take()
+        self._booked[source] = None
+        if len(self._booked) > _MOST_BOOKED:
+            self._booked.popitem(last=False)
+        return due_s

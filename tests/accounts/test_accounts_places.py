@@ -89,6 +89,28 @@ def test_who_says_nothing_for_ten_seconds_gives_way_to_anybody(door: Door) -> No
     assert door.ended == ["0/0"]
 
 
+def test_a_name_without_a_password_holds_a_place_for_twenty_seconds(door: Door) -> None:
+    """One connection each of 31 addresses that sends a name, or has failed, shuts nobody out for longer."""
+    door.crowd(31, 1, Progress.NAMED)
+    door.clock.now += 19
+    with pytest.raises(LoginRefusedError, match=FULL):
+        door.admit(THIRD)
+    door.clock.now += 1
+    door.admit(THIRD)
+    assert door.ended == ["0/0"]
+
+
+def test_two_of_a_known_address_do_not_give_way_to_a_stranger(door: Door) -> None:
+    """Administrators behind one address that somebody has logged in from keep their places before strangers."""
+    door.gate.standings.remember(KNOWN)
+    for _ in range(2):
+        door.admit(KNOWN, Progress.NAMED)
+    door.crowd(29, 1, Progress.NAMED)
+    with pytest.raises(LoginRefusedError, match=FULL):
+        door.admit(THIRD)
+    assert door.ended == []
+
+
 def test_a_source_s_own_silent_connections_give_way_to_its_next(door: Door) -> None:
     """Half-open connections that a sleeping machine has left do not shut the same address out."""
     door.crowd(1, 8)

@@ -152,6 +152,43 @@ async def test_whoever_has_not_failed_is_free_of_the_bucket(gate: Gate) -> None:
     assert gate.penalties.wait_s(GUESSER) == 30.5
 
 
+async def test_fresh_addresses_shut_nobody_out_who_mistyped_twice(gate: Gate) -> None:
+    """While fresh addresses fail three times a second, each next try of another comes within half a minute."""
+    for number in range(120):
+        await gate.check(f"2001:db8:0:{number:x}::/64")
+    waits: list[int] = []
+    await gate.check(OTHER)
+    for _ in range(2):
+        with pytest.raises(TooManyFailuresError) as refused:
+            await gate.check(OTHER)
+        for second in range(refused.value.wait_s):
+            for number in range(3):
+                await gate.check(f"2001:db8:{len(waits) + 1}:{3 * second + number:x}::/64")
+            gate.clock.now += 1
+        waits.append(refused.value.wait_s)
+        await gate.check(OTHER)
+
+    assert waits == [31, 30]
+    assert not gate.turns._booked
+
+
+async def test_many_failures_book_no_guess(gate: Gate) -> None:
+    """A source that has failed three times is told how long it waits, and has no guess booked."""
+    for _ in range(3):
+        gate.penalties.failed(GUESSER)
+    for _ in range(80):
+        gate.turns._bucket.take()
+    for _ in range(3):
+        with pytest.raises(TooManyFailuresError):
+            await gate.check(GUESSER)
+        gate.clock.now += 20
+        for _ in range(40):
+            gate.turns._bucket.take()
+
+    assert gate.begun == []
+    assert not gate.turns._booked
+
+
 async def test_a_guess_that_is_due_soon_is_waited_for(gate: Gate) -> None:
     """Within a second of the next free guess a source waits for it, and no longer."""
     gate.penalties.failed(GUESSER)
