@@ -5,6 +5,8 @@ Rules:
   connection comes from an address that the owner has named, and nowhere else.
 * Each proxy adds the address that it was asked from at the end. So the last one that is no proxy's is the browser's;
   what stands before it, the browser may have written itself.
+* A loopback address there is the loopback of the proxy's machine, not of ours, unless the proxy is at
+  our loopback itself: the proxy's own address counts for it.
 * What cannot be understood there is refused: a page for the wrong source would be worse than none.
 """
 
@@ -46,7 +48,7 @@ class Proxies:
         headers = Headers(scope=scope)
         forwarded = ",".join(headers.getlist("x-forwarded-for"))
         if forwarded.strip():
-            scope["client"] = (self._browser(forwarded.split(",")), 0)
+            scope["client"] = (self._browser(client[0], forwarded.split(",")), 0)
         protocols = headers.getlist("x-forwarded-proto")
         if protocols:
             scheme = protocols[0].strip().lower()
@@ -54,14 +56,21 @@ class Proxies:
                 raise ForwardedError("X-Forwarded-Proto of the proxy is not once, and http or https")
             scope["scheme"] = scheme
 
-    def _browser(self, addresses: list[str]) -> str:
-        address = None
+    def _browser(self, proxy: str, addresses: list[str]) -> str:
+        """Return the browser's address; ``proxy`` is the one that the connection comes from."""
+        said_by = address = _parse(proxy)
         for text in reversed(addresses):
             address = _parse(text.strip())
             if address is None:
                 raise ForwardedError("X-Forwarded-For of the proxy is no list of addresses")
+            if address.is_loopback and said_by is not None and not said_by.is_loopback:
+                address = said_by
+                if self.have(text.strip()):
+                    continue  # another proxy on the same machine
+                break
             if not self.have(str(address)):
                 break
+            said_by = address
         return str(address)
 
 
