@@ -1,7 +1,8 @@
 """Places among those who are about to log in: few, so nobody may sit on them.
 
 Rules:
-* One place is kept for this machine. Any other source has at most a quarter of the places.
+* One place is kept for this machine. Of four places or more it has all but two, then its own that has been silent
+  longest gives way to its next. Any other source has at most a quarter of the places.
 * Where all are taken, somebody gives way to a newcomer: of the busiest source the one that has been silent longest, if
   that source holds two more than the newcomer's (a known source does not give way so to one that is not); else whoever
   has said nothing for ten seconds, or has given a name and no password for twenty; else somebody of a worse standing,
@@ -25,6 +26,7 @@ _NAMED_S = 20.0
 _SHARE = 4
 _LEAST_OF_A_SOURCE = 2
 _BUSIER = 2
+_KEPT_FROM_MACHINE = 2
 
 
 class Progress(IntEnum):
@@ -73,6 +75,10 @@ class PendingPlaces:
         own = self._by_source.get(source, {})
         full = len(self._places) >= max(1, self._most - (not machine))
         crowded = not machine and len(own) >= self._most_of_a_source
+        local = [each for each in self._places if is_loopback(each.source)] if machine else []
+        if self._most >= _SHARE and len(local) >= self._most - _KEPT_FROM_MACHINE:
+            self._end(self._typing(local))
+            full = len(self._places) >= self._most
         if (full or crowded) and not self._end(self._long_silent(own) if crowded else self._giving_way_to(source)):
             others = f"{self._most} others" if full else f"{len(own)} others from {source}"
             raise LoginRefusedError(f"Refused: {others} are about to log in. Try again later.")
@@ -110,10 +116,14 @@ class PendingPlaces:
             if len(self._by_source[each]) >= least and (known or self._standings.of(each) > Standing.KNOWN)
         ]
         for other in sorted(busier, key=lambda each: len(self._by_source[each]), reverse=True):
-            waiting = [each for each in self._by_source[other] if each.progress is not Progress.CHECKED]
-            if waiting:
-                return min(waiting, key=lambda each: each.progress)
+            if found := self._typing(self._by_source[other]):
+                return found
         return None
+
+    def _typing(self, places: Iterable[PendingPlace]) -> PendingPlace | None:
+        """Return who has come least far, the oldest of those, and is not being checked."""
+        waiting = [each for each in places if each.progress is not Progress.CHECKED]
+        return min(waiting, key=lambda each: each.progress, default=None)
 
     def _long_silent(self, places: Iterable[PendingPlace]) -> PendingPlace | None:
         now = self._now()

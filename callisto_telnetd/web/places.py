@@ -5,7 +5,8 @@ Rules:
   A proxy that is believed may have all but those; any other source has at most ``MOST_PER_SOURCE``.
 * Where all are taken, a newcomer gets the place of a connection that waits for its client: of the busiest source the
   oldest, if that source holds two more than the newcomer's; else the oldest that has been open for two seconds. A
-  connection whose request is being answered stays, and so do this machine's and a believed proxy's.
+  connection whose request is being answered stays. This machine's and a believed proxy's that have been open for two
+  seconds give way to their own kind alone, and to this machine.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class ConnectionPlaces:
         if bounded and len(self._by_source.get(source, ())) >= self._most_per_source:
             return False
         if len(self._places) >= (self._most if own else self._most - _KEPT_FOR_LOOPBACK):
-            leaving = self._giving_way_to(source)
+            leaving = self._giving_way_to(source) or (None if bounded else self._of_its_kind(own=own))
             if leaving is None:
                 return False
             self.give_back(leaving)
@@ -114,6 +115,15 @@ class ConnectionPlaces:
             if found := self._first_waiting(holders):
                 return found
         return self._first_waiting(self._places, self._now() - _WAITING_S)
+
+    def _of_its_kind(self, *, own: bool) -> Holder | None:
+        """Return the oldest idle connection of believed proxies, or where this machine comes, of either."""
+        until = self._now() - _WAITING_S
+        for holder, place in self._places.items():
+            kind = not place.bounded and (own or not is_loopback(place.source))
+            if kind and place.since <= until and holder.is_waiting():
+                return holder
+        return None
 
     def _first_waiting(self, holders: Iterable[Holder], since: float = float("inf")) -> Holder | None:
         """Return the first that may give way and has been open since then, or for longer."""

@@ -89,6 +89,18 @@ def test_who_says_nothing_for_ten_seconds_gives_way_to_anybody(door: Door) -> No
     assert door.ended == ["0/0"]
 
 
+def test_idle_connections_of_this_machine_leave_places_to_all(door: Door) -> None:
+    """A local user who sits on connections keeps out neither strangers nor the administrator at the box."""
+    door.gate = Gatekeeper(sessions=100, sessions_per_source=40, pending=32, now=door.clock)
+    for number in range(32):
+        door.admit(HERE, name=str(number))
+    assert door.ended == ["0", "1"]
+    door.admit(THIRD)
+    door.admit("::1")
+    assert door.ended == ["0", "1", "2"]
+    assert door.gate.pending == 31
+
+
 def test_a_name_without_a_password_holds_a_place_for_twenty_seconds(door: Door) -> None:
     """One connection each of 31 addresses that sends a name, or has failed, shuts nobody out for longer."""
     door.crowd(31, 1, Progress.NAMED)

@@ -106,6 +106,23 @@ def test_this_machine_and_believed_proxies_never_give_way() -> None:
     assert places.come("127.0.0.1")
 
 
+def test_idle_connections_of_this_machine_and_proxies_give_way_to_their_own_kind() -> None:
+    """A local user keeps the health check from nothing, and slow browsers behind a proxy keep out no other ones."""
+    places = Open(most=12)
+    for _ in range(4):
+        places.come("192.0.2.1", waiting=True, shared=True)
+    places.now += 2
+    assert places.come("192.0.2.1", waiting=True, shared=True)
+    assert places.ended("192.0.2.1") == [0]
+    for _ in range(8):
+        places.come("127.0.0.1", waiting=True)
+    places.now += 2
+
+    assert not places.come("192.0.2.2")
+    assert places.come("127.0.0.1")
+    assert len(places) == 12
+
+
 @pytest.mark.parametrize(
     ("address", "source"),
     [
