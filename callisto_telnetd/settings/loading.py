@@ -21,7 +21,7 @@ from pydantic_settings import SettingsError as SourceError
 
 from callisto_telnetd.errors import FolderError, SettingsError, listed, named, quoted
 from callisto_telnetd.named_file import in_time, open_regular
-from callisto_telnetd.ownership import refuse, require_own_file
+from callisto_telnetd.ownership import is_read_only, refuse, require_own_file
 from callisto_telnetd.secret_text import trimmed
 from callisto_telnetd.settings.models import ENVIRONMENT_PREFIX, SETTINGS_FILE, Settings, merge
 from callisto_telnetd.settings.services import WEB_SERVER
@@ -115,7 +115,7 @@ def _read_own(file: Path, *, needed: bool) -> bytes:
     with open_regular(file) as stream:
         # A file of the data folder may be its owner's: whether he is believed is judged by the folder itself.
         owners = (file.parent.stat().st_uid,) if not needed else ()
-        refuse(file, "settings", os.fstat(stream.fileno()), owners)
+        refuse(file, "settings", os.fstat(stream.fileno()), owners, closed=is_read_only(stream.fileno()))
         if file.is_symlink():
             require_own_file(Path(os.path.realpath(file)), "settings")
         content = stream.read(_MOST_BYTES + 1)

@@ -69,6 +69,24 @@ def hanging(tmp_path: Path) -> Iterator[Path]:
         os.close(descriptor)  # whoever still hangs is told that it is over
 
 
+def test_settings_on_a_read_only_mount_count_as_closed(tmp_path: Path) -> None:
+    """A volume of settings, as an orchestrator mounts it, is believed once it is read-only, whatever its modes."""
+    libc, folder = ctypes.CDLL(None, use_errno=True), tmp_path / "volume"
+    folder.mkdir()
+    if os.geteuid() != 0 or libc.mount(b"volume", os.fsencode(folder), b"tmpfs", 0, b"mode=0777"):
+        pytest.skip("only root can mount a file system of its own")
+    try:
+        file = folder / "callisto.toml"
+        file.write_text("[telnet]\nport = 2323\n")
+        file.chmod(0o666)
+        with pytest.raises(CallistoError, match="may be written to by others"):
+            load_settings(tmp_path, file)
+        assert not libc.mount(b"volume", os.fsencode(folder), b"tmpfs", 32 | 1, b"mode=0777")  # MS_REMOUNT, MS_RDONLY
+        assert load_settings(tmp_path, file).telnet.port == 2323
+    finally:
+        libc.umount2(os.fsencode(folder), _DETACH)
+
+
 def make_pipe(folder: Path) -> Path:
     """Return a pipe that nobody writes to."""
     os.mkfifo(folder / "pipe")
