@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 import socket
+import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
+from callisto_telnetd.accounts.audit import DENIED
 from tests.conftest import DEADLINE_S, Peer, Server, StartServer, servers
 from tests.hostile.guessing import guessing
 from tests.hostile.tracing import wait_until
@@ -77,8 +79,9 @@ def percentile(times: list[float], part: float) -> float:
 
 def denied(server: Server, prefix: str) -> Counter[str]:
     """Return how often the audit has each source of that prefix denied."""
-    lines = server.command("audit", "1000").stdout.splitlines()
-    return Counter(re.findall(rf"access denied by \S+ from ({re.escape(prefix)}\S*)", "\n".join(lines)))
+    with closing(sqlite3.connect(f"file:{server.data / 'callisto.db'}?mode=ro", uri=True)) as database:
+        rows = database.execute("SELECT source FROM audit WHERE event = ?", (DENIED,)).fetchall()
+    return Counter(source for (source,) in rows if source.startswith(prefix))
 
 
 @pytest.mark.parametrize(("log_ins", "part"), [(5, 0.5), pytest.param(100, 1, marks=pytest.mark.long)])
