@@ -15,8 +15,8 @@ from callisto_telnetd.db.schema import APPLICATION_ID, migrations, statements
 HASH = "$argon2id$v=19$m=47104,t=2,p=1$" + "c29tZXNhbHQ" * 2 + "$" + "RdescudvJCsgt3ub" * 3
 AT = "2026-11-23T10:15:00+01:00"
 CHANGE = Change(AT, "ada", "telnet", "192.0.2.7", "restored from backup.zip")
-OLD_SETTINGS = '[appliance]\nhostname = "old"\n'
-NEW_SETTINGS = '[appliance]\nhostname = "new"\n'
+OLD_SETTINGS = '[appliance]\nserial = "old"\n'
+NEW_SETTINGS = '[appliance]\nserial = "new"\n'
 RECORDINGS = {hashlib.sha256(content).hexdigest(): content for content in (b"one", b"two" * 9000)}
 LATER = {hashlib.sha256(content).hexdigest(): content for content in (b"three", b"four")}
 NEWEST = max(migrations())

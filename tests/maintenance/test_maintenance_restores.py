@@ -96,7 +96,7 @@ async def test_a_restore_brings_everything_back(parts: Parts, backup: Unpacked) 
     assert plan.variables == (Difference("gWebTimeout", "20", "33"),)
     assert (plan.accounts_now, plan.accounts_then) == (("old",), ("new",))
     assert plan.outlook is not None
-    assert (plan.outlook.settings, plan.outlook.recordings) == (("appliance.hostname",), len(RECORDINGS))
+    assert (plan.outlook.settings, plan.outlook.recordings) == (("appliance.serial",), len(RECORDINGS))
 
     done = await finish(parts.restores.begin(backup, ADA))
 
@@ -415,7 +415,7 @@ def _other_edition(backup: Unpacked) -> Unpacked:
 
 def _wrong_settings(backup: Unpacked) -> Unpacked:
     assert backup.settings is not None
-    backup.settings.write_text("[telnet]\nport = 'x'\n")
+    backup.settings.write_text("[telnet]\necho = 'x'\n")
     return backup
 
 
@@ -456,7 +456,7 @@ def _no_room(backup: Unpacked) -> Unpacked:
     [
         (_spoil, DamagedDatabaseError, "the database in backup 'backup.zip' is not sound: "),
         (_other_edition, RestoreError, "is of edition one, this appliance is of edition ucm; nothing was changed"),
-        (_wrong_settings, RestoreError, "no server would start with callisto.toml of the backup: telnet.port: "),
+        (_wrong_settings, RestoreError, "no server would start with callisto.toml of the backup: telnet.echo: "),
         (_no_settings, RestoreError, "no server would start with callisto.toml of the backup: not TOML: "),
         (_nested_settings, RestoreError, "of the backup: not TOML: maximum recursion depth exceeded"),
         (_long_settings, RestoreError, "callisto.toml in the backup is no file of at most 1 MiB; nothing was changed"),
