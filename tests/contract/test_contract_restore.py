@@ -27,6 +27,8 @@ def test_a_restore_is_finished_before_the_settings_are_read(start: StartServer, 
     """Cut off right after the point of no return, the restore is finished by the next start, settings and all."""
     live = make_folder(tmp_path / "restored")
     backup = make_backup(tmp_path / "unpacked")
+    assert backup.settings is not None
+    backup.settings.write_text('[appliance]\nhostname = "new"\n')
     stage(live, backup, lambda *_told: None, at=AT)
     carry_over(live, None, {}, change=CHANGE, given={})
     switching._set_aside(live, b"{}")
