@@ -259,7 +259,7 @@ def _make_web_ends(
         presence,
         audit,
         idle_minutes=lambda: int(variables.text(WEB_TIMEOUT)),
-        web_server_since_s=lambda: supervisor.view(WEB_SERVER).for_s,
+        web_server_since=lambda: supervisor.turned_at(WEB_SERVER),
     )
     stack.push_async_callback(web_ends.close)
     return web_ends

@@ -25,7 +25,7 @@ class WebEnds:
     """Ends the sessions of browsers that nobody holds any more."""
 
     def __init__(
-        self, presence: Presence, audit: Audit, idle_minutes: Callable[[], int], web_server_since_s: Callable[[], float]
+        self, presence: Presence, audit: Audit, idle_minutes: Callable[[], int], web_server_since: Callable[[], float]
     ) -> None:
         """Look for ends of the sessions that ``presence`` has.
 
@@ -33,12 +33,12 @@ class WebEnds:
             presence: Who is on.
             audit: Where an end is noted.
             idle_minutes: Returns how long a browser may be idle; 0 for as long as it likes.
-            web_server_since_s: Returns the seconds since the web server was started or stopped.
+            web_server_since: Returns when the web server's process began or ended, by the monotonic clock.
         """
         self._presence = presence
         self._audit = audit
         self._idle_minutes = idle_minutes
-        self._web_server_since_s = web_server_since_s
+        self._web_server_since = web_server_since
         self._notes = Tasks()
         self._looking: asyncio.Task[None] | None = None
 
@@ -60,13 +60,15 @@ class WebEnds:
 
     def sweep(self) -> None:
         """End what is over, and have it noted."""
+        now, minutes, web_server_since = time.monotonic(), self._idle_minutes(), self._web_server_since()
         for entry in self._presence.all():
-            if entry.is_web and (reason := self._reason(entry)):
+            if entry.is_web and (reason := _reason(entry, now, minutes, web_server_since)):
                 entry.end(reason)
                 self._notes.begin(self._audit.note("logged out", entry.origin, reason))
 
-    def _reason(self, entry: Present) -> str:
-        idle_s, minutes = time.monotonic() - entry.used_at, self._idle_minutes()
-        if minutes and idle_s >= minutes * 60:
-            return f"no use for {counted(minutes, 'minute')}"
-        return "the web server was stopped" if idle_s > self._web_server_since_s() else ""
+
+def _reason(entry: Present, now: float, minutes: int, web_server_since: float) -> str:
+    """Return what a session is over for; blank where it is not."""
+    if minutes and now - entry.used_at >= minutes * 60:
+        return f"no use for {counted(minutes, 'minute')}"
+    return "the web server was stopped" if entry.used_at < web_server_since else ""

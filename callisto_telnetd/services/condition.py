@@ -28,7 +28,8 @@ class Condition:
         self.state = state
         self.reason = ""
         """Why it is as it is; blank where there is nothing to say."""
-        self._since = time.monotonic()
+        self._since = self.turned_at = time.monotonic()
+        """The second is when its present process began, or its last one ended: health does not move it."""
 
     @property
     def for_s(self) -> float:
@@ -39,6 +40,8 @@ class Condition:
         """Enter a state, or stay in it for another reason."""
         if state is not self.state:
             self._since = time.monotonic()
+            if state not in {State.RUNNING, State.UNHEALTHY, State.STOPPING}:  # in these it has the process it had
+                self.turned_at = self._since
         self.state, self.reason = state, reason
 
 

@@ -75,7 +75,7 @@ class Service:
         self._idle.set()
         self._waiting: list[asyncio.Future[str]] = []
         first = State.STOPPED if settings.enabled else State.OFF
-        self._condition = Condition(first if is_set_up(name, settings) else State.NOT_SET_UP)
+        self.condition = Condition(first if is_set_up(name, settings) else State.NOT_SET_UP)
 
     # What is asked of it
 
@@ -107,12 +107,12 @@ class Service:
             ServiceError: it does not run, and would not be started again.
         """
         if not self._wanted and self._child is None:
-            raise ServiceError(f"{self.name} does not run: it is {self._condition.state}")
+            raise ServiceError(f"{self.name} does not run: it is {self.condition.state}")
         self._rest_for(reason)
         self._wanted = False
         await self.rest()
-        if self._holds and self._condition.state is State.STOPPED:
-            self._condition.go(State.STOPPED, reason)  # what it was held for does not start it again
+        if self._holds and self.condition.state is State.STOPPED:
+            self.condition.go(State.STOPPED, reason)  # what it was held for does not start it again
 
     async def restart(self, reason: str) -> None:
         """Stop it and start it again; where a hold has stopped it, that start is the one asked for.
@@ -121,7 +121,7 @@ class Service:
             ServiceError: it is stopped or off, or cannot be started.
         """
         if not self._wanted:
-            raise ServiceError(f"{self.name} does not run: it is {self._condition.state}")
+            raise ServiceError(f"{self.name} does not run: it is {self.condition.state}")
         if self._holds:
             self._around.log.info("service restarts later", service=self.name, reason=reason, held=self._holds[-1])
             return
@@ -136,7 +136,7 @@ class Service:
             ServiceError: it cannot be started.
         """
         if not self._wanted:
-            return f"not restarted: it is {self._condition.state}"
+            return f"not restarted: it is {self.condition.state}"
         held = self.held
         await self.restart(reason)
         return f"stopped for {held}; it is started afterwards" if held else "restarted"
@@ -171,7 +171,7 @@ class Service:
             self._resting_for = reason
             self._ending = True  # also where it is to run again before its task has looked
             if self._idle.is_set():
-                self._condition.go(State.STOPPED, reason)
+                self.condition.go(State.STOPPED, reason)
 
     async def _await_start(self) -> None:
         outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -191,7 +191,7 @@ class Service:
     def announce(self) -> None:
         """Say that it is about to start, if it is: its task begins once orphans are ended."""
         if self._should_run:
-            self._condition.go(State.STARTING)
+            self.condition.go(State.STARTING)
 
     @property
     def _should_run(self) -> bool:
@@ -220,7 +220,7 @@ class Service:
                 await self._pause(pause_s)
             self._idle.set()
         else:
-            reason = self._condition.reason
+            reason = self.condition.reason
             self._tell_start(f"it was stopped ({reason})" if reason else "it was stopped")
             await self._woken.wait()
 
@@ -262,7 +262,7 @@ class Service:
         around, log = self._around, self._around.log
         self._restart_for = ""
         self._hurry = self._ending = False
-        self._condition.go(State.STARTING)
+        self.condition.go(State.STARTING)
         try:
             self.settings = await self.place.settle(self.settings)
             recipe = await in_thread(make_recipe, self.name, self.settings, around.variables.text, around.data)
@@ -285,7 +285,7 @@ class Service:
             checks.cancel()
         asked = self._ending or (bool(self._restart_for) and not child.exited.done())
         reason = watch.sick or self._restart_for or (self._resting_for if self._ending else "")
-        self._condition.go(State.STOPPING, reason)
+        self.condition.go(State.STOPPING, reason)
         deadline_s = min(self.settings.stop_s, around.pace.close_s) if self._closing else self.settings.stop_s
         code = await child.end(signal.Signals[f"SIG{self.settings.stop_signal}"], deadline_s)
         await ended((checks,))
@@ -302,7 +302,7 @@ class Service:
             self.name,
             child,
             health_of(self.name, self.settings),
-            self._condition,
+            self.condition,
             keep=self.settings.restart == "never",
             text=around.variables.text,
             log=around.log,
@@ -325,7 +325,7 @@ class Service:
     def _judge(self, watch: Watch, code: int | None, *, asked: bool) -> float:
         """Say what the end of a process means, and return the seconds until the next start."""
         if asked:
-            self._condition.go(State.STOPPED, self._restart_for or self._resting_for)
+            self.condition.go(State.STOPPED, self._restart_for or self._resting_for)
             self._hurry = True
             return 0.0
         reason = watch.sick or f"ended by itself with {self._last_exit}"
@@ -336,7 +336,7 @@ class Service:
         )
         if not again:
             self._wanted = False
-            self._condition.go(State.STOPPED if code == 0 else State.FAILED, reason)
+            self.condition.go(State.STOPPED if code == 0 else State.FAILED, reason)
             if code != 0:
                 self._report(reason)
             return 0.0
@@ -344,21 +344,21 @@ class Service:
         tries.count(watch.worked_s)
         if tries.used_up:
             return self._fail(f"{reason}; that was the {tries.early}. early end in a row")
-        self._condition.go(State.WAITING, reason)
+        self.condition.go(State.WAITING, reason)
         self._report(reason, notice=tries.early <= 1)
         return tries.pause_s(self.settings.restart_s)
 
     def _fail(self, reason: str) -> float:
         self._tries.use_up()
-        self._condition.go(State.FAILED, reason)
+        self.condition.go(State.FAILED, reason)
         self._report(reason, notice=not self._tries.told)
         self._tries.told = True
         return self._around.pace.slow_s
 
     def _report(self, reason: str, *, notice: bool = True) -> None:
-        self._around.log.warning("service failed", service=self.name, state=str(self._condition.state), reason=reason)
+        self._around.log.warning("service failed", service=self.name, state=str(self.condition.state), reason=reason)
         if notice:
-            self._around.tell(f"service {self.name}: {self._condition.state}: {reason}")
+            self._around.tell(f"service {self.name}: {self.condition.state}: {reason}")
 
     def _last_words(self, child: Child) -> str:
         said = [each for each in self._around.hub.held(child.started_at) if each.pid == child.pid]
@@ -382,9 +382,9 @@ class Service:
         used = self._child.recipe.used if self._child else {}
         return ServiceView(
             name=self.name,
-            state=self._condition.state,
-            reason=self._condition.reason,
-            for_s=self._condition.for_s,
+            state=self.condition.state,
+            reason=self.condition.reason,
+            for_s=self.condition.for_s,
             pid=self._child.pid if self._child else None,
             restarts=max(0, self._starts - 1),
             last_exit=self._last_exit,

@@ -64,6 +64,14 @@ class Supervisor:
         """Return how all of them are now."""
         return [service.view() for service in self._services.values()]
 
+    def turned_at(self, name: str) -> float:
+        """Return when the present process of a service began, or its last one ended, by the monotonic clock.
+
+        Raises:
+            UnknownServiceError: there is none of that name.
+        """
+        return self._find(name).condition.turned_at
+
     async def start(self, name: str) -> None:
         """Start a service; returns once its process runs.
 

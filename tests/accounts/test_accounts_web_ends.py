@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,7 +28,8 @@ class Around:
 
     presence: Presence
     minutes: int = 20
-    web_server_since_s: float = 1e9
+    web_server_since: float = 0.0
+    asked: int = 0
     number: int = field(default=0)
 
     def enter(self, idle_s: float = 0.0, who: str = "ada") -> Present:
@@ -36,6 +38,11 @@ class Around:
         entry = self.presence.enter_web(Origin(who, "web", f"192.0.2.{self.number}"), SINCE)
         entry.used_at -= idle_s
         return entry
+
+    def since(self) -> float:
+        """Return when the web server began, and count who asks."""
+        self.asked += 1
+        return self.web_server_since
 
 
 @pytest.fixture
@@ -47,7 +54,7 @@ def around(presence: Presence) -> Around:
 @pytest.fixture
 async def ends(around: Around, audit: Audit) -> AsyncIterator[WebEnds]:
     """What looks for the ends; nobody has started it."""
-    ends = WebEnds(around.presence, audit, lambda: around.minutes, lambda: around.web_server_since_s)
+    ends = WebEnds(around.presence, audit, lambda: around.minutes, around.since)
     yield ends
     await ends.close()
 
@@ -89,7 +96,7 @@ async def test_another_time_counts_at_once(around: Around, ends: WebEnds, rows: 
 
 async def test_sessions_end_with_their_web_server(around: Around, ends: WebEnds, rows: Rows) -> None:
     """What a web server had in memory is over when it is, where nobody is logged out automatically too."""
-    around.minutes, around.web_server_since_s = 0, 10.0
+    around.minutes, around.web_server_since = 0, time.monotonic() - 10
     before, after = around.enter(11, "ben"), around.enter(9)
     ends.sweep()
     await ends.close()
@@ -97,3 +104,12 @@ async def test_sessions_end_with_their_web_server(around: Around, ends: WebEnds,
     assert around.presence.all() == [after]
     assert around.presence.use_web(before.ticket, before.origin, SINCE) == "the web server was stopped"
     assert rows(ENDS) == [("logged out", "ben", "web", "192.0.2.1", "the web server was stopped")]
+
+
+async def test_a_sweep_asks_once_for_the_web_server(around: Around, ends: WebEnds) -> None:
+    """However many browsers are on, one look at the web server does for all of them."""
+    for _ in range(50):
+        around.enter(1)
+    ends.sweep()
+
+    assert (around.asked, len(around.presence.all())) == (1, 50)

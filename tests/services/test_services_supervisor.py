@@ -14,17 +14,19 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from callisto_telnetd.accounts.web_ends import WebEnds
 from callisto_telnetd.assembly import open_parts
 from callisto_telnetd.db.folder import DataFolder
 from callisto_telnetd.errors import ServiceError, UnknownServiceError
 from callisto_telnetd.menus.context import Parts
-from callisto_telnetd.origin import SYSTEM
+from callisto_telnetd.origin import SYSTEM, Origin
 from callisto_telnetd.services.strays import Ledger, boot_id, start_ticks
 from callisto_telnetd.services.supervisor import Pace, ServiceView, State, Supervisor
 from callisto_telnetd.settings import ServiceSettings, load_settings
@@ -293,6 +295,28 @@ async def test_a_page_says_whether_it_is_healthy(house: OpenHouse) -> None:
         view = await home.at("box", State.FAILED)
 
         assert "not healthy within 0.3 s" in view.reason
+
+
+async def test_a_failed_check_logs_no_browser_out(house: OpenHouse, tmp_path: Path) -> None:
+    """A browser's session outlives checks that fail and pass again, and ends with the process that had it."""
+    well = tmp_path / "well"
+    well.touch()
+    health = {"command": ["test", "-e", str(well)], "every_s": 0.1, "start_s": 60}
+    async with house(box={"command": SLEEP, "health": health, "restart": "never"}) as home:
+        presence, supervisor = home.parts.presence, home.supervisor
+        ends = WebEnds(presence, home.parts.audit, lambda: 0, lambda: supervisor.turned_at("box"))
+        await home.until("box", lambda view: view.state is State.STARTING and view.pid is not None)
+        entry = presence.enter_web(Origin("ada", "web", "192.0.2.1"), datetime.now(UTC))
+        for state in (State.RUNNING, State.UNHEALTHY, State.RUNNING):
+            well.touch() if state is State.RUNNING else well.unlink()
+            await home.at("box", state)
+            ends.sweep()
+            assert presence.all() == [entry], state
+        await supervisor.restart("box", "a test")
+        ends.sweep()
+        await ends.close()
+
+        assert presence.ended_web(entry.ticket) == "the web server was stopped"
 
 
 async def test_a_page_of_a_host_that_is_none_is_not_healthy(house: OpenHouse) -> None:
