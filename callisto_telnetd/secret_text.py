@@ -15,13 +15,16 @@ from collections.abc import Sequence
 BOM = b"\xef\xbb\xbf"
 """The byte order mark in UTF-8: editors and shells on Windows put it before a text; it belongs to no text."""
 
-_KEY = r"(?:password|passwd|passphrase|passcode|secret|token|(?<![^\W_])(?:pass|pwd|pw|pin))"
-"""How the names end of what nobody else may read; ``pin``, and the other short ones, as whole words."""
+_KEY = r"(?:p(?:ass(?:word|wd|phrase|code)|(?<![^\W_]p)(?:ass|wd|w|in))|secret|token)"
+"""How the names end of what nobody else may read; ``pin``, and the other short ones, as whole words. Each begins with a
+letter of three, so that a search looks at no other place of a text."""
 _NAME = re.compile(rf".*{_KEY}", re.IGNORECASE | re.DOTALL)
 _VALUE = r"""(?:"[^"]*"?|'[^']*'?|\S+)"""
 _ASSIGNED = re.compile(rf"(?:{_KEY}\s*=\s*|--(?:target-)?{_KEY}\s+)(?=\S)", re.IGNORECASE)
 """``password=``, behind which all of a word is secret, and the same within what quotes have kept together."""
 _ASKS_FOR_NEXT = re.compile(rf"--(?:target-)?{_KEY}$", re.IGNORECASE)
+_NAMED = re.compile(rf"""{_KEY}["']?\s*[=:]|--(?:target-)?{_KEY}|authorization""", re.IGNORECASE)
+"""What has to be somewhere in a line that holds a secret by its name."""
 _APART = re.compile(rf"((?:(?<=--)|(?<=--target-)){_KEY}\s+|{_KEY}\s+=\s+){_VALUE}", re.IGNORECASE)
 """``--password VALUE`` and ``password = VALUE``."""
 _IN_DATA = re.compile(rf"""({_KEY}["']\s*:\s*)("(?:\\.|[^"\\])*"?|'(?:\\.|[^'\\])*'?|[^\s,}}\]]+)""", re.IGNORECASE)
@@ -86,7 +89,8 @@ def without_secrets_of(words: Sequence[str], text: str) -> str:
 
 def fields_without_secrets(fields: dict[str, str]) -> dict[str, str]:
     """Return the fields of a record with ``…`` for what their names, or their values, make a secret."""
-    if not may_hold_secrets("\n".join([*fields, *fields.values()])):
+    together = "\n".join([*fields, *fields.values()])
+    if not _mentions_a_secret(together) and not may_hold_secrets(together):
         return fields
     return {name: "…" if _NAME.fullmatch(name) else without_secrets(value) for name, value in fields.items()}
 
@@ -98,7 +102,12 @@ def may_hold_secrets(text: str) -> bool:
 
 def _names_a_secret(line: str) -> bool:
     """Return whether a name of a secret may be in the line."""
-    low = line.lower()
+    return _mentions_a_secret(line) and _NAMED.search(line) is not None
+
+
+def _mentions_a_secret(text: str) -> bool:
+    """Return whether the letters of such a name are in a text, be it in ``mapping``."""
+    low = text.lower()
     return "pass" in low or "secret" in low or "token" in low or "pw" in low or "pin" in low or "authoriz" in low
 
 
@@ -108,7 +117,7 @@ def _word_without_secret(word: str) -> str:
         before, mark, host = word.rpartition("@")  # the last one: a password may have one itself
         if found := _USER.search(before):
             word = f"{before[: found.end()]}…{mark}{host}"
-    if found := _ASSIGNED.search(word):
+    if ("=" in word or "--" in word) and (found := _ASSIGNED.search(word)):
         before, last = word[: found.end()], word[-1]
         return f"{before}…{last if last in _QUOTES and last in before else ''}"
     return word
