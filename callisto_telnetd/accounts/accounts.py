@@ -21,7 +21,7 @@ from callisto_telnetd.clock import Clock
 from callisto_telnetd.db.store import Statement, Store
 from callisto_telnetd.errors import AccountError, DiskFullError, FolderError, StoreError, quoted
 from callisto_telnetd.origin import SYSTEM, Origin
-from callisto_telnetd.quantities import MOST_ACCOUNTS
+from callisto_telnetd.quantities import MOST_ACCOUNTS, counted
 from callisto_telnetd.trace.logs import Log
 from callisto_telnetd.work import Tasks, in_thread
 
@@ -284,7 +284,8 @@ class Accounts:
         if name in self._accounts:
             raise AccountError(f"an account named {name} exists already")
         if len(self._accounts) >= MOST_ACCOUNTS:
-            raise AccountError(f"there are {len(self._accounts):,} accounts, allowed are {MOST_ACCOUNTS:,}; remove one")
+            there = counted(len(self._accounts), "account", grouped=True)
+            raise AccountError(f"there are {there}, allowed are {MOST_ACCOUNTS:,}; remove one")
 
     def _keep(self, account: Account) -> None:
         self._accounts[account.name] = account

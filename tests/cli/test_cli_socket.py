@@ -62,10 +62,10 @@ def test_the_socket_is_the_owners_alone(own_server: Server) -> None:
 
 
 def test_an_answer_longer_than_a_frame_comes_whole(own_server: Server) -> None:
-    """As many trace files as there may be are listed as JSON, in frames that everybody takes."""
+    """Nearly as many trace files as there may be are listed as JSON, in frames that everybody takes."""
     folder, text = own_server.data / "trace", own_server.data / "text"
     text.touch()
-    names = [f"20250101-{at // 3600:02}{at // 60 % 60:02}{at % 60:02}-{'a' * 32}.log" for at in range(10_000)]
+    names = [f"20250101-{at // 3600:02}{at // 60 % 60:02}{at % 60:02}-{'a' * 32}.log" for at in range(9_900)]
     try:
         for name in names:
             (folder / name).hardlink_to(text)
@@ -74,10 +74,11 @@ def test_an_answer_longer_than_a_frame_comes_whole(own_server: Server) -> None:
             peer.sendall(b'{"words": ["trace", "list"], "json": true}\n')
             frames = list(stream)
     finally:
-        for path in folder.iterdir():
-            path.unlink()
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
 
-    assert [each["file"] for each in json.loads(asked.stdout)] == names
+    listed = [each["file"] for each in json.loads(asked.stdout)]  # those of other tests come last
+    assert listed[: len(names)] == names
     assert max(map(len, frames)) < MAX_FRAME_BYTES
     assert len(frames) > 2
     assert json.loads(frames[-1]) == {"exit": 0}

@@ -80,14 +80,14 @@ async def stopped(capture: Capture, folder: Path) -> Path:
 
 
 def open_files(folder: Path) -> list[str]:
-    """Return the files below a folder that this process has open."""
-    names = []
+    """Return the files below a folder that this process has open; a folder may be read for Tab meanwhile."""
+    names: list[Path] = []
     for link in Path("/proc/self/fd").iterdir():
         try:
-            names.append(str(link.readlink()))
+            names.append(link.readlink())
         except OSError:
             continue  # the descriptor that lists them
-    return [name for name in names if name.startswith(str(folder))]
+    return [str(name) for name in names if name.is_relative_to(folder) and not name.is_dir()]
 
 
 @contextmanager

@@ -567,7 +567,6 @@ async def test_a_stopped_capture_leaves_nothing_open(hub: Hub, captures: Capture
         capture = await captures.start(CaptureRequest("ada", duration_s=60), HEADER)
         say(hub, "one")
         await stopped(capture, folder)
-    await captures.recent_names.close()  # the names for Tab may still be read
 
     assert open_files(folder) == []
     assert (hub.outputs, captures.running) == (0, [])
