@@ -42,6 +42,7 @@ from callisto_telnetd.origin import Origin
 from callisto_telnetd.record_rate import RecordRate
 from callisto_telnetd.secret_text import trimmed
 from callisto_telnetd.settings import Address, BackupSettings, Settings
+from callisto_telnetd.shown_arguments import take_variable
 from callisto_telnetd.streams import discard_stalled, error_lines_written
 from callisto_telnetd.terminal.command_door import CommandDoor, Out, Request, run_command
 from callisto_telnetd.terminal.session import SessionLimits
@@ -127,7 +128,7 @@ async def serve(settings: Settings, data: Path, ready: Ready) -> None:
         CallistoError: the server cannot start; nothing is left behind.
     """
     require_settings(settings)
-    first_password = trimmed(os.environ.pop("CALLISTO_ADMIN_PASSWORD", ""))  # no child inherits it
+    first_password = trimmed(take_variable("CALLISTO_ADMIN_PASSWORD"))
     if first_password and not DataFolder(data).database.exists():
         _require_first_password(first_password)
     async with Closing() as stack:

@@ -343,8 +343,9 @@ def test_the_given_password_is_used_and_not_shown(own_server: Server) -> None:
     assert own_server.log().count(made) == 1
 
 
+@pytest.mark.usefixtures("fresh_starts")
 def test_a_password_of_the_environment_is_taken_as_it_is_meant(start: StartServer, tmp_path: Path) -> None:
-    """A byte order mark and a line's end are taken off a value; a settings file may begin with a mark."""
+    """A byte order mark and a line's end are taken off a value, which /proc then shows no more; so may a file begin."""
     server = start(
         '\ufeff[appliance]\nserial = "B1"\n',
         environment={
@@ -357,6 +358,9 @@ def test_a_password_of_the_environment_is_taken_as_it_is_meant(start: StartServe
     peer.send("admin\r\n").expect(b"Password: ")
     peer.send("Choose-your-0wn\r\n").expect(b"twin# ")
     peer.send("information\r\n").expect(b"Serial: B1\r\n")
+    shown = Path(f"/proc/{server.process.pid}/environ").read_bytes()
+    assert b"CALLISTO_ADMIN_PASSWORD=****" in shown
+    assert b"Choose-your-0wn" not in shown
 
     environment = {"CALLISTO_ADMIN_PASSWORD": "Choose\x07your-0wn"}
     refused = run_program("serve", "--port", "0", data=tmp_path / "d", environment=environment)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
-import psutil
 import pytest
 
-from callisto_telnetd.web.hosts import Hosts, machine_addresses
+from callisto_telnetd.web.hosts import Hosts
 from callisto_telnetd.web.proxies import ForwardedError, Proxies
 
 PROXIES = Proxies([ip_network("127.0.0.1"), ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")])
@@ -97,8 +96,8 @@ def test_what_a_proxy_says_is_understood_or_refused(headers: list[tuple[str, str
         ("[2001:db8::80]", True),
         ("[2001:DB8:0::80]:80", True),
         ("192.0.2.7", True),
-        ("192.0.2.8", False),
-        ("[2001:db8::81]", False),
+        ("192.0.2.8", True),
+        ("[2001:db8::81]", True),
         ("0.0.0.0:8080", False),
         ("[::]", False),
         ("evil.example", False),
@@ -110,26 +109,5 @@ def test_what_a_proxy_says_is_understood_or_refused(headers: list[tuple[str, str
     ],
 )
 def test_a_host_is_a_name_of_this_machine(host: str, known: bool) -> None:
-    """Names of the setting, localhost and addresses of this machine are; a name that only leads here is not."""
-    names = ("Pbx.Example.com", "192.0.2.80", "[2001:db8::80]", "0.0.0.0", "::")
-    hosts = Hosts(names, addresses=lambda: frozenset({"192.0.2.7"}))
-
-    assert hosts.have(host) is known
-
-
-def test_addresses_of_this_machine_are_read_anew() -> None:
-    """An address that the machine has got since counts within seconds, and a flood of strangers reads no list."""
-    now, read = [0.0], [frozenset({"192.0.2.7"}), frozenset({"192.0.2.8"})]
-    hosts = Hosts(addresses=lambda: read.pop(0), now=lambda: now[0])
-
-    assert [hosts.have(f"192.0.2.{last}") for last in (7, 8, 7)] == [True, False, True]
-    now[0] = 5.0
-    assert [hosts.have(f"192.0.2.{last}") for last in (7, 8)] == [False, True]
-
-
-def test_every_interface_is_this_machine() -> None:
-    """The addresses of all interfaces are found, without zones."""
-    found = {each.address.partition("%")[0] for own in psutil.net_if_addrs().values() for each in own}
-
-    assert "127.0.0.1" in machine_addresses()
-    assert machine_addresses() <= found
+    """Names of the setting, localhost and all addresses are; a name that only leads here is not."""
+    assert Hosts(("Pbx.Example.com", "192.0.2.80", "[2001:db8::80]", "0.0.0.0", "::")).have(host) is known
